@@ -1,0 +1,123 @@
+"""A callback for Ansible: writes what happens as JSON lines to the file named in CHARGEHAND_EVENTS.
+
+Runs inside `ansible-playbook`, never inside Chargehand. Nothing of a task with `no_log` is written but its name and
+how it ended. Works with ansible-core 2.16 and later (`_result`, `_task` and `_host` exist in all of them).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+DOCUMENTATION = """
+    name: chargehand_events
+    type: notification
+    short_description: live events as JSON lines
+    description: Writes one JSON object per event to the file or FIFO named in CHARGEHAND_EVENTS.
+"""
+
+MAX_TEXT = 2_000  # of a message; the end of a long one rarely says more
+MAX_DIFF = 20_000  # of one task; events must stay small enough for one message together
+
+
+class CallbackModule(CallbackBase):  # type: ignore[misc,unused-ignore]
+    """One JSON object per event; `event` says which."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "notification"
+    CALLBACK_NAME = "chargehand_events"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        path = os.environ.get("CHARGEHAND_EVENTS")
+        self.disabled = path is None
+        self.out = open(path, "a", encoding="utf-8") if path else None  # noqa: SIM115 - open as long as Ansible is
+        self.started: dict[str, float] = {}
+
+    def send(self, event: str, **values: Any) -> None:
+        if self.out is None:
+            return
+        self.out.write(json.dumps({"event": event, **values}, default=str) + "\n")
+        self.out.flush()
+
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        self.send("play", name=play.get_name())
+
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+        self.started[task._uuid] = time.monotonic()
+        self.send("start", task=task.get_name())
+
+    def v2_playbook_on_handler_task_start(self, task: Any) -> None:
+        self.v2_playbook_on_task_start(task, False)
+
+    def v2_playbook_on_no_hosts_matched(self) -> None:
+        self.send("no_hosts")
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        self.ended("changed" if result._result.get("changed") else "ok", result)
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        self.ended("ignored" if ignore_errors else "failed", result)
+
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        self.ended("skipped", result)
+
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        self.ended("unreachable", result)
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        self.send("stats", hosts={host: stats.summarize(host) for host in sorted(stats.processed)})
+
+    def v2_on_file_diff(self, result: Any) -> None:
+        if hidden(result):
+            return
+        for item in result._result.get("results") or [result._result]:
+            if isinstance(item, dict) and item.get("diff") and not item.get("_ansible_no_log"):
+                text = self._get_diff(item["diff"]).strip("\n")
+                if text:
+                    self.send("diff", task=result._task.get_name(), host=result._host.get_name(), text=text[:MAX_DIFF])
+
+    def ended(self, status: str, result: Any) -> None:
+        task = result._task
+        values: dict[str, Any] = {"task": task.get_name(), "host": result._host.get_name(), "status": status}
+        values["seconds"] = round(time.monotonic() - self.started.get(task._uuid, time.monotonic()), 2)
+        values["hidden"] = hidden(result)
+        if not values["hidden"]:
+            values |= shown(result._result, status)
+        self.send("end", **values)
+
+
+def hidden(result: Any) -> bool:
+    """Return whether a result must not leave Ansible. A `no_log` that is not plainly false counts as set."""
+    data = result._result
+    return bool(data.get("censored") or data.get("_ansible_no_log") or result._task.no_log)
+
+
+def shown(data: Any, status: str) -> dict[str, Any]:
+    """Return what people and later tasks may see of a result."""
+    stats = [custom for item in (data.get("results") or [data]) if (custom := stats_of(item))]
+    values: dict[str, Any] = {"stats": stats} if stats else {}
+    if status in ("failed", "ignored", "unreachable"):
+        values["message"] = message_of(data)
+    return values
+
+
+def stats_of(item: Any) -> Any:
+    if not isinstance(item, dict) or item.get("_ansible_no_log"):
+        return None
+    return item.get("ansible_stats")
+
+
+def message_of(data: Any) -> str:
+    """Return the message, with what the program said where there was one; of a loop, the first item that failed."""
+    for item in data.get("results") or []:
+        if isinstance(item, dict) and item.get("failed") and not item.get("_ansible_no_log"):
+            return message_of({key: value for key, value in item.items() if key != "results"})
+    said = data.get("stderr") or data.get("module_stderr") or data.get("module_stdout") or ""
+    parts = [str(data.get("msg") or "").strip(), str(said).strip()]
+    return "\n".join(part for part in parts if part)[:MAX_TEXT]

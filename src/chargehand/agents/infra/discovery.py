@@ -1,0 +1,200 @@
+"""Finds the playbooks and scripts of the configured directories and says what each offers.
+
+Nothing found here is fatal. What cannot run as it is (broken YAML, a bad header, a missing program, a link that leads
+out of the directory) is still offered, with `unavailable` saying why, so that asking for it says so too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+from chargehand.agents.infra import headers
+from chargehand.agents.infra.contents import CachedReading, Reading, UnfitContent, playbook_digest, script_digest
+from chargehand.agents.infra.headers import BadHeader, Header, Kind
+from chargehand.models import IntentSpec
+
+PLAY_KEYS = frozenset({"hosts", "import_playbook", "ansible.builtin.import_playbook"})
+MAX_BYTES = 1_000_000  # a playbook is written by hand
+
+
+@dataclass(frozen=True)
+class Found:
+    """One playbook or script: the offer it makes, and where it lies. `boundary` is where its content must stay."""
+
+    spec: IntentSpec
+    path: Path
+    kind: Kind
+    boundary: Path
+
+    def digest_now(self) -> str:
+        """Return the content's digest as it is on disk now, read anew. Empty when it can no longer be read."""
+        return _digest(self.path, self.kind, self.boundary, Reading())[0]
+
+
+class Discovery:
+    """Scans the directories. `which` finds programs as the playbooks will (see `shutil.which`)."""
+
+    def __init__(
+        self,
+        playbook_dirs: Iterable[Path],
+        script_dirs: Iterable[Path],
+        *,
+        which: Callable[[str], str | None] = shutil.which,
+        ansible_missing: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._playbook_dirs = tuple(playbook_dirs)
+        self._script_dirs = tuple(script_dirs)
+        self._which = which
+        self._ansible_missing = ansible_missing
+        self._reading = CachedReading()
+        self.found: tuple[Found, ...] = ()
+
+    def rescan(self) -> bool:
+        """Look again; return whether any offer differs from the last time (the first scan of something does)."""
+        before, self.found = self.found, tuple(self._unique(self._scan()))
+        return self.found != before
+
+    def _scan(self) -> Iterator[Found]:
+        for folder in self._playbook_dirs:
+            for path in _children(folder, (".yml", ".yaml")):
+                yield from self._offer(path, "playbook", folder.resolve().parent)
+        for folder in self._script_dirs:
+            for path in _children(folder, None):
+                yield from self._offer(path, "script", folder.resolve())
+
+    def _offer(self, path: Path, kind: Kind, boundary: Path) -> Iterator[Found]:
+        header, problem = _playbook(path) if kind == "playbook" else _script(path)
+        if header is None:
+            return
+        digest, unfit = _digest(path, kind, boundary, self._reading)
+        if not path.resolve().is_relative_to(path.parent.resolve()):
+            unfit = f"{path.name} is a symbolic link that leads out of {path.parent}"
+        missing = (self._ansible_missing() if kind == "playbook" else None) or self._missing_program(header)
+        changes = {"content_hash": digest, "source": str(path), "unavailable": problem or unfit or missing}
+        yield Found(header.spec.model_copy(update=changes), path, kind, boundary)
+
+    def _missing_program(self, header: Header) -> str | None:
+        for command in header.commands:
+            if self._which(command) is None:
+                return f"needs {command}, which is not on this machine's PATH"
+        return None
+
+    def _unique(self, found: Iterable[Found]) -> Iterator[Found]:
+        """Yield one offer per intent; where two files claim it, neither may be guessed to be the one meant."""
+        by_intent: dict[str, list[Found]] = {}
+        for item in found:
+            by_intent.setdefault(item.spec.intent, []).append(item)
+        for intent, items in by_intent.items():
+            first = items[0]
+            if len(items) > 1:
+                names = " and ".join(str(item.path) for item in items)
+                clash = f"{names} both offer {intent}: give one another intent in its header"
+                first = Found(
+                    first.spec.model_copy(update={"unavailable": clash}), first.path, first.kind, first.boundary
+                )
+            yield first
+
+
+def unsafe_script(path: Path) -> str | None:
+    """Return why a script must not be run as it is: not executable, or somebody else could have written it."""
+    status = path.stat()
+    if not os.access(path, os.X_OK):
+        return f"{path.name} is not executable (chmod +x {path})"
+    if status.st_uid not in (0, os.geteuid()):
+        return f"{path.name} belongs to another user than root and the agent's"
+    for item in (path, path.parent):
+        mode = item.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return f"{item} can be written by everybody (chmod o-w {item})"
+    return None
+
+
+def _children(folder: Path, suffixes: tuple[str, ...] | None) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in visible if path.is_file() and (suffixes is None or path.suffix in suffixes))
+
+
+def _playbook(path: Path) -> tuple[Header | None, str | None]:
+    """Return a playbook's header and why it cannot run; no header for a file that is not meant as a playbook."""
+    text, problem = _text(path)
+    header, header_problem = _header(path, text, "playbook")
+    plays, broken = _plays(text)
+    problem = problem or broken
+    if header is None and plays is None and problem is None:
+        return None, None
+    if plays is None and problem is None:
+        problem = "not a playbook: the top level must be a list of plays with hosts"
+    return header or headers.without_header(path.stem, plays or ()), problem or header_problem
+
+
+def _script(path: Path) -> tuple[Header | None, str | None]:
+    """Return a script's header and why it cannot run; scripts without a header are not offered."""
+    text, problem = _text(path)
+    header, header_problem = _header(path, text, "script")
+    return header, problem or header_problem or (unsafe_script(path) if header else None)
+
+
+def _header(path: Path, text: str, kind: Kind) -> tuple[Header | None, str | None]:
+    try:
+        return headers.parse(text, path.name, kind), None
+    except BadHeader as error:
+        intent = error.intent or headers.fallback_intent(path.stem)
+        plain = headers.without_header(path.stem, ())
+        return Header(plain.spec.model_copy(update={"intent": intent})), str(error)
+
+
+def _text(path: Path) -> tuple[str, str | None]:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            return "", f"larger than {MAX_BYTES:,} bytes"
+        return raw.decode("utf-8"), None
+    except UnicodeDecodeError:
+        return "", "not text in UTF-8"
+    except OSError as error:
+        return "", f"cannot be read: {error.strerror}"
+
+
+def _plays(text: str) -> tuple[tuple[str, ...] | None, str | None]:
+    """Return the names of the plays and why the YAML is broken; no names when it is something else than plays."""
+    try:
+        node = YAML(typ="safe", pure=True).compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        return None, f"broken YAML at line {mark.line + 1 if mark else 1}: {error.problem}"
+    except YAMLError as error:
+        return None, f"broken YAML: {error}"
+    if not isinstance(node, SequenceNode) or not node.value or not all(_is_play(item) for item in node.value):
+        return None, None
+    return tuple(name for item in node.value if (name := _mapping(item).get("name"))), None
+
+
+def _is_play(node: Node) -> bool:
+    return isinstance(node, MappingNode) and bool(PLAY_KEYS & set(_mapping(node)))
+
+
+def _mapping(node: MappingNode) -> dict[str, str]:
+    return {str(key.value): str(value.value) for key, value in node.value}
+
+
+def _digest(path: Path, kind: Kind, boundary: Path, reading: Reading) -> tuple[str, str | None]:
+    try:
+        if kind == "playbook":
+            return playbook_digest(path, boundary, reading), None
+        return script_digest(path, boundary, reading), None
+    except UnfitContent as error:
+        return "", str(error)
+    except OSError as error:
+        return "", f"cannot be read: {error.strerror} ({error.filename})"

@@ -1,0 +1,158 @@
+"""What our Ansible callback reported, and what follows from it. Pure: JSON lines and an exit code in, Outcome out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import JsonValue
+
+from chargehand.agent import Outcome, TaskFailed, TaskInterrupted
+from chargehand.agents.infra.diffs import clip, one_line, redact
+
+MAX_MESSAGE = 500  # characters of a failed task's message that are shown
+MAX_TAIL = 1_500  # of Ansible's own output, where no task says what went wrong
+MAX_DIFFS = 100_000  # characters of all diffs together: a result must fit into one message
+MAX_OUTPUT = 16_000  # characters of one value given on with set_stats
+
+COUNTS = ("ok", "changed", "failures", "unreachable", "skipped", "rescued", "ignored")
+
+
+@dataclass(frozen=True)
+class TaskEnd:
+    """How one task ended on one host. `message` is empty where `no_log` hides it."""
+
+    task: str
+    host: str
+    status: str
+    seconds: float = 0.0
+    message: str = ""
+    hidden: bool = False
+
+    def line(self, *, dry_run: bool = False) -> str:
+        """Return one line for people: `Start the status page: changed`."""
+        where = "" if self.host == "localhost" else f" on {self.host}"
+        status = "would change" if dry_run and self.status == "changed" else self.status
+        return f"{self.task}: {status}{where}"
+
+
+@dataclass
+class PlaybookRun:
+    """Collects the events of one run. `hide` takes the values of secrets out of a text before it is cut."""
+
+    hide: Callable[[str], str] = str
+    hosts: dict[str, dict[str, int]] = field(default_factory=dict)
+    outputs: dict[str, JsonValue] = field(default_factory=dict)
+    diffs: list[str] = field(default_factory=list)
+    bad: list[TaskEnd] = field(default_factory=list)  # failed or unreachable, in order
+    changed_tasks: int = 0
+    ended: bool = False  # the final counts have come
+    nobody: bool = False  # a play matched no host
+    started: str | None = None  # the task that is running, until it ends somewhere
+
+    def take(self, line: bytes) -> TaskEnd | None:
+        """Take one line in; return how a task ended when that is what it says. Garbage is skipped."""
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return None
+        return self._take(event) if isinstance(event, dict) else None
+
+    def _take(self, event: Mapping[str, Any]) -> TaskEnd | None:
+        match event.get("event"):
+            case "start":
+                self.started = str(event.get("task"))
+            case "end":
+                return self._end(event)
+            case "diff":
+                self.diffs.append(redact(self.hide(str(event.get("text")))))
+            case "no_hosts":
+                self.nobody = True
+            case "stats":
+                self.ended = True
+                self.hosts = {host: {key: int(counts.get(key, 0)) for key in COUNTS} for host, counts in _hosts(event)}
+        return None
+
+    def _end(self, event: Mapping[str, Any]) -> TaskEnd:
+        names = ("task", "host", "status", "seconds", "message", "hidden")
+        end = TaskEnd(**{name: event[name] for name in names if name in event})
+        end = replace(end, message=self.hide(str(end.message)))
+        self.started = None
+        self.changed_tasks += end.status == "changed"
+        if end.status in ("failed", "unreachable"):
+            self.bad.append(end)
+        for custom in event.get("stats", ()):
+            self._add_outputs(custom)
+        return end
+
+    def _add_outputs(self, custom: Mapping[str, Any]) -> None:
+        """Add what `set_stats` gave. As in Ansible later mappings, lists and numbers add up; texts replace."""
+        for name, value in (custom.get("data") or {}).items():
+            old: Any = self.outputs.get(name)
+            if not custom.get("aggregate", True) or isinstance(value, bool) or type(old) is not type(value):
+                self.outputs[name] = value
+            elif isinstance(old, dict):
+                self.outputs[name] = old | value
+            else:
+                self.outputs[name] = value if isinstance(value, str) else old + value
+
+    def total(self, count: str) -> int:
+        """Return one of COUNTS over all hosts."""
+        return sum(counts[count] for counts in self.hosts.values())
+
+
+def conclude(run: PlaybookRun, exit_code: int, tail: str, *, dry_run: bool) -> Outcome:
+    """Return the outcome of a run. Raises `TaskFailed`, or `TaskInterrupted` when only hosts were unreachable.
+
+    Ansible's exit code 4 means both "unreachable" and "cannot be parsed", so the events decide, not the code.
+    """
+    if exit_code == 0 and run.ended and not (run.nobody and not run.hosts):
+        return _outcome(run, dry_run)
+    if exit_code == 0 and run.nobody:
+        raise TaskFailed("no host of the inventory is one that the playbook is for", hint="See its `hosts:` lines.")
+    failed = [end for end in run.bad if end.status == "failed"]
+    if failed and exit_code != 0:
+        raise TaskFailed(_failure(run, failed[-1]))
+    if run.bad and exit_code != 0:
+        raise TaskInterrupted(f"{run.bad[-1].host} cannot be reached: {_shortened(run.bad[-1])}")
+    said = one_line(tail)[-MAX_TAIL:] or "it said nothing"
+    raise TaskFailed(f"Ansible ended with exit code {exit_code}: {said}")
+
+
+def _outcome(run: PlaybookRun, dry_run: bool) -> Outcome:
+    changed = run.total("changed")
+    counts = f"ok {run.total('ok')}, changed {changed}, failed {run.total('failures')}"
+    own = run.outputs.get("summary")
+    summary = f"{own.strip()} ({counts})" if isinstance(own, str) and own.strip() else counts
+    outputs = {name: value for name, value in run.outputs.items() if _fits(value)}
+    data: dict[str, JsonValue] = {"hosts": {host: dict(counts) for host, counts in run.hosts.items()}}
+    if left := sorted(set(run.outputs) - set(outputs)):
+        data["outputs_too_large"] = list(left)
+    if dry_run:
+        data["diff"] = clip("\n\n".join(run.diffs), MAX_DIFFS)
+        summary = f"dry run, nothing was changed: {counts.replace('changed', 'would change')}"
+    return Outcome(summary=summary, changed=changed > 0, outputs=outputs, data=data)
+
+
+def _failure(run: PlaybookRun, end: TaskEnd) -> str:
+    others = len({bad.host for bad in run.bad} - {end.host})
+    where = end.host + (f" (and {others} more)" if others else "")
+    before = f" Changed before that: {run.changed_tasks} tasks." if run.changed_tasks else ""
+    return f'"{end.task}" failed on {where}: {_shortened(end)}{before}'
+
+
+def _shortened(end: TaskEnd) -> str:
+    if end.hidden:
+        return "its result is hidden (no_log)."
+    return clip(one_line(end.message) or "it gave no reason.", MAX_MESSAGE)
+
+
+def _fits(value: JsonValue) -> bool:
+    return len(json.dumps(value)) <= MAX_OUTPUT
+
+
+def _hosts(event: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    hosts = event.get("hosts")
+    return list(hosts.items()) if isinstance(hosts, dict) else []

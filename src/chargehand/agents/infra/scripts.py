@@ -1,0 +1,102 @@
+"""`run_automation`: runs a script of the operator's. There is no shell and no free text between words and program.
+
+A script gets its declared parameters as environment variables `CHARGEHAND_<NAME>` (objects and lists as JSON) and all
+of them as JSON in the file `$CHARGEHAND_PARAMETERS_FILE`. It runs in the attempt's private directory. It may
+
+- print lines that start with `progress: `, which people see at once;
+- write a JSON object to `$CHARGEHAND_OUTPUT_FILE`: values for later tasks, of which `summary` (text) and `changed`
+  (true or false) are also the task's own;
+- end with exit code 75 (EX_TEMPFAIL) for a failure that may pass.
+
+With `dry_run: true` in its header it is also run for dry runs, with `CHARGEHAND_DRY_RUN=1`, and must change nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from chargehand.agent import Outcome, TaskFailed, TaskInterrupted, Work
+from chargehand.agents.infra.diffs import clip, one_line
+from chargehand.agents.infra.discovery import unsafe_script
+from chargehand.agents.infra.environment import child_environment
+from chargehand.agents.infra.options import InfraOptions
+from chargehand.agents.infra.workdir import private_file
+from chargehand.models import IntentSpec
+
+PROGRESS = "progress: "
+MAX_PROGRESS = 200  # characters
+MAX_OUTPUT = 64_000  # bytes of the output file
+MAX_TAIL = 1_500  # characters of what a failed script said
+MAX_VARIABLE = 100_000  # bytes; Linux takes no more than 128 KiB in one variable
+
+
+async def run_script(work: Work, script: Path, spec: IntentSpec, options: InfraOptions) -> Outcome:
+    """Run one script for one attempt. Raises `TaskFailed`, `TaskInterrupted`, `DiskFull`."""
+    unsafe = unsafe_script(script)
+    if unsafe:
+        raise TaskFailed(f"refused to run: {unsafe}")
+    if work.dry_run and not spec.dry_run:
+        return Outcome(f"dry run: {script.name} would run; it cannot say what it would change")
+    output = work.workdir / "output.json"
+    with private_file(work.workdir / "parameters.json", json.dumps(work.parameters)) as everything:
+        finished = await work.run(
+            [str(script)],
+            env=child_environment(options.extra_env) | _variables(work, everything, output),
+            cwd=work.workdir,
+            on_line=lambda line: _progress(work, line),
+        )
+    said = one_line(finished.tail)[-MAX_TAIL:] or "it said nothing"
+    if finished.exit_code == os.EX_TEMPFAIL:
+        raise TaskInterrupted(f"{script.name} could not do it now: {said}")
+    if finished.exit_code != 0:
+        raise TaskFailed(f"{script.name} ended with exit code {finished.exit_code}: {said}")
+    return _outcome(script.name, _read_output(output))
+
+
+def _variables(work: Work, everything: Path, output: Path) -> dict[str, str]:
+    own = {f"CHARGEHAND_{name.upper()}": as_text(name, value) for name, value in work.parameters.items()}
+    return own | {
+        "CHARGEHAND_PARAMETERS_FILE": str(everything),
+        "CHARGEHAND_OUTPUT_FILE": str(output),
+        "CHARGEHAND_DRY_RUN": "1" if work.dry_run else "0",
+    }
+
+
+def as_text(name: str, value: JsonValue) -> str:
+    """Return a parameter as the text of an environment variable. Raises `TaskFailed` when it cannot be one."""
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value)
+    if "\0" in text or len(text.encode()) > MAX_VARIABLE:
+        raise TaskFailed(f"the parameter {name} cannot be given to a program: it is too long or holds a zero byte")
+    return text
+
+
+async def _progress(work: Work, line: str) -> None:
+    if line.startswith(PROGRESS):
+        await work.progress(clip(line.removeprefix(PROGRESS).strip(), MAX_PROGRESS))
+
+
+def _read_output(path: Path) -> dict[str, JsonValue]:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_OUTPUT + 1)
+        value = json.loads(raw) if len(raw) <= MAX_OUTPUT else None
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise TaskFailed(f"it ran, but $CHARGEHAND_OUTPUT_FILE is not a JSON object of at most {MAX_OUTPUT:,} bytes")
+    return value
+
+
+def _outcome(name: str, outputs: dict[str, JsonValue]) -> Outcome:
+    summary, changed = outputs.get("summary"), outputs.get("changed")
+    return Outcome(
+        summary if isinstance(summary, str) and summary else f"{name} ended well",
+        changed=changed if isinstance(changed, bool) else None,
+        outputs=outputs,
+    )

@@ -1,0 +1,15 @@
+"""How far a command leads a request. By itself, so that bad words are refused before anything heavy is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How far to go: agree without asking, only to the plan, only to the plan with that digest, not into the work."""
+
+    yes: bool = False
+    only_plan: bool = False
+    digest: str | None = None
+    wait: bool = True

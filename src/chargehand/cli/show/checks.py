@@ -1,0 +1,36 @@
+"""What `doctor` found: a line each, and what to do about what is not well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from chargehand.cli.lines import Line
+
+State = Literal["ok", "warn", "fail"]
+STYLE = {"ok": "good", "warn": "warn", "fail": "bad"}
+
+
+class Check(NamedTuple):
+    """One thing that was looked at. `remedy` says what to do when it is not ok."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def check_lines(checks: Sequence[Check]) -> list[Line]:
+    """Return the checks and, under those that are not well, the remedy."""
+    width = max(len(check.name) for check in checks)
+    lines = []
+    for check in checks:
+        lines.append(Line(f"{check.state:<4}  {check.name:<{width}}  {check.found}", STYLE[check.state]))
+        if check.remedy and check.state != "ok":
+            lines.append(Line(check.remedy, "", 6))
+    return lines
+
+
+def is_sound(checks: Sequence[Check]) -> bool:
+    """Whether nothing keeps Chargehand from working."""
+    return all(check.state != "fail" for check in checks)

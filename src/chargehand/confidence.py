@@ -1,0 +1,30 @@
+"""How far a confidence can be trusted: what was claimed against what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+BINS = 10  # of equal width, as the expected calibration error is usually given
+
+
+class Judged(NamedTuple):
+    """A confidence from 0 to 1, and whether what it was about proved right."""
+
+    confidence: float
+    right: bool
+
+
+def brier(judged: Sequence[Judged]) -> float | None:
+    """Return the mean squared distance between confidence and truth (0 is best); None without any."""
+    return fmean((each.confidence - each.right) ** 2 for each in judged) if judged else None
+
+
+def expected_calibration_error(judged: Sequence[Judged]) -> float | None:
+    """Return how far, on average, confidence lies from the share that was right (0 is best); None without any."""
+    bins: list[list[Judged]] = [[] for _ in range(BINS)]
+    for each in judged:
+        bins[min(BINS - 1, int(each.confidence * BINS))].append(each)
+    gaps = (abs(sum(each.confidence - each.right for each in some)) for some in bins)
+    return sum(gaps) / len(judged) if judged else None

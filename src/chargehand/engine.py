@@ -1,0 +1,484 @@
+"""The path of a request, from top to bottom: submit, decompose, plan, approve, dispatch, publish, record.
+
+Every step is idempotent: it claims due rows, gathers facts, decides with pure functions, and writes status, events and
+outgoing messages in one transaction; then it commits, and only then publishes. State in PostgreSQL is the truth, so
+any number of processes may run these steps, and a crash anywhere means that a later sweep sees the rows again.
+What people do to a request on its way stands in `steering.py`, what time does to it in `sweep.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from chargehand import advance, approval, asking, catalog, nlu, planner, router
+from chargehand.catalog import Catalog
+from chargehand.correspondence import Correspondence
+from chargehand.errors import (
+    BadDecomposition,
+    BadParameters,
+    ChargehandError,
+    Infeasible,
+    StaleStatus,
+    Unroutable,
+)
+from chargehand.isolation import each
+from chargehand.models import DecomposedRequest, Otherwise, RoutingDecision
+from chargehand.occupancy import Occupancy, needs_memory
+from chargehand.ports import LLM, Broker, Store
+from chargehand.priorities import Priority
+from chargehand.recording import Recorder
+from chargehand.records import (
+    Call,
+    Placement,
+    PlanMove,
+    PlanRecord,
+    RequestMove,
+    RequestRecord,
+    Review,
+    TaskMove,
+    TaskRecord,
+)
+from chargehand.settings import Settings
+from chargehand.states import PlanStatus, RequestStatus, TaskStatus
+
+if TYPE_CHECKING:
+    from chargehand.store.batch import Batch
+
+log = logging.getLogger("chargehand.engine")
+
+DRAWS = 2**31
+"""A task's id was drawn when it was made, so who is looked at in a large pool is drawn with it, and can be checked."""
+
+CAPACITY_WAIT = 2.0
+"""Seconds until a task that found no agent looks again by itself; a freed slot or key wakes it earlier."""
+
+
+def thresholds(settings: Settings) -> nlu.Thresholds:
+    """Return when the operator wants to look twice."""
+    return nlu.Thresholds(
+        flag=settings.confidence_flag, max_flags=settings.max_flags, embedded=settings.confidence_embedded
+    )
+
+
+class Engine:
+    """The steps, over one store and one broker. `tiers` are the models that are configured, by tier."""
+
+    def __init__(
+        self, store: Store, broker: Broker, tiers: Mapping[str, LLM], master_key: bytes, settings: Settings
+    ) -> None:
+        self.store = store
+        self.broker = broker
+        self.tiers = tiers
+        self.settings = settings
+        self.recorder = Recorder(settings, Correspondence(master_key))
+        self.places = asking.Places(
+            {"local": settings.llm_local_concurrency, "external": settings.llm_external_concurrency}
+        )
+        self._policy = router.policy_named(
+            settings.routing_policy, settings.routing_weights or {}, settings.routing_minimum_runs
+        )
+        self.thresholds = thresholds(settings)
+
+    # --- 1. Accept: committed before the caller hears of it, at most once per idempotency key -----------------------
+
+    async def submit(
+        self,
+        text: str | bytes,
+        *,
+        requester: str,
+        key: str | None = None,
+        mode: str | None = None,
+        dry_run: bool = False,
+        priority: Priority = "normal",
+        not_before: datetime | None = None,
+        otherwise: Collection[Otherwise] | None = None,
+    ) -> UUID:
+        """Accept a request and return its id; the same key with the same body returns the same id again.
+
+        Its tasks start no sooner than `not_before`. `otherwise` is what may be done when nobody can do it as asked;
+        None, as for `mode`, stands for the setting.
+        Raises `BadRequest` for words that cannot be accepted and `IdempotencyConflict` for a key that is taken.
+        """
+        wording = nlu.clean(text)
+        request = RequestRecord(
+            *(uuid4(), wording, requester, mode or self.settings.mode, dry_run, RequestStatus.ACCEPTED),
+            trace_id=uuid4(),
+            priority=priority,
+            not_before=not_before,
+            otherwise=tuple(sorted(self.settings.otherwise if otherwise is None else otherwise)),
+        )
+        async with self.store.batch() as batch:
+            return await batch.accept(request, key, request.body_digest)
+
+    # --- 2. Decompose: claimed under a lease, asked outside any lock, written only with the claim's token -----------
+
+    async def decompose(self) -> int:
+        """Let the tiers read what was accepted, and wait for all of it. Returns how many requests were taken."""
+        claimed, known = await self.claim(self.settings.batch_size)
+        await asyncio.gather(*(self.understand(request, known) for request in claimed))
+        return len(claimed)
+
+    async def claim(self, most: int) -> tuple[list[RequestRecord], Catalog]:
+        """Take up to so many requests that wait to be read, for `claim_seconds`, with what can be asked for now."""
+        async with self.store.batch() as batch:
+            claimed = await batch.claim_requests(most, self.settings.claim_seconds, None)
+            fresh = [r for r in claimed if r.status is RequestStatus.ACCEPTED]
+            await batch.move_requests(
+                [RequestMove(r.request_id, r.status, RequestStatus.DECOMPOSING, "being read") for r in fresh]
+            )
+            known = catalog.merge(await batch.catalog()) if claimed else Catalog(())
+            refused = await self._refuse(batch, [r for r in claimed if not r.may_wait])
+        return [r for r in claimed if r.request_id not in refused], known
+
+    async def _refuse(self, batch: Batch, requests: Sequence[RequestRecord]) -> set[UUID]:
+        """Refuse requests that cannot wait while no agent at all is there: no model need read them."""
+        reason = planner.nobody_there(await batch.staff()) if requests else None
+        if reason is None:
+            return set()
+        old, new, hint = RequestStatus.DECOMPOSING, RequestStatus.REFUSED, {"hint": planner.WAIT}
+        await batch.move_requests([RequestMove(r.request_id, old, new, reason, hint) for r in requests])
+        return {r.request_id for r in requests}
+
+    async def understand(self, request: RequestRecord, known: Catalog) -> None:
+        """Let the tiers read one claimed request and go on from what they say. Raises only when the database is away.
+
+        Each request is read in a task of its own: a model that hangs holds up nobody else's.
+        """
+        try:
+            ask = nlu.build_ask(request.request_id, request.wording, known)
+            decomposed, calls = await asking.understand(ask, self.tiers, self.thresholds, self.places)
+            async with self.store.batch() as batch:
+                current = await batch.lock_request(request.request_id, request.claim_token)
+                for call in calls:
+                    await batch.record_call(ask, call)
+                await self.take_up(batch, current, known, decomposed, calls)
+        except StaleStatus as error:
+            log.info("request %s: %s", request.request_id, error)
+        except Exception as error:  # noqa: BLE001 - a model is foreign code; counted and kept
+            await self._mishap_of_request(request.request_id, error)
+
+    async def take_up(
+        self,
+        batch: Batch,
+        request: RequestRecord,
+        known: Catalog,
+        decomposed: DecomposedRequest | None,
+        calls: Sequence[Call],
+    ) -> None:
+        """Go on from what was understood: plan it, ask, refuse, or hand it to a person."""
+        if decomposed is None:
+            tried = [{"tier": c.reply.tier, "model": c.reply.model, "error": c.problem} for c in calls]
+            await self._to_review(batch, request, "no_plan", "no model could plan this", {"tried": tried})
+            return
+        await batch.save_decomposition(request.wording, decomposed, asdict(self.thresholds))
+        await batch.count_wishes(map(_normalised, decomposed.out_of_scope), request.request_id)
+        if decomposed.ambiguities:
+            await batch.move_requests([_to(request, RequestStatus.ASKING, decomposed.ambiguities[0])])
+        elif not decomposed.subtasks:
+            wishes = "; ".join(decomposed.out_of_scope) or request.wording
+            reason = f"no agent here can do this: {wishes}"
+            await batch.move_requests([_to(request, RequestStatus.REFUSED, reason)])
+        else:
+            await self.plan(batch, request, known, decomposed)
+
+    # --- 3. Plan: typed tasks in order, or a refusal that counts why ------------------------------------------------
+
+    async def plan(self, batch: Batch, request: RequestRecord, known: Catalog, decomposed: DecomposedRequest) -> None:
+        """Make the plan (the next version, if there was one), rule on its approval, and show it or start it."""
+        former = await batch.latest_plan(request.request_id)
+        pool = await batch.pool(planner.asked_of_pool(decomposed, known))
+        facts = planner.PlanFacts(
+            plan_id=uuid4(),
+            task_ids=[uuid4() for _ in decomposed.subtasks],
+            now=datetime.now(UTC),
+            version=former.version + 1 if former else 1,
+            mode=request.mode,
+            dry_run=request.dry_run,
+            otherwise=request.otherwise,
+            may_wait=request.may_wait,
+        )
+        try:
+            plan = planner.make_plan(decomposed, known, pool, facts)
+        except Infeasible as error:
+            await batch.move_requests([_to(request, RequestStatus.REFUSED, str(error), {"hint": error.hint})])
+            return
+        except (BadDecomposition, BadParameters) as error:
+            await self._to_review(batch, request, "no_plan", str(error), decomposed.model_dump(mode="json"))
+            return
+        ruling = approval.rule_on(plan, self._context(request, decomposed))
+        stored = await batch.save_plan(plan, ruling, self.settings.approval_expires)
+        if ruling.action != "run":
+            await batch.move_requests([_to(request, RequestStatus.AWAITING_APPROVAL, ruling.reason)])
+            return
+        await self._start(batch, request, stored, ruling.reason)
+
+    def _context(self, request: RequestRecord, decomposed: DecomposedRequest) -> approval.ApprovalContext:
+        return approval.ApprovalContext(
+            tier=decomposed.tier,
+            requester=request.requester,
+            flags=tuple(flag for subtask in decomposed.subtasks for flag in subtask.flags),
+            max_flags=self.settings.max_flags,
+            four_eyes_for=self.settings.four_eyes,
+            auto_approve=self.settings.auto_approve,
+        )
+
+    # --- 4. Approve: binds to the digest of exactly the plan that was shown -----------------------------------------
+
+    async def approve(self, request_id: UUID, digest: str, approver: str, words: str = "") -> RequestStatus:
+        """Approve the plan with that digest and return where the request stands then.
+
+        Repeating it changes nothing. Raises `UnknownId`, `PlanChanged` when the digest is not the current plan's,
+        `NotPermitted` for an expired plan or one's own where another person is needed, `WrongStatus` otherwise.
+        """
+        async with self.store.batch() as batch:
+            request = await batch.lock_request(request_id)
+            plan = await batch.latest_plan(request_id)
+            if plan is not None and plan.digest == digest and plan.status is PlanStatus.APPROVED:
+                return request.status
+            plan = approval.check_approvable(request, plan, digest, approver)
+            await batch.record_approval(plan, approver, "approved", words)
+            missing = approval.needed_approvals(plan) - len({*plan.approvers, approver})
+            if missing > 0:
+                return request.status
+            await self._start(batch, request, plan, f"approved by {', '.join(sorted({*plan.approvers, approver}))}")
+            return RequestStatus.RUNNING
+
+    async def _start(self, batch: Batch, request: RequestRecord, plan: PlanRecord, reason: str) -> None:
+        moved = PlanMove(plan.plan_id, request.request_id, plan.status, PlanStatus.APPROVED, {"digest": plan.digest})
+        await batch.move_plans([moved])
+        await batch.move_requests([_to(request, RequestStatus.RUNNING, reason)])
+        tasks = await batch.insert_tasks(request.request_id, plan.plan_id, plan.plan.tasks)
+        running = replace(request, status=RequestStatus.RUNNING)
+        await self.recorder.proceed(batch, {request.request_id: running}, {request.request_id: tasks})
+
+    # --- 5. Route and dispatch: the best agent that may and can, under a lease --------------------------------------
+
+    async def dispatch(self) -> int:
+        """Hand out the tasks that are ready. Returns how many were looked at."""
+        return await each(self._dispatch, self._mishap_of_task)
+
+    async def _dispatch(self, seen: list[UUID], only: UUID | None) -> None:
+        async with self.store.batch() as batch:
+            due = await batch.claim_ready(self.settings.batch_size, only)
+            seen.extend(task.task_id for task in due)
+            if not due:
+                return
+            requests = await batch.lock_requests(task.request_id for task in due)
+            bound = await self._bound_to_plan(batch, requests, due)
+            decided = await self._route(batch, bound)
+            await self._hand_out(batch, requests, decided)
+            await self._wait_or_fail(batch, requests, decided)
+
+    async def _bound_to_plan(
+        self, batch: Batch, requests: Mapping[UUID, RequestRecord], tasks: Sequence[TaskRecord]
+    ) -> list[TaskRecord]:
+        """Keep the tasks that are exactly what was approved; anything else goes to a person and is not run."""
+        plans = await batch.plans(task.plan_id for task in tasks)
+        unbound = {task.task_id for task in tasks if not is_bound(task, plans[task.plan_id])}
+        for task in tasks:
+            if task.task_id in unbound:
+                reason = "this is not the plan that was approved; nothing of it was run"
+                await batch.move_tasks([_task_to(task, TaskStatus.IN_REVIEW, reason)])
+                await batch.add_review(Review(task.request_id, "mishap", reason, {}, task.task_id))
+        await self.recorder.settle(batch, {task.request_id for task in tasks if task.task_id in unbound})
+        return [task for task in tasks if task.task_id not in unbound]
+
+    async def _route(self, batch: Batch, tasks: Sequence[TaskRecord]) -> list[tuple[TaskRecord, RoutingDecision]]:
+        pool = await batch.pool((task.intent, task.work_type) for task in tasks)
+        worked = await batch.recent_agents(task.request_id for task in tasks)
+        held = await batch.held_keys(key for task in tasks for key in task.spec.exclusive_keys)
+        occupancy = Occupancy(await batch.promised() if any(map(needs_memory, tasks)) else {}, worked)
+        decided = []
+        for task in tasks:
+            busy = next((key for key in task.spec.exclusive_keys if key in held), None)
+            if busy is not None:
+                decided.append((task, router.held_back(task.spec, f"{busy} is in use by request {held[busy]}")))
+                continue
+            decision = router.route(
+                task.spec,
+                occupancy.seen_for(task, pool[task.intent]),
+                policy=self._policy,
+                retried=task.attempts_made > task.forgiven,
+                draw=(task.task_id.int + task.attempts_made) % DRAWS,
+            )
+            if decision.selected:
+                occupancy.take(decision.selected, task.spec.resource_requirements)
+                held.update(dict.fromkeys(task.spec.exclusive_keys, task.request_id))
+            decided.append((task, decision))
+        return decided
+
+    async def _hand_out(
+        self,
+        batch: Batch,
+        requests: Mapping[UUID, RequestRecord],
+        decided: Sequence[tuple[TaskRecord, RoutingDecision]],
+    ) -> None:
+        """Write lease, decision, status and message of every placed task, in this one transaction."""
+        chosen = [(task, decision, UUID(decision.selected)) for task, decision in decided if decision.selected]
+        tokens = await batch.lease_tokens(len(chosen)) if chosen else []
+        placements = [
+            Placement(uuid4(), task, agent_id, task.attempts_made + 1, token, decision, self.recorder.limits(task.spec))
+            for (task, decision, agent_id), token in zip(chosen, tokens, strict=True)
+        ]
+        await batch.place(placements)
+        await batch.record_decisions([(p.task, p.decision, p.attempt_id) for p in placements])
+        moves = [_task_to(p.task, TaskStatus.DISPATCHED, p.decision.reason) for p in placements]
+        await batch.move_tasks(moves)
+        agents = await batch.known_agents(p.agent_id for p in placements)
+        await batch.send(
+            [
+                self.recorder.work_order(
+                    agents[p.agent_id], p.task, requests[p.task.request_id], (p.attempt_id, p.lease_token, p.number)
+                )
+                for p in placements
+            ]
+        )
+
+    async def _wait_or_fail(
+        self,
+        batch: Batch,
+        requests: Mapping[UUID, RequestRecord],
+        decided: Sequence[tuple[TaskRecord, RoutingDecision]],
+    ) -> None:
+        """Tasks without an agent wait for one, but not for ever, and not at all for one that cannot come."""
+        left = [(task, decision) for task, decision in decided if not decision.selected]
+        news = [(task, decision, None) for task, decision in left if decision.reason != task.status_reason]
+        await batch.record_decisions(news)
+        patience = self.settings.no_agent_timeout
+        lost = [(t, d) for t, d in left if d.infeasible or (t.waited > patience and not _may_wait(t))]
+        await batch.move_tasks([_task_to(task, TaskStatus.FAILED, _gave_up(task, d)) for task, d in lost])
+        gone = {task.task_id for task, _ in lost}
+        gone |= await self._let_pass(batch, requests, [(t, d) for t, d in left if t.task_id not in gone])
+        await batch.postpone([(t.task_id, CAPACITY_WAIT, d.reason) for t, d in left if t.task_id not in gone])
+        await self.recorder.settle(batch, {task.request_id for task, _ in lost})
+
+    async def _let_pass(
+        self,
+        batch: Batch,
+        requests: Mapping[UUID, RequestRecord],
+        waiting: Sequence[tuple[TaskRecord, RoutingDecision]],
+    ) -> set[UUID]:
+        """Let something else of a sequential request go before a task that waits. Returns the tasks that gave way.
+
+        The order may change only within what was approved (see `advance.overtakers`), and only for work that somebody
+        can take now: otherwise two tasks that both wait would change places for ever.
+        """
+        one_by_one = [(t, d) for t, d in waiting if requests[t.request_id].mode == "sequential"]
+        tasks = await batch.tasks_of(t.request_id for t, _ in one_by_one) if one_by_one else {}
+        behind = {t.task_id: advance.overtakers(tasks[t.request_id], t) for t, _ in one_by_one}
+        candidates = [task for some in behind.values() for task in some]
+        able = {t.task_id for t, d in await self._route(batch, candidates) if d.selected} if candidates else set()
+        moves = []
+        for task, decision in one_by_one:
+            first = next((other for other in behind[task.task_id] if other.task_id in able), None)
+            if first is not None:
+                moves.append(_task_to(task, TaskStatus.PENDING, f"task {first.order} goes first: {decision.reason}"))
+                reason = f"{advance.GOES_BEFORE} task {task.order}, which waits: {decision.reason}"
+                moves.append(_task_to(first, TaskStatus.READY, reason))
+        await batch.move_tasks(moves)
+        return {move.task_id for move in moves}
+
+    # --- 6. Publish: after the commit, with confirms; a message is forgotten only when it has arrived ---------------
+
+    async def publish(self) -> int:
+        """Send what the transactions left in the outbox. Returns how many were sent."""
+        async with self.store.batch() as batch:
+            waiting = await batch.take_outbox(self.settings.batch_size * 2)
+            if not waiting:
+                return 0
+            outcomes = await self.broker.publish([(m.queue, m.body) for _, m in waiting])
+            failed = [
+                (number, message, error)
+                for (number, message), error in zip(waiting, outcomes, strict=True)
+                if error is not None
+            ]
+            # No queue means no reader. A control message is then void; an order waits for its agent, or for its
+            # lease to run out, whichever comes first.
+            later = {n for n, m, e in failed if not (isinstance(e, Unroutable) and m.attempt_id is None)}
+            await batch.postpone_outbox(sorted(later))
+            await batch.drop_outbox([number for number, _ in waiting if number not in later])
+        return len(waiting) - len(later)
+
+    # --- 7. Record: each result once, with all that follows from it -------------------------------------------------
+
+    async def record(self, wires: Sequence[bytes]) -> None:
+        """Apply messages from agents in one transaction; the caller acknowledges them after it."""
+        async with self.store.batch() as batch:
+            await self.recorder.record(batch, wires)
+
+    async def heartbeats(self, wires: Sequence[bytes]) -> None:
+        """Apply heartbeats in one transaction."""
+        async with self.store.batch() as batch:
+            await self.recorder.heartbeats(batch, wires)
+
+    # --- What goes wrong in a step is one item's trouble, not the batch's -------------------------------------------
+
+    async def _mishap_of_request(self, request_id: UUID, error: Exception) -> None:
+        """Count it; a request that keeps failing goes to a person instead of being tried for ever."""
+        log.warning("request %s: %s", request_id, error, exc_info=not isinstance(error, ChargehandError))
+        async with self.store.batch() as batch:
+            request = await batch.lock_request(request_id)
+            times, _ = await batch.count_request_mishap(request_id)
+            if request.status is RequestStatus.DECOMPOSING and times >= self.settings.mishap_limit:
+                await self._to_review(batch, request, "mishap", f"failed {times} times: {_first_line(error)}", {})
+            elif request.status is RequestStatus.DECOMPOSING:
+                await batch.move_requests([_to(request, RequestStatus.ACCEPTED, f"again after: {_first_line(error)}")])
+
+    async def _mishap_of_task(self, task_id: UUID, error: Exception) -> None:
+        log.warning("task %s: %s", task_id, error, exc_info=not isinstance(error, ChargehandError))
+        async with self.store.batch() as batch:
+            times, status, request_id = await batch.count_task_mishap(task_id)
+            if status is not TaskStatus.READY or times < self.settings.mishap_limit:
+                return
+            await batch.lock_requests([request_id])
+            reason = f"failed {times} times before it could be handed out: {_first_line(error)}"
+            await batch.move_tasks([TaskMove(task_id, request_id, status, TaskStatus.IN_REVIEW, reason)])
+            await batch.add_review(Review(request_id, "mishap", reason, {}, task_id))
+            await self.recorder.settle(batch, [request_id])
+
+    async def _to_review(
+        self, batch: Batch, request: RequestRecord, kind: str, reason: str, context: Mapping[str, object]
+    ) -> None:
+        await batch.add_review(Review(request.request_id, kind, reason, {"wording": request.wording, **context}))
+        await batch.move_requests([_to(request, RequestStatus.IN_REVIEW, reason)])
+
+
+def is_bound(task: TaskRecord, plan: PlanRecord) -> bool:
+    """Whether the task is, to the letter, part of the plan whose digest was approved."""
+    if plan.status is not PlanStatus.APPROVED or not plan.intact:
+        return False
+    return any(task.spec == approved for approved in plan.plan.tasks if approved.order == task.order)
+
+
+def _normalised(wish: str) -> str:
+    """Return a wish in the form it is counted under."""
+    return " ".join(wish.casefold().split()).strip(" .!?")[:200]
+
+
+def _may_wait(task: TaskRecord) -> bool:
+    """Whether it was approved that the task waits for an agent as long as it takes."""
+    return planner.WAITS in task.spec.alternatives
+
+
+def _gave_up(task: TaskRecord, decision: RoutingDecision) -> str:
+    return decision.reason if decision.infeasible else f"no agent came in {task.waited:.0f} s: {decision.reason}"
+
+
+def _to(
+    request: RequestRecord, new: RequestStatus, reason: str, data: Mapping[str, object] | None = None
+) -> RequestMove:
+    return RequestMove(request.request_id, request.status, new, reason, data or {})
+
+
+def _task_to(task: TaskRecord, new: TaskStatus, reason: str) -> TaskMove:
+    return TaskMove(task.task_id, task.request_id, task.status, new, reason)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,209 @@
+"""Every error Chargehand raises on purpose. A class says what to do; its message helps the person who reads it.
+
+ChargehandError
+├── PermanentError            the same call will fail again: change something first
+│   ├── BadRequest            the words or the options of a request
+│   │   └── BadParameters     a parameter does not fit its intent's schema
+│   ├── UnknownId             nothing has that id
+│   ├── IdempotencyConflict   the key was used for another request
+│   ├── WrongStatus           the action does not fit the status a request is in
+│   ├── PlanChanged           the approval names another plan than the current one
+│   ├── NotPermitted          a rule forbids it (four eyes, expired approval)
+│   ├── BadDecomposition      a model's answer is not a plan; says why, so that it can be repaired once
+│   ├── Infeasible            no agent could ever do it
+│   ├── ContentChanged        a playbook or script is not the one that was approved
+│   ├── TaskFailed            an agent's work failed, and would again
+│   ├── OutcomeUnknown        work started and nobody knows how it ended
+│   ├── BadEnvelope           a message that is malformed, too large or not signed as it must be
+│   ├── BadConfiguration      a setting, a file of the operator's, or a missing program
+│   │   └── SchemaTooNew      the database was written by a newer Chargehand
+│   └── AuditBroken           sealed events were altered or removed
+└── TransientError            the same call may succeed later
+    ├── NoAgentAvailable      agents could do it, but none can now
+    ├── TaskInterrupted       an agent's work failed for a reason that may pass
+    ├── StaleStatus           somebody else moved the row first
+    ├── DatabaseUnreachable
+    ├── BrokerUnreachable
+    │   └── Unroutable        no queue takes the message: the agent is gone
+    ├── ModelUnavailable      a model did not answer, or not with what was asked
+    └── DiskFull
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ChargehandError(Exception):
+    """Root of the tree.
+
+    `code` names the kind of error in JSON and in problem details, `exit_code` is the CLI's, `http_status` the
+    API's. `hint` says what to do next; it is shown under the message.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+    hint: str = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+
+class PermanentError(ChargehandError):
+    """The same call will fail again until something is changed."""
+
+
+class TransientError(ChargehandError):
+    """The same call may succeed later."""
+
+    retryable = True
+    http_status = 503
+    exit_code = 5
+
+
+class BadRequest(PermanentError):
+    """The words or the options of a request cannot be accepted. Nothing was stored."""
+
+    code, exit_code, http_status = "bad-request", 2, 422
+
+
+class BadParameters(BadRequest):
+    """A parameter is missing, unknown or does not fit the intent's schema."""
+
+    code = "bad-parameters"
+
+
+class UnknownId(PermanentError):
+    """Nothing has that id."""
+
+    code, exit_code, http_status = "unknown-id", 2, 404
+
+
+class IdempotencyConflict(PermanentError):
+    """The idempotency key belongs to a request with another body."""
+
+    code, exit_code, http_status = "idempotency-conflict", 2, 409
+
+
+class WrongStatus(PermanentError):
+    """The action does not fit the status the request, plan or task is in."""
+
+    code, exit_code, http_status = "wrong-status", 2, 409
+
+
+class PlanChanged(PermanentError):
+    """The approval names a digest that is not the current plan's. Look at the plan again."""
+
+    code, exit_code, http_status = "plan-changed", 3, 409
+
+
+class NotPermitted(PermanentError):
+    """A rule forbids it: approving one's own plan where two people are asked for, or too late."""
+
+    code, exit_code, http_status = "not-permitted", 3, 403
+
+
+class BadDecomposition(PermanentError):
+    """A model's answer is not a usable decomposition. The message is what the model is told when it may repair it."""
+
+    code, exit_code, http_status = "bad-decomposition", 3, 422
+
+
+class Infeasible(PermanentError):
+    """No agent could ever do it, with the reasons counted. Raised before any work is started."""
+
+    code, exit_code, http_status = "infeasible", 4, 422
+
+
+class ContentChanged(PermanentError):
+    """The playbook or script differs from the one whose hash was approved. Nothing was run."""
+
+    code, exit_code, http_status = "content-changed", 3, 409
+
+
+class TaskFailed(PermanentError):
+    """An agent's work failed, and would fail again on another agent."""
+
+    code = "task-failed"
+
+
+class OutcomeUnknown(PermanentError):
+    """Work was started and nobody knows how it ended. A person decides, unless the work is safe to repeat."""
+
+    code, exit_code = "outcome-unknown", 3
+
+
+class BadEnvelope(PermanentError):
+    """A message is malformed, too large, or not signed by the one it claims to be from."""
+
+    code, http_status = "bad-envelope", 400
+
+
+class BadConfiguration(PermanentError):
+    """A setting, a file of the operator's or a program the machine lacks."""
+
+    code, exit_code = "bad-configuration", 5
+
+
+class SchemaTooNew(BadConfiguration):
+    """The database was written by a newer Chargehand. Upgrade this one."""
+
+    code = "schema-too-new"
+
+
+class AuditBroken(PermanentError):
+    """Sealed events were altered, removed or added to. Names each request and what is wrong with it."""
+
+    code, exit_code = "audit-broken", 6
+
+
+class NoAgentAvailable(TransientError):
+    """Agents could do it, but none can now; the message counts why: `0/3 agents can run X: 1 full, 2 offline`."""
+
+    code, exit_code = "no-agent-available", 4
+
+
+class TaskInterrupted(TransientError):
+    """An agent's work failed for a reason that may pass (a host unreachable, a time-out)."""
+
+    code, exit_code = "task-interrupted", 1
+
+
+class StaleStatus(TransientError):
+    """Somebody else moved the row first; look again."""
+
+    code, http_status = "stale-status", 409
+
+
+class DatabaseUnreachable(TransientError):
+    """The database does not answer. Nothing was lost: what was accepted is in it."""
+
+    code = "database-unreachable"
+
+
+class BrokerUnreachable(TransientError):
+    """The message broker does not answer. Messages wait in the database."""
+
+    code = "broker-unreachable"
+
+
+class Unroutable(BrokerUnreachable):
+    """No queue takes the message: that agent is not connected."""
+
+    code = "unroutable"
+
+
+class ModelUnavailable(TransientError):
+    """A model did not answer in time, or not with what was asked for."""
+
+    code = "model-unavailable"
+
+
+class DiskFull(TransientError):
+    """No space is left where something must be written. What was not committed was not accepted."""
+
+    code = "disk-full"

@@ -1,0 +1,1 @@
+"""Tiers that can be asked to decompose a request."""

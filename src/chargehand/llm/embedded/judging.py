@@ -1,0 +1,265 @@
+"""One clause against the catalog: which intents it could mean, how sure that is, and what it is otherwise.
+
+Confidence is the classifier's share times what the words themselves say: content no phrase of the intent contains,
+another verb, no object. The classifier alone is sure of "deploy grafana" when only one thing can be deployed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from chargehand.llm.embedded.classifier import Classifier
+from chargehand.llm.embedded.lexicon import GENERIC, LIGHT, LOOKING, NOT_NAMES, PRONOUNS
+from chargehand.llm.embedded.parameters import Found, extract
+from chargehand.llm.embedded.profiles import Profile, content_stems, first_word, leading_actions
+from chargehand.llm.embedded.spelling import closest
+from chargehand.llm.embedded.training import BACKGROUND, CLASSES, OUT_OF_SCOPE, VAGUE, features
+from chargehand.llm.embedded.words import Token, main_verb, stem, tokens
+
+Outcome = Literal["intent", "vague", "out_of_scope", "background"]
+
+CANDIDATES = 6  # intents looked at closely; the right one was never below the fourth in trials
+
+# How far the verb of a clause agrees with an intent.
+SAME_ACTION, KINDRED_ACTION, NO_ACTION, LIGHT_ACTION, OTHER_ACTION = 1.0, 0.95, 0.65, 0.6, 0.25
+
+# What a word that the intent does not know weighs against one that it knows.
+WEIGHT_UNKNOWN, WEIGHT_KNOWN, WEIGHT_QUANTIFIER, WEIGHT_GENERIC = 1.5, 1.0, 0.5, 0.3
+MISSPELT = 0.9  # a word read as another one counts a little less
+RECALL_SHARE = 0.4  # of the confidence: how much of the intent's own content the clause names
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One intent a clause could mean."""
+
+    profile: Profile
+    confidence: float
+    coverage: float
+    found: Found
+    has_object: bool
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a clause is. `guesses` are sorted, the likeliest first; `strength` is how well the clause holds together."""
+
+    outcome: Outcome
+    guesses: tuple[Guess, ...]
+    strength: float
+    unknown: tuple[str, ...]
+    respelt: tuple[tuple[str, str], ...] = ()
+    verbatim: bool = False  # the words of an example
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What is trained on one catalog."""
+
+    profiles: Mapping[str, Profile]
+    known: frozenset[str]
+    classifier: Classifier
+
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        """The words of the catalog alone, without those of the generic phrases."""
+        return frozenset[str]().union(*(each.stems | each.values for each in self.profiles.values()))
+
+    @cached_property
+    def _examples(self) -> dict[tuple[str, ...], str]:
+        """The examples that belong to one intent alone."""
+        owners: dict[tuple[str, ...], set[str]] = {}
+        for intent, each in self.profiles.items():
+            for phrase in each.phrases:
+                owners.setdefault(_spoken(phrase), set()).add(intent)
+        return {words: next(iter(intents)) for words, intents in owners.items() if len(intents) == 1}
+
+    def judge(self, clause: Sequence[Token], service: frozenset[str] = frozenset()) -> Judgement:
+        """Return what a clause means; `service` is what the clause before was about, for pronouns and near ties."""
+        verbatim = self._examples.get(_spoken(clause))
+        if verbatim and (not service or self.profiles[verbatim].service in (service, frozenset())):
+            guess = Guess(self.profiles[verbatim], MOST_SURE, 1.0, Found(), has_object=True)
+            return Judgement("intent", (guess,), 1.0, (), verbatim=True)
+        spelt, respelt = self._spelt(clause)
+        shares = self.classifier.probabilities(features(spelt, self.known))
+        guesses = self._guesses(spelt, self._about(service, spelt, shares), {wrong for wrong, _ in respelt})
+        outcome = self._outcome(spelt, guesses, shares)
+        return Judgement(
+            outcome=outcome,
+            guesses=tuple(guesses),
+            strength=_strength(outcome, guesses, shares),
+            unknown=tuple(token.raw for token in spelt if self._is_unknown(token)),
+            respelt=respelt,
+        )
+
+    def _spelt(self, clause: Sequence[Token]) -> tuple[list[Token], tuple[tuple[str, str], ...]]:
+        spelt, respelt = list(clause), []
+        for place, token in enumerate(clause):
+            right = closest(token.lower, self.known) if self._is_unknown(token) and not token.actions else None
+            if right:
+                spelt[place] = replace(token, stems=right.stems, actions=right.actions)
+                respelt.append((token.raw, right.word))
+        return spelt, tuple(respelt)
+
+    def _is_unknown(self, token: Token) -> bool:
+        return (
+            token.kind == "word"
+            and not token.actions
+            and not token.is_filler
+            and not set(token.stems) & (self.known | GENERIC | NOT_NAMES)
+        )
+
+    def _about(self, service: frozenset[str], clause: Sequence[Token], shares: Mapping[str, float]) -> dict[str, float]:
+        """Shares of the intents; those of other services are left out where the clause leaves its service open."""
+        named = {stem for each in self.profiles.values() for stem in each.service} & set(content_stems(clause))
+        open_to = {
+            intent: share
+            for intent, share in shares.items()
+            if intent in self.profiles
+            and (not service or named or self.profiles[intent].service in (service, frozenset()))
+        }
+        gained = sum(open_to.values()) or 1.0
+        lost = sum(share for intent, share in shares.items() if intent in self.profiles) / gained
+        return {intent: share * lost for intent, share in open_to.items()}
+
+    def _guesses(self, clause: Sequence[Token], shares: Mapping[str, float], misspelt: set[str]) -> list[Guess]:
+        likely = sorted(shares, key=lambda intent: -shares[intent])[:CANDIDATES]
+        drafts = [self._draft(clause, self.profiles[intent], misspelt) for intent in likely]
+        weighted = [shares[draft.profile.spec.intent] * draft.confidence for draft in drafts]
+        total = sum(weighted)
+        rest = max(0.0, 1.0 - sum(shares.values()))  # vague, out of scope, background
+        guesses = [
+            replace(
+                draft, confidence=MOST_SURE * draft.confidence * weight / (total + rest * (REST_LEFT - draft.coverage))
+            )
+            for draft, weight in zip(drafts, weighted, strict=True)
+            if weight > 0
+        ]
+        return sorted(guesses, key=lambda guess: -guess.confidence)
+
+    def _draft(self, clause: Sequence[Token], profile: Profile, misspelt: set[str]) -> Guess:
+        """A guess whose confidence is only what the words say, before the classifier's share."""
+        found = extract(profile, clause)
+        coverage, has_object = _coverage(clause, profile, found, self.known, misspelt)
+        words = (
+            coverage * _agreement(clause, profile) * (1 - RECALL_SHARE + RECALL_SHARE * _recall(clause, profile, found))
+        )
+        return Guess(profile, words, coverage, found, has_object)
+
+    def _outcome(self, clause: Sequence[Token], guesses: Sequence[Guess], shares: Mapping[str, float]) -> Outcome:
+        content = [stem for stem in content_stems(clause) if stem not in GENERIC]
+        values = any(token.is_value for token in clause)
+        named = set(_objects(clause)) & self.vocabulary
+        best = guesses[0].confidence if guesses else 0.0
+        special = max((VAGUE, OUT_OF_SCOPE, BACKGROUND), key=lambda label: shares[label])
+        if all(token.kind == "mark" or token.is_filler for token in clause) and not _points(clause):
+            return "background"
+        if special == BACKGROUND and not named and not values and _is_background(content):
+            return "background"
+        if guesses and guesses[0].has_object and (named or best >= PROMISING) and shares[special] < 0.8:
+            return "intent"
+        if special == VAGUE or not _objects(clause) or not content:
+            return "vague"
+        return "intent" if named and best > shares[OUT_OF_SCOPE] else "out_of_scope"
+
+
+REST_LEFT = 1.3  # where every word is covered, a third of what the other classes got still counts against the intent
+
+
+PROMISING = 0.3  # confidence from which values alone ("10.0.0.5") make a clause one about an intent
+MOST_SURE = 0.97  # what is said in an example's very words can still be meant otherwise
+
+
+def _spoken(clause: Sequence[Token]) -> tuple[str, ...]:
+    """The words alone, without what people put around them."""
+    return tuple(token.lower for token in clause if token.kind != "mark" and token.lower not in POLITE)
+
+
+POLITE = frozenset({"please", "pls", "kindly", "now", "quickly", "just", "our", "the", "my"})
+
+
+def _is_background(content: Sequence[str]) -> bool:
+    return sum(stem in BACKGROUND_STEMS for stem in content) >= 0.6 * len(content)  # names may follow: "regards, Tim"
+
+
+BACKGROUND_STEMS = frozenset(
+    content_stems(token for line in CLASSES[BACKGROUND].splitlines() for token in tokens(line))
+)
+
+
+def _points(clause: Sequence[Token]) -> bool:
+    return any(token.lower in PRONOUNS or token.actions for token in clause)
+
+
+def _objects(clause: Sequence[Token]) -> list[str]:
+    verb = main_verb(clause)
+    rest = [token for place, token in enumerate(clause) if place != verb and token.lower not in NOT_NAMES]
+    return [stem for stem in content_stems(rest) if stem not in GENERIC]
+
+
+def _coverage(
+    clause: Sequence[Token], profile: Profile, found: Found, known: frozenset[str], misspelt: set[str]
+) -> tuple[float, bool]:
+    """Return the share of the clause's content that the intent accounts for, and whether an object is part of it."""
+    verb = main_verb(clause)
+    good = total = 0.0
+    has_object = False
+    for place, token in enumerate(clause):
+        if place == verb or token.kind in ("mark", "particle") or token.is_filler:
+            continue
+        covered = place in found.used or bool(set(token.stems) & profile.stems)
+        weight = _weight(token, known) if place not in found.used else WEIGHT_KNOWN
+        has_object = has_object or (covered and not set(token.stems) & GENERIC) or place in found.used
+        total += weight
+        good += weight * (MISSPELT if token.raw in misspelt else 1.0) * covered
+    return (good / total if total else 1.0), has_object
+
+
+def _weight(token: Token, known: frozenset[str]) -> float:
+    if set(token.stems) & GENERIC:
+        return WEIGHT_GENERIC
+    if token.lower in NOT_NAMES:
+        return WEIGHT_QUANTIFIER
+    return WEIGHT_KNOWN if token.is_value or set(token.stems) <= known else WEIGHT_UNKNOWN
+
+
+def _agreement(clause: Sequence[Token], profile: Profile) -> float:
+    """Return how far what is to be done is what the intent does."""
+    verb = main_verb(clause)
+    actions = leading_actions(clause)
+    nouns = frozenset[str]().union(*(token.actions for place, token in enumerate(clause) if place != verb))
+    if verb is None and profile.verbs & set(first_word(clause)):
+        return SAME_ACTION
+    if not profile.actions:
+        return NO_ACTION
+    if actions & profile.actions or (nouns & profile.actions and (not actions or actions & LIGHT)):
+        return SAME_ACTION
+    if actions & LOOKING and profile.actions & LOOKING:
+        return KINDRED_ACTION
+    if not actions:
+        return OTHER_ACTION if nouns else NO_ACTION
+    return LIGHT_ACTION if actions <= LIGHT and not nouns else OTHER_ACTION
+
+
+def _recall(clause: Sequence[Token], profile: Profile, found: Found) -> float:
+    """Return how much of what the intent's nearest example is about the clause names.
+
+    A value stands for the word that would announce it: "restart radarr" for "restart the radarr container".
+    """
+    said = set(content_stems(clause)) | {stem(part) for name in found.values for part in name.split("_")}
+    wanted = [set(_objects(phrase)) - profile.service for phrase in profile.phrases]
+    return max((len(each & said) / len(each) if each else 1.0 for each in wanted), default=1.0)
+
+
+def _strength(outcome: Outcome, guesses: Sequence[Guess], shares: Mapping[str, float]) -> float:
+    best = guesses[0].confidence if guesses else 0.0
+    by_outcome = {
+        "intent": best,
+        "vague": max(best, 0.3 * shares[VAGUE]),
+        "out_of_scope": max(best, 0.55),
+        "background": shares[BACKGROUND],
+    }
+    return by_outcome[outcome]

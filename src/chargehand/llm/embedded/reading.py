@@ -1,0 +1,295 @@
+"""A request read against the catalog: subtasks where it is sure, questions everywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from chargehand.catalog import exclusive_keys
+from chargehand.llm.embedded.clauses import Clause, cut
+from chargehand.llm.embedded.guards import Guard, held_by
+from chargehand.llm.embedded.judging import Guess, Judge, Judgement
+from chargehand.llm.embedded.language import is_english
+from chargehand.llm.embedded.lexicon import PRONOUNS, STATING, WISHING
+from chargehand.llm.embedded.profiles import Profile, content_stems, properties
+from chargehand.llm.embedded.values import kind_of
+from chargehand.llm.embedded.words import Token, tokens
+
+NEAREST = 3  # alternatives in a question: more are not read
+MOST_STEPS = 8  # as `Thresholds.max_subtasks`: more are not one request
+MOST_LINES = 20  # of questions and the like: nobody answers more at once
+PROPOSED, CLEARLY = 0.15, 2.0  # a proposal: at least so sure, and so many times surer than of the next intent
+LIKELY = 0.05  # confidence below which an intent is not worth asking about
+
+
+@dataclass
+class _Step:
+    """A clause with what it is taken for. One that is not sure holds the plan: a question about it stands beside it."""
+
+    clause: Clause
+    guess: Guess
+    parameters: dict[str, JsonValue]
+    flags: list[JsonValue] = field(default_factory=list)
+
+    @property
+    def profile(self) -> Profile:
+        return self.guess.profile
+
+
+@dataclass
+class _Reading:
+    judge: Judge
+    sure: float
+    steps: list[_Step] = field(default_factory=list)
+    ambiguities: list[str] = field(default_factory=list)
+    out_of_scope: list[str] = field(default_factory=list)
+    assumptions: list[str] = field(default_factory=list)
+    bound: list[tuple[str, str]] = field(default_factory=list)  # another trade's clause, and the question it may pose
+    lost: str = ""  # the clause just before, when it could not be planned: what it is about is unknown
+
+    def value(self) -> dict[str, JsonValue]:
+        """The answer in the shape every tier gives."""
+        return {
+            "subtasks": [self._subtask(place) for place in range(len(self.steps))],
+            "ambiguities": _shown(self.ambiguities),
+            "out_of_scope": _shown(self.out_of_scope),
+            "assumptions": _shown(self.assumptions),
+        }
+
+    def _subtask(self, place: int) -> dict[str, JsonValue]:
+        step = self.steps[place]
+        words = " ".join(token.raw for token in step.clause.tokens) if step.clause.borrowed else step.clause.words
+        return {
+            "order": place + 1,
+            "name": words[:1].upper() + words[1:200],
+            "intent": step.profile.spec.intent,
+            "confidence": round(min(step.guess.confidence, 1.0), 3),
+            "parameters": step.parameters,
+            "depends_on": [at + 1 for at in range(place) if _depends(step, self.steps[at], adjacent=at == place - 1)],
+            "words": step.clause.words,
+            "flags": step.flags,
+        }
+
+
+def _shown(lines: Sequence[str]) -> list[JsonValue]:
+    different = list(dict.fromkeys(lines))
+    more = len(different) - MOST_LINES
+    return [*different[:MOST_LINES], *([f"... and {more} more like these."] if more > 0 else [])]
+
+
+def read(text: str, judge: Judge, *, sure: float) -> dict[str, JsonValue]:
+    """Return what the text asks for. Below the confidence `sure` nothing is planned: it becomes a question."""
+    found = tokens(text)
+    reading = _Reading(judge, sure)
+    if not is_english(found, judge.known):
+        reading.ambiguities.append(
+            f"“{_short(text)}”: without an LLM only English is understood. Please say it in English."
+        )
+        return reading.value()
+    clauses = cut(
+        text, found, lambda clause: judge.judge(_with_topic(clause, _mentioned(found, clause, judge))).strength
+    )
+    if clauses is None:
+        reading.ambiguities.append(
+            "This is too long to be read without an LLM. Say in a few short sentences what to do."
+        )
+        return reading.value()
+    for clause in clauses:
+        _read_clause(reading, clause)
+    _settle_bound(reading)
+    if len(reading.steps) > MOST_STEPS:
+        reading.ambiguities.insert(0, f"These are {len(reading.steps)} tasks: ask for at most {MOST_STEPS} at once.")
+        del reading.steps[MOST_STEPS:]
+    if not (reading.steps or reading.ambiguities or reading.out_of_scope):
+        reading.ambiguities.append(f"“{_short(text)}”: which action on what?")
+    return reading.value()
+
+
+def _settle_bound(reading: _Reading) -> None:
+    """ "If it rains" beside an order is a question about the order; alone it is only another trade's."""
+    for words, question in reading.bound:
+        if reading.steps or reading.ambiguities:
+            reading.ambiguities.append(question)
+        else:
+            reading.out_of_scope.append(words)
+
+
+def _read_clause(reading: _Reading, clause: Clause) -> None:
+    before = reading.steps[-1] if reading.steps else None
+    service = before.profile.service if before else frozenset[str]()
+    judgement = reading.judge.judge(_with_topic(clause.tokens, tokens(_topic(before))), service)
+    guard = _guard(clause, judgement)
+    question = f"“{_short(clause.words)}” {guard.says}. Please say only what should be done now." if guard else ""
+    if guard and judgement.outcome == "out_of_scope":
+        reading.bound.append((_short(clause.words), question))
+    elif guard:
+        reading.ambiguities.append(question)
+    elif judgement.outcome == "out_of_scope" and not _is_statement(clause, judgement):
+        reading.out_of_scope.append(_short(clause.words))
+    elif judgement.outcome in ("out_of_scope", "background") or _is_statement(clause, judgement):
+        reading.assumptions.append(f"Nothing is done for “{_short(clause.words)}”.")
+        return
+    elif judgement.outcome == "vague":
+        reading.ambiguities.append(f"“{_short(clause.words)}”: which action on what?")
+    else:
+        _read_intent(reading, clause, judgement, before)
+    last = reading.steps[-1] if reading.steps else None
+    sure = last is not None and last is not before and last.guess.confidence >= reading.sure
+    reading.lost = "" if sure else clause.words
+
+
+def _read_intent(reading: _Reading, clause: Clause, judgement: Judgement, before: _Step | None) -> None:
+    best = judgement.guesses[0]
+    if best.found.refused and best.confidence >= LIKELY:
+        reading.ambiguities.append(
+            f"“{_short(clause.words)}”: {_short('; '.join(best.found.refused))}. What should it be?"
+        )
+    elif reading.lost and best.profile.service and not best.profile.service & set(content_stems(clause.tokens)):
+        reading.ambiguities.append(
+            f"“{_short(clause.words)}” follows “{_short(reading.lost)}”, which is not planned. "
+            f"Did you mean: {best.profile.title} ({best.profile.spec.service})?"
+        )
+    elif best.profile.too_few_phrases:
+        reading.ambiguities.append(_question(clause, judgement))
+    elif best.confidence < reading.sure:
+        reading.ambiguities.append(_question(clause, judgement))
+        if _is_clear(judgement):
+            reading.steps.append(_Step(clause, best, dict(best.found.values)))
+    else:
+        step = _Step(clause, best, dict(best.found.values))
+        _share_hosts(reading, step)
+        _note(reading, step, judgement, before)
+        reading.steps.append(step)
+
+
+def _is_clear(judgement: Judgement) -> bool:
+    """Whether one intent is far likelier than the others, so that it can be put to a person as a proposal."""
+    best, *others = judgement.guesses
+    return best.confidence >= PROPOSED and all(best.confidence >= CLEARLY * other.confidence for other in others)
+
+
+def _with_topic(clause: tuple[Token, ...], topic: Sequence[Token]) -> tuple[Token, ...]:
+    """Put a topic in the place of the first pronoun: "its config", "restart it"."""
+    place = next((at for at, token in enumerate(clause) if token.lower in PRONOUNS), None)
+    return clause if place is None else (*clause[:place], *topic, *clause[place + 1 :])
+
+
+def _mentioned(found: Sequence[Token], clause: Sequence[Token], judge: Judge) -> list[Token]:
+    """What a pronoun could stand for before it is known what the clauses mean: the service or host named last."""
+    before = [token for token in found if token.end <= clause[0].start]
+    services = frozenset[str]().union(*(each.service for each in judge.profiles.values()))
+    named = [token for token in before if set(token.stems) & services]
+    return named[-2:] or [token for token in before if token.kind == "host"][-1:]
+
+
+def _topic(step: _Step | None) -> str:
+    """The service a step is about, or the machine where it has none; empty when it is about neither."""
+    if step is None:
+        return ""
+    if step.profile.spec.service:
+        return step.profile.spec.service.replace("_", " ").replace("-", " ")
+    schemas = properties(step.profile.spec)
+    return next((str(step.parameters[name]) for name in step.parameters if kind_of(name, schemas[name]) == "host"), "")
+
+
+def _guard(clause: Clause, judgement: Judgement) -> Guard | None:
+    if judgement.outcome == "background" or judgement.verbatim:
+        return None
+    best = judgement.guesses[0].profile if judgement.guesses else None
+    phrases = frozenset(example.lower() for example in best.spec.examples) if best else frozenset[str]()
+    guard = held_by(clause.words, phrases)
+    if guard is None or judgement.outcome != "out_of_scope" or guard.binds_others:
+        return guard
+    # Another trade's words change no plan, for whenever they are; a time or a doubt that stands alone does.
+    return guard if not _left(clause, guard) else None
+
+
+def _left(clause: Clause, guard: Guard) -> list[Token]:
+    """What a clause is about besides the words that tripped the guard."""
+    offset = clause.tokens[0].start
+    spans = [(match.start() + offset, match.end() + offset) for match in guard.pattern.finditer(clause.words.lower())]
+    return [
+        token
+        for token in clause.tokens
+        if not token.is_filler and not any(start <= token.start < end for start, end in spans)
+    ]
+
+
+def _is_statement(clause: Clause, judgement: Judgement) -> bool:
+    """Whether it tells something of no thing in the catalog, instead of asking for it: "our users complain"."""
+    lowers = {token.lower for token in clause.tokens}
+    best = judgement.guesses[0] if judgement.guesses else None
+    if lowers & WISHING or any(token.is_value or token.actions for token in clause.tokens):
+        return False
+    about = best is not None and (
+        best.confidence > 0.5 or bool(best.profile.service & set(content_stems(clause.tokens)))
+    )
+    return clause.tokens[0].lower.split("'")[0] in STATING and not about
+
+
+def _question(clause: Clause, judgement: Judgement) -> str:
+    unknown = ", ".join(f"“{_short(word)}”" for word in judgement.unknown[:3])
+    why = f" ({unknown} means nothing to me here)" if unknown else ""
+    likely = [guess.profile.title for guess in judgement.guesses[:NEAREST] if guess.confidence > LIKELY]
+    nearest = likely or [guess.profile.title for guess in judgement.guesses[:2]]
+    return f"“{_short(clause.words)}” is unclear to me{why}. Did you mean: {', or '.join(nearest)}?"
+
+
+def _short(words: str) -> str:
+    return words if len(words) <= 120 else words[:117] + "..."
+
+
+def _share_hosts(reading: _Reading, step: _Step) -> None:
+    """A machine named once counts for its neighbour: "check disk and memory on web-1", "... and look at it there"."""
+    before = reading.steps[-1] if reading.steps else None
+    if before is None:
+        return
+    if any(token.lower in PRONOUNS for token in step.clause.tokens):
+        _lend(reading, before, step)
+    elif step.clause.borrowed:
+        _lend(reading, step, before)
+
+
+def _lend(reading: _Reading, giver: _Step, taker: _Step) -> None:
+    for name, schema in properties(taker.profile.spec).items():
+        value = giver.parameters.get(name)
+        if kind_of(name, schema) == "host" and name not in taker.parameters and value is not None:
+            taker.parameters[name] = value
+            reading.assumptions.append(f"“{_short(taker.clause.words)}” is taken to be about {value} too.")
+
+
+def _note(reading: _Reading, step: _Step, judgement: Judgement, before: _Step | None) -> None:
+    """Write down what was taken for granted."""
+    for wrong, right in judgement.respelt:
+        reading.assumptions.append(f"“{_short(wrong)}” is read as “{right}”.")
+    service = step.profile.service
+    if (
+        service
+        and before
+        and service == before.profile.service
+        and not service & set(content_stems(step.clause.tokens))
+    ):
+        name = (step.profile.spec.service or "").replace("_", " ")
+        reading.assumptions.append(f"“{_short(step.clause.words)}” is taken to be about {name}, as the step before.")
+
+
+def _depends(step: _Step, earlier: _Step, *, adjacent: bool) -> bool:
+    """Whether a step waits for an earlier one: said so, about the same thing, or touching the same target."""
+    if adjacent and (step.clause.then or any(token.lower in PRONOUNS for token in step.clause.tokens)):
+        return True
+    if earlier.profile.spec.intent in step.profile.spec.after:
+        return True
+    if step.profile.service and step.profile.service == earlier.profile.service:
+        return True
+    return bool(_keys(step) & _keys(earlier))
+
+
+def _keys(step: _Step) -> set[str]:
+    parameters: Mapping[str, JsonValue] = {**_defaults(step.profile), **step.parameters}
+    return set(exclusive_keys(step.profile.spec, parameters))
+
+
+def _defaults(profile: Profile) -> dict[str, JsonValue]:
+    return {name: schema["default"] for name, schema in properties(profile.spec).items() if "default" in schema}

@@ -1,0 +1,108 @@
+"""The catalog as training phrases: examples with their slots filled, descriptions, names, and what is no intent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from chargehand.llm.embedded import phrases
+from chargehand.llm.embedded.profiles import Profile, choices, content_stems, properties
+from chargehand.llm.embedded.values import kind_of
+from chargehand.llm.embedded.words import Token, main_verb, tokens
+
+VAGUE, OUT_OF_SCOPE, BACKGROUND = "?vague", "?out-of-scope", "?background"  # no intent's name starts with "?"
+CLASSES = {VAGUE: phrases.VAGUE, OUT_OF_SCOPE: phrases.OUT_OF_SCOPE, BACKGROUND: phrases.BACKGROUND}
+FILLINGS = 4  # values tried per slot: enough that the class does not hang on one of them
+
+
+class Example(NamedTuple):
+    """One training phrase. Those made from one `source` by filling its slots are near copies of each other."""
+
+    features: tuple[str, ...]
+    label: str
+    source: int
+
+
+def known_stems(profiles: Iterable[Profile]) -> frozenset[str]:
+    """Return every word the classifier can know: the catalog's and the generic phrases'."""
+    generic = (
+        stem for block in CLASSES.values() for line in phrases.lines(block) for stem in content_stems(tokens(line))
+    )
+    return frozenset(generic).union(*(each.stems | each.values for each in profiles))
+
+
+def features(found: Sequence[Token], known: frozenset[str]) -> tuple[str, ...]:
+    """Return what the classifier sees: actions instead of verbs, kinds instead of values, `@name` for the unknown."""
+    place = main_verb(found)
+    seen = [feature for at, token in enumerate(found) for feature in _seen(token, at == place, known)]
+    return (*seen, *(f"{left} {right}" for left, right in pairwise(seen)))
+
+
+def _seen(token: Token, main: bool, known: frozenset[str]) -> list[str]:
+    if main:
+        return [f"!{action}" for action in sorted(token.actions)]
+    if token.is_value:
+        return [f"@{token.kind}"]
+    if token.kind != "word" or token.is_filler:
+        return []
+    return [stem if stem in known else "@name" for stem in token.stems]
+
+
+def examples(profiles: Sequence[Profile]) -> list[Example]:
+    """Return the training set of a catalog."""
+    known = known_stems(profiles)
+    services = sorted({stem for each in profiles for stem in each.service})
+    sources = [
+        *((each.spec.intent, variants) for each in profiles for variants in _phrases(each, services)),
+        *((label, [tokens(line)]) for label, block in CLASSES.items() for line in phrases.lines(block)),
+    ]
+    return [
+        Example(features(phrase, known), label, source)
+        for source, (label, variants) in enumerate(sources)
+        for phrase in variants
+    ]
+
+
+def _phrases(each: Profile, services: Sequence[str]) -> Iterator[list[tuple[Token, ...]]]:
+    for phrase in each.phrases:
+        yield _filled(phrase, each, services)
+    if each.spec.description:
+        yield [tokens(each.spec.description)]
+    yield [tokens(each.spec.intent.replace("_", " "))]
+
+
+def _filled(phrase: tuple[Token, ...], each: Profile, services: Sequence[str]) -> list[tuple[Token, ...]]:
+    slots = [token.raw[1:-1] for token in phrase if token.kind == "slot"]
+    values = {slot: _values(slot, each, services) for slot in slots}
+    turns = max((len(options) for options in values.values()), default=1)
+    chosen = [{slot: options[turn % len(options)] for slot, options in values.items()} for turn in range(turns)]
+    return [tokens(" ".join(_put(token, values) for token in phrase)) for values in chosen]
+
+
+def _put(token: Token, values: Mapping[str, str]) -> str:
+    return values[token.raw[1:-1]] if token.kind == "slot" else token.raw
+
+
+NAMELESS = "xyzzy"  # no word of any catalog, so it is seen as `@name`
+BY_KIND = {  # what a value of each kind looks like to the classifier
+    "url": "http://localhost",
+    "email": "me@localhost",
+    "host": "web-1",
+    "path": "/etc/hosts",
+    "endpoint": "localhost:80",
+    "percent": "90%",
+    "duration": "30 seconds",
+    "size": "64 MB",
+    "number": "8080",
+}
+
+
+def _values(slot: str, each: Profile, services: Sequence[str]) -> list[str]:
+    """Plausible values of a slot: what the schema names, else what its kind looks like."""
+    schema = properties(each.spec).get(slot, {})
+    given = choices(schema) or schema.get("examples")
+    if isinstance(given, list) and given:
+        return [str(value) for value in given[:FILLINGS]]
+    kind = kind_of(slot, schema)
+    return [BY_KIND[kind]] if kind in BY_KIND else [NAMELESS, *services[: FILLINGS - 1]]

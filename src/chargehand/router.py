@@ -1,0 +1,253 @@
+"""Which agent gets a task, and why: `filters.py` says who can, the scorers here who should.
+
+    route(task, facts of every known agent) -> RoutingDecision
+
+The decision keeps every agent it looked at with its facts, and its score term by term or the reason it was rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from heapq import nsmallest
+from math import copysign, gcd
+from typing import NamedTuple
+
+from chargehand.errors import BadConfiguration
+from chargehand.filters import counted, never, one_line, passes, sift
+from chargehand.models import AgentFacts, Candidate, Policy, Risk, RoutingDecision, WorkTask
+from chargehand.performance import OPTIMISM, UNKNOWN_RATE, Counts, expected_success
+
+RECENT_SECONDS = 4 * 3600  # a work type done within four hours is still "in the hand"
+SPECIALIST_PRIOR = 2.0  # a declared specialization counts like two successes, until real ones say otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """One consideration, as a number that grows with what its name says; with `from_runs`, it is told on how many."""
+
+    value: Callable[[WorkTask, AgentFacts, Policy], float]
+    from_runs: bool = False
+
+
+def _chance(task: WorkTask, agent: AgentFacts, policy: Policy) -> float:
+    mean, deviation = _expected(task, agent)
+    # Nobody tries out a new agent on work that destroys something if it goes wrong.
+    return mean if task.risk is Risk.DESTROY else min(1.0, mean + OPTIMISM * deviation)
+
+
+def _observed(task: WorkTask, agent: AgentFacts, policy: Policy) -> float:
+    runs = agent.success_count + agent.failure_count
+    return agent.success_count / runs if runs and runs >= policy.minimum_runs else UNKNOWN_RATE
+
+
+def _expected(task: WorkTask, agent: AgentFacts) -> tuple[float, float]:
+    return expected_success(
+        agent.lately_successes,
+        agent.lately_runs,
+        (agent.overall_successes, agent.overall_runs),
+        agent.usual_rate,
+        SPECIALIST_PRIOR if specialized(task, agent) else 0.0,
+    )
+
+
+SCORERS: Mapping[str, Scorer] = {
+    "context": Scorer(lambda t, a, p: float(recent_context(a))),
+    "success": Scorer(_observed, from_runs=True),
+    "specialization": Scorer(lambda t, a, p: float(specialized(t, a))),
+    "load": Scorer(lambda t, a, p: float(max(0, 10 - a.in_flight))),
+    "chance": Scorer(_chance, from_runs=True),
+    "queue": Scorer(lambda t, a, p: a.in_flight / max(1, a.slots - a.in_flight)),
+}
+
+SEED_ADDITIVE = Policy(
+    "seed-additive", (("context", 30.0), ("success", 40.0), ("specialization", 20.0), ("load", 1.0)), digits=1
+)
+SEED_WEIGHTED = Policy("seed-weighted", (("success", 0.6), ("context", 0.4)))
+LEARNED = Policy("learned", (("chance", 1.0), ("queue", -0.1), ("context", 0.02)))
+POLICIES = {policy.name: policy for policy in (LEARNED, SEED_ADDITIVE, SEED_WEIGHTED)}
+DEFAULT = LEARNED
+
+
+def policy_named(name: str, weights: Mapping[str, float], minimum_runs: int) -> Policy:
+    """Return a policy as it is set: its weights apart from those given. Raises `BadConfiguration`."""
+    policy = POLICIES.get(name)
+    if policy is None:
+        raise BadConfiguration(
+            f"there is no routing policy {one_line(name)!r}",
+            hint=f"Set CHARGEHAND_ROUTING_POLICY to one of {', '.join(POLICIES)}.",
+        )
+    unknown = sorted(weights.keys() - dict(policy.weights).keys())
+    if unknown:
+        raise BadConfiguration(
+            f"the routing policy {name} does not weigh {', '.join(map(one_line, unknown))}",
+            hint=f"CHARGEHAND_ROUTING_WEIGHTS may name {', '.join(dict(policy.weights))}.",
+        )
+    weighed = tuple((scorer, weights.get(scorer, usual)) for scorer, usual in policy.weights)
+    return policy._replace(weights=weighed, minimum_runs=minimum_runs)
+
+
+def route(
+    task: WorkTask,
+    agents: Sequence[AgentFacts],
+    *,
+    policy: Policy = DEFAULT,
+    retried: bool = False,
+    draw: int = 0,
+) -> RoutingDecision:
+    """Choose an agent for a task. Equal scores go to the more experienced, then the less busy, then by id.
+
+    An agent that was tried for this task is chosen again only when nobody else can have it now. Nobody able to have
+    it now is a decision too: `selected` is None, and `infeasible` when waiting would not help either. In a pool larger
+    than `policy.look_at_all`, `draw` decides who is looked at.
+    """
+    sampled = len(agents) > policy.look_at_all
+    seen = sample(task, agents, draw, policy.able) if sampled else agents
+    return weigh(task, seen, policy, Around(retried, len(agents), draw if sampled else None))
+
+
+def sample(task: WorkTask, agents: Sequence[AgentFacts], draw: int, able: int) -> list[AgentFacts]:
+    """Walk through a pool from a drawn place with a drawn stride until that many can have the task.
+
+    The stride shares no factor with the size of the pool, so the walk comes by everybody before it ends.
+    """
+    size, seen, found = len(agents), list[AgentFacts](), 0
+    start, stride = draw % size, 1 + (draw // size) % (size - 1)
+    while gcd(stride, size) != 1:
+        stride += 1
+    for step in range(size):
+        agent = agents[(start + step * stride) % size]
+        seen.append(agent)
+        found += passes(task, agent) and not agent.tried
+        if found >= able:
+            break
+    return seen
+
+
+class Around(NamedTuple):
+    """What a decision keeps about how it came to be taken: again after a failure, from how many, by which draw."""
+
+    retried: bool = False
+    pool_size: int | None = None  # None: all were looked at
+    draw: int | None = None
+
+
+ALL_AT_ONCE = Around()
+
+
+def weigh(
+    task: WorkTask, agents: Sequence[AgentFacts], policy: Policy, around: Around = ALL_AT_ONCE
+) -> RoutingDecision:
+    """Decide among exactly these agents. The same facts and policy always give the same decision."""
+    able, seen = sift(task, agents)
+    if not able:
+        return _nobody(task, tuple([seen[agent.agent_id] for agent in agents]), policy, around)
+    parts = _parts(policy)
+    scored = [_score(task, agent, policy, parts) for agent in able]
+    seen.update([(candidate.agent_id, candidate) for candidate in scored])
+    first, *others = nsmallest(2, scored, key=_rank)
+    best = first.facts or able[0]
+    counts = counts_of(best)
+    return RoutingDecision(
+        task_id=task.task_id,
+        intent=task.intent,
+        work_type=task.work_type,
+        policy=policy.name,
+        selected=best.agent_id,
+        candidates=tuple([seen[agent.agent_id] for agent in agents]),
+        reason=_explained(first, counts.runs, others[0] if others else None, policy),
+        retried=around.retried,
+        success_rate_percent=round(100 * counts.successes / counts.runs) if counts.runs else 0,
+        specialization_match=specialized(task, best),
+        recent_context_match=recent_context(best),
+        agent_pool=best.pool_name,
+        pool_size=len(agents) if around.pool_size is None else around.pool_size,
+        draw=around.draw,
+        rules=policy,
+        predicted_success=round(_expected(task, best)[0], 6),
+        predicted_ms=None if best.p50_ms is None else round(best.p50_ms),
+    )
+
+
+def _nobody(task: WorkTask, candidates: tuple[Candidate, ...], policy: Policy, around: Around) -> RoutingDecision:
+    return RoutingDecision(
+        task_id=task.task_id,
+        intent=task.intent,
+        work_type=task.work_type,
+        policy=policy.name,
+        selected=None,
+        candidates=candidates,
+        reason=counted(candidates, task.intent),
+        infeasible=bool(candidates) and all(map(never, candidates)),
+        retried=around.retried,
+        pool_size=len(candidates) if around.pool_size is None else around.pool_size,
+        draw=around.draw,
+        rules=policy,
+    )
+
+
+def held_back(task: WorkTask, reason: str) -> RoutingDecision:
+    """Decide to look at nobody yet: something else than an agent is missing, as the reason says."""
+    return RoutingDecision(
+        task_id=task.task_id,
+        intent=task.intent,
+        work_type=task.work_type,
+        policy="held back",
+        selected=None,
+        candidates=(),
+        reason=reason,
+    )
+
+
+Part = tuple[str, float, Callable[[WorkTask, AgentFacts, Policy], float]]
+
+
+@lru_cache(maxsize=8)  # of the few policies that are in use, so that the table is looked into once
+def _parts(policy: Policy) -> tuple[Part, ...]:
+    return tuple((name, weight, SCORERS[name].value) for name, weight in policy.weights)
+
+
+def _score(task: WorkTask, agent: AgentFacts, policy: Policy, parts: Sequence[Part]) -> Candidate:
+    # Rounded, so that terms that sum to the same are a tie and not a matter of floating point.
+    terms = {name: weight * value(task, agent, policy) for name, weight, value in parts}
+    return Candidate(agent.agent_id, agent.name, None, "", terms, round(sum(terms.values()), 6), agent)
+
+
+def _rank(candidate: Candidate) -> tuple[float, int, int, str]:
+    agent = candidate.facts
+    if agent is None:
+        return (0.0, 0, 0, candidate.agent_id)
+    runs = agent.success_count + agent.failure_count
+    return (-(candidate.score or 0.0), -runs, agent.in_flight, agent.agent_id)
+
+
+def _explained(best: Candidate, runs: int, runner_up: Candidate | None, policy: Policy) -> str:
+    """`infra-3: context 30 + success 36.4 (46 runs) + specialization 0 + load 9 = 75.4; runner-up infra-1 68.0`."""
+    terms = "".join(_term(name, value, runs, policy.digits) for name, value in best.terms.items())
+    rival = f"runner-up {runner_up.name} {runner_up.score:.{policy.digits}f}" if runner_up else "no other candidate"
+    return f"{best.name}: {terms.removeprefix(' + ')} = {best.score:.{policy.digits}f}; {rival}"
+
+
+def _term(name: str, value: float, runs: int, digits: int) -> str:
+    size = f"{abs(value):.0f}" if value == round(value) else f"{abs(value):.{digits}f}"
+    evidence = f" ({runs} run{'' if runs == 1 else 's'})" if SCORERS[name].from_runs else ""
+    sign = "-" if copysign(1, value) < 0 else "+"  # a negative weight on nothing is -0.0
+    return f" {sign} {name} {size}{evidence}"
+
+
+def counts_of(agent: AgentFacts) -> Counts:
+    """What the agent has done of the task's work type."""
+    return Counts(agent.success_count, agent.failure_count, agent.total_duration_ms)
+
+
+def specialized(task: WorkTask, agent: AgentFacts) -> bool:
+    """Whether the agent says that this work type, or this very intent, is what it is for."""
+    declared = agent.specializations
+    return bool(declared) and (task.work_type in declared or task.intent in declared)
+
+
+def recent_context(agent: AgentFacts) -> bool:
+    """Whether it has just worked for this request, or did this work type within `RECENT_SECONDS`."""
+    age = agent.recent_context_age
+    return agent.recent_request or (age is not None and age <= RECENT_SECONDS)

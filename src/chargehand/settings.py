@@ -1,0 +1,193 @@
+"""Every setting, from the environment (`CHARGEHAND_<NAME>`), with its default and the reason for it.
+
+Durations are seconds. `docs/settings.md` documents each; a test keeps it complete.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from chargehand import secretref
+from chargehand.errors import BadConfiguration
+from chargehand.models import Otherwise, Risk
+
+
+def default_home() -> Path:
+    """Return where data lives: root's must be readable by the user PostgreSQL runs as, so not below /root."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/chargehand")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "chargehand"
+
+
+DEFAULT_MODELS = {"local": "ollama_chat/qwen2.5:7b-instruct", "external": "anthropic/claude-haiku-5-5"}
+"""What LiteLLM is asked for unless told: a small model that does not think aloud, and the cheapest that reads well."""
+
+
+class Endpoint(NamedTuple):
+    """An LLM that is configured. `url` is None only with LiteLLM. `timeout` is for a request, all attempts together."""
+
+    tier: str
+    via: Literal["http", "litellm"]
+    url: str | None
+    model: str
+    key_file: Path | None
+    timeout: float
+
+
+class Settings(BaseSettings):
+    """What an operator can set."""
+
+    model_config = SettingsConfigDict(env_prefix="CHARGEHAND_", extra="ignore")
+
+    home: Path = Field(default_factory=default_home)
+    database_url: str | None = None
+    amqp_url: str | None = None  # RabbitMQ; without it one process at a time does everything on this machine
+    user: str | None = None  # who asks and approves; default: the operating system's user
+
+    playbooks: Annotated[tuple[Path, ...], NoDecode] = ()
+    scripts: Annotated[tuple[Path, ...], NoDecode] = ()
+    config_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    inventory: Path | None = None
+    ansible_vars: Path | None = None
+    become_secret: str | None = Field(default=None, pattern=secretref.NAME)  # names: the values are the agent's
+    vault_secret: str | None = Field(default=None, pattern=secretref.NAME)
+    secrets_command: str | None = None  # what an agent asks for secrets; read by the SDK, as argv
+    pass_env: Annotated[tuple[str, ...], NoDecode] = ()  # names of variables that playbooks and scripts get to see
+    agent_slots: int = Field(default=2, ge=1)
+    agent_home: Path | None = None  # of an agent that runs by itself; read by the SDK, which needs no settings
+    agent_health_port: int | None = Field(default=None, ge=0, le=65535)  # 127.0.0.1; off unless set; also the SDK's
+
+    auto_approve: Annotated[frozenset[Risk], NoDecode] = frozenset()
+    four_eyes: Annotated[frozenset[Risk], NoDecode] = frozenset()
+    approval_expires: float = Field(default=7 * 86400, gt=0)  # a plan a week old was made for another machine
+
+    confidence_flag: float = Field(default=0.60, ge=0, le=1)
+    confidence_embedded: float = Field(default=0.70, ge=0, le=1)
+    max_flags: int = Field(default=2, ge=0)
+
+    llm_local_via: Literal["http", "litellm"] = "http"  # how it is spoken to
+    llm_local_url: str | None = None  # an OpenAI-compatible server: Ollama, a LiteLLM proxy
+    llm_local_model: str | None = None
+    llm_local_key_file: Path | None = None  # a file (0600), because variables end up in listings of processes
+    llm_local_timeout: float = Field(default=15.0, gt=0)  # for a request, all attempts; after it the next tier is asked
+    llm_local_concurrency: int = Field(default=4, ge=1)  # what Ollama serves at a time where memory allows it
+    llm_external_via: Literal["http", "litellm"] = "http"
+    llm_external_url: str | None = None
+    llm_external_model: str | None = None
+    llm_external_key_file: Path | None = None
+    llm_external_timeout: float = Field(default=30.0, gt=0)
+    llm_external_concurrency: int = Field(default=8, ge=1)  # of a few seconds each: below what a new account may send
+
+    routing_policy: str = "learned"
+    routing_weights: Annotated[Mapping[str, float] | None, NoDecode] = None  # instead of the policy's own
+    routing_minimum_runs: int = Field(default=10, ge=0)  # a rate from fewer is luck; the seed policies go by it
+
+    mode: Literal["sequential", "parallel"] = "sequential"  # what is done at once is harder to watch and to stop
+    otherwise: Annotated[frozenset[Otherwise], NoDecode] = frozenset()  # nothing that was not asked for, unless said
+    max_attempts: int = Field(default=3, ge=1)
+    lease_seconds: float = Field(default=60.0, gt=0)  # six heartbeats: one lost message ends nothing
+    lease_grace: float = Field(default=5.0, ge=0)  # the agent's own clock has ended its work by then
+    start_deadline: float = Field(default=900.0, gt=0)  # an agent that has a task and does not begin is of no use
+    task_deadline: float = Field(default=6 * 3600, gt=0)
+    no_agent_timeout: float = Field(default=300.0, gt=0)
+    heartbeat_seconds: float = Field(default=10.0, gt=0)
+    claim_seconds: float = Field(default=120.0, gt=0)  # longer than every tier's deadline together
+    sweep_seconds: float = Field(default=2.0, gt=0)
+    batch_size: int = Field(default=50, ge=1)
+    mishap_limit: int = Field(default=5, ge=1)
+    circuit_failures: int = Field(default=5, ge=1)
+    circuit_seconds: float = Field(default=60.0, gt=0)
+
+    @field_validator("playbooks", "scripts", "config_roots", mode="before")
+    @classmethod
+    def _paths(cls, value: object) -> object:
+        return tuple(Path(p) for p in value.split(os.pathsep) if p) if isinstance(value, str) else value
+
+    @field_validator("pass_env", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        return tuple(n.strip() for n in value.split(",") if n.strip()) if isinstance(value, str) else value
+
+    @field_validator("auto_approve", "four_eyes", "otherwise", mode="before")
+    @classmethod
+    def _choices(cls, value: object) -> object:
+        return frozenset(r.strip() for r in value.split(",") if r.strip()) if isinstance(value, str) else value
+
+    @field_validator("routing_weights", mode="before")
+    @classmethod
+    def _weights(cls, value: object) -> object:
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()] if isinstance(value, str) else None
+        return value if pairs is None else {name.strip(): weight for name, _, weight in pairs}
+
+    @field_validator("llm_local_url", "llm_external_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "http://unset")
+        complete = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        if not complete or parts.query or parts.fragment:
+            raise ValueError("not a URL like http://127.0.0.1:11434 or https://llm.example.org")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("no user or password may stand in it; a key belongs into a file")
+        return value or None
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @cached_property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Return the LLMs that are configured. Raises `BadConfiguration` for half of one."""
+        found = (self._endpoint("local"), self._endpoint("external"))
+        endpoints = tuple(endpoint for endpoint in found if endpoint)
+        longest = sum(endpoint.timeout for endpoint in endpoints)
+        if longest >= self.claim_seconds:
+            raise BadConfiguration(
+                f"LLMs may take {longest:g} s, but another process takes a request after {self.claim_seconds:g} s",
+                hint=f"Set CHARGEHAND_CLAIM_SECONDS to {longest + 60:g} or more, or shorter timeouts.",
+            )
+        return endpoints
+
+    def _endpoint(self, tier: str) -> Endpoint | None:
+        via, url, model, key_file, timeout = (getattr(self, f"llm_{tier}_{part}") for part in Endpoint._fields[1:])
+        if via == "litellm":
+            return Endpoint(tier, via, url, model or DEFAULT_MODELS[tier], key_file, timeout)
+        if url and model:
+            return Endpoint(tier, via, url, model, key_file, timeout)
+        if url or model or key_file:
+            prefix = f"CHARGEHAND_LLM_{tier.upper()}"
+            raise BadConfiguration(
+                f"half an LLM is configured: {prefix}_{'MODEL' if url else 'URL'} is missing",
+                hint=f"Set both {prefix}_URL and {prefix}_MODEL, or neither; docs/models.md shows how.",
+            )
+        return None
+
+    @cached_property
+    def user_name(self) -> str:
+        """Return who is asking: the setting, or the operating system's user."""
+        if self.user:
+            return self.user
+        import pwd
+
+        try:
+            return pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:  # a container's arbitrary uid has no name
+            return f"uid-{os.getuid()}"
+
+
+def load() -> Settings:
+    """Read the environment. Raises `BadConfiguration` naming the variable and what is wrong with it."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "CHARGEHAND_" + "_".join(str(part) for part in first["loc"][:1]).upper()
+        raise BadConfiguration(f"{name}: {first['msg']}", hint="docs/settings.md lists every setting.") from error

@@ -1,0 +1,1 @@
+"""PostgreSQL: the truth about every request, task and attempt."""

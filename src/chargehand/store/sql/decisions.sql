@@ -1,0 +1,154 @@
+-- The statements of decomposing, approving and registering: seldom, one request at a time.
+
+-- name: insert_decomposition
+INSERT INTO decompositions (request_id, wording, tier, model, value, thresholds) VALUES ($1, $2, $3, $4, $5, $6)
+
+-- name: insert_llm_call
+INSERT INTO llm_calls (request_id, purpose, tier, model, prompt_version, seconds, tokens_in, tokens_out, cost_usd,
+    error_class, error, choice, followed, answer)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+
+-- name: unread_requests
+-- What no model could plan and no person has dealt with.
+SELECT request_id FROM requests r WHERE status = 'in_review'
+    AND EXISTS (SELECT 1 FROM reviews w WHERE w.request_id = r.request_id AND w.status = 'open' AND w.kind = 'no_plan')
+    AND NOT EXISTS (SELECT 1 FROM plans p WHERE p.request_id = r.request_id)
+ORDER BY created_at LIMIT $1
+
+-- name: set_reader
+UPDATE requests SET read_by_tier = $2, read_by_model = $3 WHERE request_id = $1
+
+-- name: count_wish
+INSERT INTO out_of_scope AS o (wish, times, last_request_id) VALUES ($1, 1, $2)
+ON CONFLICT (wish) DO UPDATE SET times = o.times + 1, last_at = now(), last_request_id = EXCLUDED.last_request_id
+
+-- name: insert_plan
+INSERT INTO plans (plan_id, request_id, version, digest, status, plan, ruling, expires_at)
+VALUES ($1, $2, $3, $4, 'pending_approval', $5, $6, now() + make_interval(secs => $7))
+
+-- name: latest_plan
+SELECT p.plan_id, p.request_id, p.version, p.digest, p.status, p.plan, p.ruling,
+    p.expires_at < now() AS expired,
+    ARRAY(SELECT approver FROM approvals a
+          WHERE a.plan_id = p.plan_id AND a.decision = 'approved' AND a.digest = p.digest) AS approvers
+FROM plans p WHERE p.request_id = $1 ORDER BY p.version DESC LIMIT 1
+
+-- name: plans_by_id
+SELECT p.plan_id, p.request_id, p.version, p.digest, p.status, p.plan, p.ruling,
+    p.expires_at < now() AS expired, '{}'::text[] AS approvers
+FROM plans p WHERE p.plan_id = ANY($1::uuid[])
+
+-- name: plan_versions
+-- Whatever changes a row gives it another xmin, so what was read of it once need not be read and checked again.
+SELECT plan_id, xmin::text AS version FROM plans WHERE plan_id = ANY($1::uuid[])
+
+-- name: latest_decomposition
+SELECT value FROM decompositions WHERE request_id = $1 ORDER BY decomposition_id DESC LIMIT 1
+
+-- name: insert_approval
+INSERT INTO approvals (plan_id, digest, approver, decision, words) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (plan_id, approver, decision) DO NOTHING
+
+-- name: expired_plans
+SELECT request_id FROM plans WHERE status = 'pending_approval' AND expires_at < now() LIMIT $1
+
+-- name: reword_request
+UPDATE requests SET wording = $2, updated_at = now() WHERE request_id = $1
+
+-- name: reset_tasks
+UPDATE tasks SET forgiven = attempts_made, tried = '{}', mishaps = 0 WHERE task_id = ANY($1::uuid[])
+
+-- name: insert_review
+INSERT INTO reviews (request_id, task_id, kind, reason, context) VALUES ($1, $2, $3, $4, $5)
+
+-- name: resolve_reviews
+UPDATE reviews SET status = 'resolved', resolution = $2, resolved_by = $3, resolved_at = now()
+WHERE request_id = $1 AND status = 'open'
+
+-- name: count_request_mishap
+UPDATE requests SET mishaps = mishaps + 1 WHERE request_id = $1 RETURNING mishaps, status
+
+-- name: count_task_mishap
+UPDATE tasks SET mishaps = mishaps + 1, due_at = now() + make_interval(secs => LEAST(power(2, mishaps), 60))
+WHERE task_id = $1 RETURNING mishaps, status, request_id
+
+-- name: catalog
+SELECT i.spec FROM agent_intents i JOIN agent_registry g USING (agent_id) WHERE i.granted ORDER BY i.intent, i.agent_id
+
+-- name: enrol_agent
+INSERT INTO agent_registry (agent_id, name, agent_type, pool_name, capabilities, grant_policy, admin_specializations)
+VALUES ($1, $2, $3, $4, '[]', $5, $6)
+ON CONFLICT (agent_id) DO UPDATE SET grant_policy = EXCLUDED.grant_policy
+RETURNING key_generation
+
+-- name: agent_by_name
+SELECT agent_id FROM agent_registry WHERE name = $1 OR agent_id::text = $1
+
+-- name: next_generation
+UPDATE agent_registry SET key_generation = key_generation + 1, updated_at = now() WHERE agent_id = $1
+RETURNING key_generation
+
+-- name: speak_generation
+UPDATE agent_registry SET spoken_generation = $2 WHERE agent_id = $1 AND spoken_generation < $2
+
+-- name: set_grants
+UPDATE agent_intents SET granted = $3, granted_by = CASE WHEN $3 THEN $4::text END
+WHERE agent_id = $1 AND ($2::text[] IS NULL OR intent = ANY($2)) RETURNING intent
+
+-- name: set_drained
+UPDATE agent_registry SET drained = $2, updated_at = now(),
+    status = CASE WHEN $2 AND status IN ('online', 'busy') THEN 'draining'
+                  WHEN NOT $2 AND status = 'draining' THEN 'online' ELSE status END
+WHERE agent_id = $1
+
+-- name: configure_agent
+UPDATE agent_registry SET pool_name = COALESCE($2, pool_name), updated_at = now(),
+    admin_specializations = COALESCE($3, admin_specializations), specializations = COALESCE($3, specializations)
+WHERE agent_id = $1
+
+-- name: remove_agent
+-- An agent with history stays, unable to speak: no key generation it has matches any more.
+UPDATE agent_registry SET status = 'offline', drained = true, key_generation = key_generation + 1,
+    spoken_generation = key_generation + 1, incarnation = 'removed', updated_at = now()
+WHERE agent_id = $1
+
+-- name: drop_all_offers
+DELETE FROM agent_intents WHERE agent_id = $1
+
+-- name: known_agents
+SELECT agent_id, name, key_generation, spoken_generation, incarnation, grant_policy FROM agent_registry WHERE agent_id = ANY($1::uuid[])
+
+-- name: register_agent
+-- Its name and pool are the operator's, from the enrolment; what it can do is its own to say.
+UPDATE agent_registry SET capabilities = $2, specializations = COALESCE(admin_specializations, $3),
+    incarnation = $4, slots = $5, resources = $6, version = $7, last_heartbeat_at = now(), updated_at = now(),
+    status = CASE WHEN drained THEN 'draining' ELSE 'online' END,
+    infrastructure_failures = 0, circuit_open_until = NULL,
+    in_flight = (SELECT count(*) FROM attempts a
+                 WHERE a.agent_id = $1 AND a.status IN ('leased', 'accepted', 'started'))
+WHERE agent_id = $1
+
+-- name: drop_offers
+DELETE FROM agent_intents WHERE agent_id = $1 AND NOT intent = ANY($2::text[])
+
+-- name: put_offers
+-- An offer whose content changed keeps its grant: the digest of every plan already binds to the content.
+INSERT INTO agent_intents AS i (agent_id, intent, spec, content_hash, unavailable, granted, granted_by)
+SELECT $1, o.intent, o.spec, o.content_hash, o.unavailable, $6, CASE WHEN $6 THEN $7::text END
+FROM unnest($2::text[], $3::jsonb[], $4::text[], $5::text[]) AS o(intent, spec, content_hash, unavailable)
+ON CONFLICT (agent_id, intent) DO UPDATE SET spec = EXCLUDED.spec, content_hash = EXCLUDED.content_hash,
+    unavailable = EXCLUDED.unavailable, offered_at = now(),
+    granted = i.granted OR EXCLUDED.granted, granted_by = COALESCE(i.granted_by, EXCLUDED.granted_by)
+
+-- name: idle_requests
+-- Running or cancelling with no task on its way: what the sweep looks at again.
+SELECT r.request_id FROM requests r
+WHERE r.status IN ('running', 'cancelling')
+  AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.request_id = r.request_id AND t.status IN ('dispatched', 'running'))
+  AND (r.status = 'cancelling'
+       OR NOT EXISTS (SELECT 1 FROM tasks t WHERE t.request_id = r.request_id AND t.status = 'ready'))
+LIMIT $1
+
+-- name: unsettled_cancels
+SELECT a.attempt_id, a.request_id FROM attempts a JOIN requests r USING (request_id)
+WHERE r.status = 'cancelling' AND a.status IN ('leased', 'accepted', 'started') AND NOT a.cancel_sent LIMIT $1

@@ -1,0 +1,9 @@
+"""The promises that the simulation checks are on the page in the same words."""
+
+from chargehand.simulation.promises import PROMISES
+from tests.docs.test_pages import plain, rows, section
+
+
+def test_every_promise_is_on_the_page_and_no_other() -> None:
+    told = {plain(name): words for name, words in rows(section("reliability.md", "Simulation"), 2)}
+    assert told == PROMISES

@@ -1,0 +1,142 @@
+"""What the infra agent finds in its directories, and what it vouches for."""
+
+from pathlib import Path
+
+import pytest
+
+from chargehand.agents.infra import InfraAgent, InfraOptions
+from tests.integration.infra_work import Home
+
+PLAY = "- name: Update everything\n  hosts: all\n  tasks: []\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def test_playbooks_are_offered_and_other_yaml_is_not(home: Home) -> None:
+    home.write("update.yml", PLAY)
+    home.write("portals.yaml", "# chargehand:\n#   intent: deploy_portals\n" + PLAY)
+    home.write("variables.yml", "a: 1\n")
+    home.write("tasks.yml", "- debug: {msg: hello}\n")
+    home.write("notes.txt", "hello")
+    found = home.found()
+    assert set(found) == {"run_update", "deploy_portals"}
+    assert found["run_update"].unavailable is None
+    assert found["run_update"].source.endswith("home lab/playbooks/update.yml")
+    assert "Update everything" in found["run_update"].examples
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("- hosts: all\n  tasks:\n   - a: [1\n  b: 2\n", "broken YAML at line 4"),
+        ("# chargehand:\n#   intent: run_it\n#   exmples: []\n" + PLAY, "it.yml line 3: unknown key 'exmples'"),
+        ("# chargehand:\n#   intent: run_it\n#   requires: {commands: [sh, nodde]}\n" + PLAY, "needs nodde, which"),
+        ("# chargehand:\n#   intent: run_it\nhosts: all\n", "not a playbook"),
+        ("# chargehand:\n#   intent: run_it\n- hosts: all\n  vars_files: [../../../secret.yml]\n", None),
+    ],
+)
+def test_what_cannot_run_is_offered_with_the_reason(home: Home, text: str, reason: str | None) -> None:
+    home.write("it.yml", text)
+    unavailable = home.found()["run_it"].unavailable
+    assert unavailable == reason or reason in unavailable
+
+
+def test_text_that_is_not_text_is_a_reason_too(home: Home) -> None:
+    (home.playbooks / "it.yml").write_bytes(b"\xff\xfe- hosts")
+    assert home.found()["run_it"].unavailable == "not text in UTF-8"
+
+
+def test_two_files_of_one_intent_are_not_guessed_between(home: Home) -> None:
+    for name in ("a.yml", "b.yml"):
+        home.write(name, "# chargehand:\n#   intent: deploy_it\n" + PLAY)
+    unavailable = home.found()["deploy_it"].unavailable
+    assert "a.yml" in unavailable
+    assert "b.yml" in unavailable
+
+
+def test_a_link_out_of_the_directory_is_refused(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.yml").write_text(PLAY)
+    (home.playbooks / "it.yml").symlink_to(tmp_path / "elsewhere.yml")
+    home.write("ok.yml", PLAY)
+    (tmp_path / "secrets").mkdir()
+    assert "leads out of" in home.found()["run_it"].unavailable
+    assert home.found()["run_ok"].unavailable is None
+    (home.playbooks / "files").symlink_to(tmp_path / "secrets")
+    assert "leads out of" in home.found()["run_ok"].unavailable
+
+
+CONTENT: list[tuple[str, str, bool]] = [
+    ("it.yml", "changed", True),
+    ("tasks/more.yml", "changed", True),
+    ("roles/web/files/deep/page.html", "changed", True),
+    ("library/module.py", "changed", True),
+    ("ansible.cfg", "changed", True),
+    ("../server/app.py", "changed", True),  # named by the playbook
+    ("../shared/deep.yml", "changed", True),  # named by what it names
+    ("../server/new.py", "added", True),
+    ("../unrelated.txt", "changed", False),
+    ("../state/written.json", "changed", False),  # a target, not content
+    ("other.yml", "changed", False),
+    ("tasks/__pycache__/x.pyc", "added", False),
+]
+
+
+@pytest.mark.parametrize(("name", "event", "noticed"), CONTENT, ids=str)
+def test_the_digest_covers_what_a_playbook_consists_of(home: Home, name: str, event: str, noticed: bool) -> None:
+    for path, _, _ in CONTENT:
+        if path != name or event == "changed":
+            home.write(path, "x: 1\n")
+    source = "- hosts: all\n  vars_files: ['{{ playbook_dir }}/../shared/vars.yml']\n  tasks:\n"
+    source += "    - copy: {src: ../server/, dest: ../state/written.json}\n"
+    home.write("it.yml", source)
+    home.write("../shared/vars.yml", "include: deep.yml\n")
+    before = home.found()["run_it"].content_hash
+    home.write(name, source + "# edited\n" if name == "it.yml" else "x: 2\n")
+    item = next(item for item in home.discovery.found if item.spec.intent == "run_it")
+    assert (item.digest_now() != before) is noticed
+    assert home.found()["run_it"].content_hash == item.digest_now()
+
+
+def test_a_playbook_that_reaches_too_far_out_is_refused(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "far.yml").write_text("a: 1\n")
+    home.write("it.yml", "- hosts: all\n  vars_files: [../../far.yml]\n")
+    assert "far.yml leads out of" in home.found()["run_it"].unavailable
+
+
+def test_circles_of_links_and_includes_come_to_an_end(home: Home) -> None:
+    home.write("it.yml", "- import_playbook: it.yml\n  vars: {a: tasks/a.yml}\n")
+    home.write("tasks/a.yml", "- include_tasks: a.yml\n")
+    (home.playbooks / "tasks" / "again").symlink_to(home.playbooks / "tasks")
+    assert home.found()["run_it"].unavailable is None
+
+
+def test_a_rescan_says_whether_anything_differs(home: Home) -> None:
+    home.write("it.yml", PLAY)
+    assert home.discovery.rescan() is True
+    assert home.discovery.rescan() is False
+    home.write("it.yml", PLAY + "# edited\n")
+    assert home.discovery.rescan() is True
+    (home.playbooks / "it.yml").unlink()
+    assert home.discovery.rescan() is True
+    assert home.discovery.found == ()
+
+
+def test_what_the_agent_does_by_itself_cannot_be_replaced(home: Home, tmp_path: Path) -> None:
+    home.write("evil.yml", "# chargehand:\n#   intent: check_http\n" + PLAY)
+    agent = InfraAgent(InfraOptions(home=tmp_path, playbook_dirs=(home.playbooks,))).agent
+    assert agent.find("check_http").spec.source == "chargehand"  # type: ignore[union-attr]
+
+
+def test_the_agent_follows_what_is_on_disk(home: Home, tmp_path: Path) -> None:
+    agent = InfraAgent(InfraOptions(home=tmp_path / "agent", playbook_dirs=(home.playbooks,)))
+    assert agent.agent.find("run_new") is None
+    home.write("new.yml", PLAY)
+    assert agent.rescan()
+    offer = agent.agent.find("run_new")
+    assert offer is not None
+    assert offer.content_hash() == offer.spec.content_hash
+    assert agent.agent.specializations == ("add_configuration", "monitor_system")
+    assert agent.agent.find("add_configuration").spec.unavailable  # type: ignore[union-attr] # no roots

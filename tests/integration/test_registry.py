@@ -1,0 +1,138 @@
+"""Enrolment, grants, key rotation and drain, seen from the agents."""
+
+from __future__ import annotations
+
+import pytest
+
+from chargehand.envelopes import MessageType, derive_key
+from chargehand.errors import BadRequest, UnknownId
+from chargehand.ports import control_queue, work_queue
+from chargehand.registry import Registry
+from chargehand.states import RequestStatus as R
+from tests.builders import make_spec
+from tests.world import MASTER, PaperAgent, World
+
+SAFE = make_spec("deploy_page", retry_safe=True)
+
+
+@pytest.fixture
+def registry(world: World) -> Registry:
+    return Registry(world.store, MASTER)
+
+
+async def joined(world: World, registry: Registry, name: str = "nas", **options: object) -> PaperAgent:
+    agent_id, key, generation = await registry.enrol(name, **options)  # type: ignore[arg-type]
+    agent = PaperAgent(world, agent_id, name, generation=generation)
+    assert key == agent.key
+    for queue in (work_queue(str(agent_id)), control_queue(str(agent_id))):
+        await world.broker.declare(queue)
+    await agent.register(SAFE)
+    return agent
+
+
+async def test_what_an_agent_offers_is_only_an_offer_until_it_is_granted(world: World, registry: Registry) -> None:
+    agent = await joined(world, registry)
+    refused = await world.planned("deploy_page", words="before")
+    assert await world.status(refused) is R.IN_REVIEW, "nobody's model may use what nobody granted"
+    assert await registry.grant("nas", ["deploy_page"], "ann") == ["deploy_page"]
+    request_id = await world.approved("deploy_page", words="after")
+    assert await registry.revoke("nas", None, "ann") == ["deploy_page"]
+    await world.engine.dispatch()
+    assert await agent.orders() == []
+    assert "not allowed to run it" in (await world.views.tasks(request_id))[0]["status_reason"]
+    with pytest.raises(UnknownId, match="offers no fly"):
+        await registry.grant("nas", ["fly"], "ann")
+
+
+async def test_an_agent_whose_registration_was_lost_is_asked_for_it_and_a_copy_is_not(
+    world: World, registry: Registry
+) -> None:
+    """The broker confirmed it and lost its queues: the agent knows nothing of that, and its heartbeats name nobody."""
+    agent_id, _, _ = await registry.enrol("nas", accept_all=True)
+    agent = PaperAgent(world, agent_id, "nas")
+    await world.broker.declare(control_queue(str(agent_id)))
+    await agent.beat()
+    assert [e.type for e in await agent.control()] == [MessageType.REGISTER]
+    await agent.register(SAFE)
+    await agent.beat()
+    assert await agent.control() == [], "it is known now"
+    agent.incarnation = "journal.later"  # and this life's registration was lost
+    await agent.beat()
+    assert [e.type for e in await agent.control()] == [MessageType.REGISTER]
+    agent.incarnation = "copied.life"
+    await agent.beat()
+    assert await agent.control() == [], "two homes would take the name from each other for ever"
+
+
+async def test_the_auto_accept_policy_grants_whatever_is_offered(world: World, registry: Registry) -> None:
+    await joined(world, registry, accept_all=True)
+    assert await world.status(await world.planned("deploy_page")) is R.AWAITING_APPROVAL
+    (offer,) = await world.views.intents()
+    assert (offer["granted"], offer["granted_by"]) == (True, "auto-accept")
+
+
+async def test_name_and_pool_are_the_operators(world: World, registry: Registry) -> None:
+    agent = await joined(world, registry, pool="cellar", specializations=["deploy_service"])
+    agent.name = "somebody else"
+    await agent.register(SAFE)
+    (row,) = await world.views.agents()
+    assert (row["name"], row["pool_name"], row["specializations"]) == ("nas", "cellar", ["deploy_service"])
+    with pytest.raises(BadRequest, match="already"):
+        await registry.enrol("nas")
+    with pytest.raises(BadRequest):
+        await registry.enrol("x", agent_type="butler")
+
+
+async def test_a_rotated_key_takes_over_when_the_agent_first_uses_it(world: World, registry: Registry) -> None:
+    agent = await joined(world, registry, accept_all=True)
+    _, new_key, generation = await registry.rotate("nas")
+    assert generation == 2
+    assert new_key == derive_key(MASTER, str(agent.agent_id), 2) != agent.key
+    await agent.register(SAFE)
+    assert await world.views.anomalies() == [], "the old key is good until the new one has been used"
+    await world.approved("deploy_page")
+    await world.engine.dispatch()
+    assert len(await agent.orders()) == 1, "orders are signed as the agent last spoke"
+    agent.generation = 2
+    await agent.register(SAFE)
+    agent.generation = 1
+    await agent.register(SAFE)
+    (anomaly,) = await world.views.anomalies()
+    assert anomaly["kind"] == "bad_envelope"
+
+
+async def test_a_drained_agent_keeps_its_work_and_gets_no_more(world: World, registry: Registry) -> None:
+    agent = await joined(world, registry, accept_all=True)
+    first = await world.approved("deploy_page", words="a")
+    await world.engine.dispatch()
+    (order,) = await agent.orders()
+    await registry.drain("nas", drained=True)
+    await world.approved("deploy_page", words="b", otherwise=["wait"])
+    await agent.beat(order.attempt_id)
+    await world.engine.dispatch()
+    assert await agent.orders() == []
+    await agent.accept(order)
+    await agent.finish(order)
+    assert await world.status(first) is R.COMPLETED
+    await registry.drain("nas", drained=False)
+    await world.due_now()
+    await world.engine.dispatch()
+    assert len(await agent.orders()) == 1
+
+
+async def test_a_removed_agent_can_say_nothing_any_more(world: World, registry: Registry) -> None:
+    agent = await joined(world, registry, accept_all=True)
+    await registry.remove("nas")
+    await agent.register(SAFE)
+    assert [a["kind"] for a in await world.views.anomalies()] == ["bad_envelope"]
+    assert await world.views.intents() == []
+    with pytest.raises(UnknownId):
+        await registry.drain("nobody", drained=True)
+
+
+async def test_a_heartbeat_does_not_undo_the_operators_drain(world: World, registry: Registry) -> None:
+    agent = await joined(world, registry, accept_all=True)
+    await registry.drain("nas", drained=True)
+    await agent.beat()
+    (row,) = await world.views.agents()
+    assert row["status"] == "draining"

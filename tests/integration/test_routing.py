@@ -1,0 +1,114 @@
+"""What routing learns, keeps and can take again, on a real store."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from chargehand.models import AgentFacts, Failure, WorkTask
+from chargehand.performance import Performance, Run
+from chargehand.replay import replayed
+from tests.builders import make_spec
+from tests.world import World
+
+A = make_spec("deploy_page", retry_safe=True)
+B = make_spec("check_page", work_type="monitor_system", retry_safe=True)
+BROKEN = Failure(kind="retryable", message="host unreachable")
+
+
+async def work(world: World, requests: int, seed: int) -> None:
+    """Let requests through, their work going well or not by chance."""
+    chance = random.Random(seed)
+    for n in range(requests):
+        await world.approved("deploy_page", "check_page", words=f"request {seed} {n}")
+    for _ in range(25):
+        await world.due_now()
+        await world.engine.dispatch()
+        for agent in world.agents.values():
+            for order in await agent.orders():
+                await agent.accept(order)
+                ok = chance.random() < 0.7
+                used = {"memory_mb": float(chance.randrange(100, 900))}
+                failure = None if ok else BROKEN
+                await agent.finish(order, failure, duration_ms=chance.randrange(100, 9000), resources_used=used)
+
+
+async def decisions(world: World) -> list[tuple[WorkTask, Any]]:
+    """Return every stored decision with its task."""
+    return [(WorkTask.model_validate(row["spec"]), row) for row in await world.views.routing()]
+
+
+async def test_every_stored_decision_can_be_taken_again_exactly(world: World) -> None:
+    for n in range(4):
+        await world.agent(f"infra-{n}", A, B, slots=1 + n % 2, cores=4 * n)
+    await world.agent("other", make_spec("something_else"))
+    await work(world, 8, seed=1)
+    await world.approved("deploy_page", words="nobody will be there")
+    await world.run("UPDATE agent_registry SET status = 'offline' WHERE name <> 'other'")
+    await world.engine.dispatch()
+    stored = await decisions(world)
+    assert len(stored) > 20
+    assert any(row["retried"] for _, row in stored)
+    assert any(row["selected_agent_id"] is None for _, row in stored)
+    for task, row in stored:
+        again = replayed(task, row)
+        assert again is not None
+        assert again.same, (row["reason"], again.decision.reason)
+
+
+async def test_a_stored_decision_that_was_altered_is_not_the_same(world: World) -> None:
+    await world.agent("infra-1", A, B)
+    await work(world, 1, seed=2)
+    task, row = (await decisions(world))[-1]
+    candidate = row["decision"]["candidates"][0]
+    facts = [*candidate["facts"]]
+    facts[AgentFacts._fields.index("success_count")] += 3
+    altered = {**row, "decision": {**row["decision"], "candidates": [{**candidate, "facts": facts}]}}
+    again = replayed(task, altered)
+    assert again is not None
+    assert not again.same
+
+
+async def test_what_is_learnt_is_what_the_outcomes_say(world: World) -> None:
+    agent = await world.agent("infra-1", A, B)
+    await work(world, 6, seed=3)
+    expected: dict[str, Performance] = {}
+    rows = await world.run(
+        "SELECT t.work_type, a.status, a.duration_ms, a.result FROM attempts a JOIN tasks t USING (task_id) "
+        "ORDER BY a.ended_at, a.lease_token"
+    )
+    for row in rows:
+        run = Run(row["status"] == "succeeded", row["duration_ms"], row["result"]["resources_used"])
+        expected[row["work_type"]] = expected.get(row["work_type"], Performance()).after(run)
+    for row in await world.views.performance():
+        kept = expected[row["work_type"]]
+        assert (row["success_count"], row["failure_count"]) == (kept.counts.successes, kept.counts.failures)
+        assert row["total_duration_ms"] == kept.counts.total_duration_ms
+        assert row["lately_successes"] == pytest.approx(kept.lately.successes)
+        assert (row["p50_ms"], row["p90_ms"]) == (pytest.approx(kept.p50_ms), pytest.approx(kept.p90_ms))
+        assert row["resources_used"] == {"memory_mb": pytest.approx(kept.resources_used["memory_mb"])}
+    (registered,) = await world.views.agents()
+    runs = sum(kept.counts.runs for kept in expected.values())
+    assert registered["overall_runs"] == pytest.approx(sum(0.97**n for n in range(runs)))
+    assert str(registered["agent_id"]) == str(agent.agent_id)
+
+
+async def test_the_next_decision_knows_what_has_just_been_learnt(world: World) -> None:
+    await world.agent("good", A, slots=9)
+    await world.agent("bad", A, slots=9)
+    for n in range(24):
+        await world.approved("deploy_page", words=f"{n}")
+        await world.engine.dispatch()
+        for agent in world.agents.values():
+            for order in await agent.orders():
+                await agent.accept(order)
+                await agent.finish(order, None if agent.name == "good" else Failure(kind="permanent", message="no"))
+    last = (await decisions(world))[-1][1]
+    assert last["reason"].startswith("good: chance")
+    assert last["predicted_success"] > 0.8
+    assert last["predicted_ms"] == pytest.approx(1000, rel=0.25)  # it moves by steps
+    assert (last["succeeded"], last["duration_ms"]) == (True, 1000)
+    placed = [row["reason"].partition(":")[0] for _, row in await decisions(world)]
+    assert placed.count("good") > 16

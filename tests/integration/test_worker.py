@@ -1,0 +1,166 @@
+"""One process works; the others wait, and take over when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from chargehand.bootstrap import Office, open_office
+from chargehand.errors import BadConfiguration, DatabaseUnreachable, SchemaTooNew
+from chargehand.models import Risk
+from chargehand.settings import Settings
+from chargehand.store import migrate
+from chargehand.store.postgres import PostgresStore
+from chargehand.store.views import Views
+from tests.world import World
+
+SCRIPT = """#!/bin/sh
+# chargehand:
+#   intent: count_sheep
+#   work_type: run_automation
+#   description: Count the sheep
+#   examples: [count the sheep, please count the sheep, count sheep, count all sheep]
+#   risk: read
+#   retry_safe: true
+echo "progress: one"
+sleep 0.2
+echo sheep >> "{effects}"
+"""
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    (scripts / "count.sh").write_text(SCRIPT.format(effects=tmp_path / "effects"))
+    (scripts / "count.sh").chmod(0o755)
+    return Settings(
+        home=tmp_path / "home",
+        database_url=database_url,
+        scripts=(scripts,),
+        playbooks=(tmp_path / "none",),
+        auto_approve=frozenset({Risk.READ}),
+        heartbeat_seconds=0.5,
+        sweep_seconds=0.2,
+    )
+
+
+@asynccontextmanager
+async def office(settings: Settings) -> AsyncIterator[Office]:
+    async with open_office(settings) as opened:
+        yield opened
+
+
+async def test_a_request_submitted_anywhere_is_done_by_whoever_works(settings: Settings, tmp_path: Path) -> None:
+    async with office(settings) as worker, office(settings) as watcher, worker.working() as work:
+        await asyncio.wait_for(work.holding.wait(), 20)
+        request_id = await watcher.engine.submit("count the sheep", requester="ann")
+        assert await _end(watcher, request_id) == "completed"
+    assert (tmp_path / "effects").read_text() == "sheep\n"
+    async with office(settings) as auditor:
+        assert await auditor.verify_audit() == {}
+
+
+async def test_another_process_takes_over_when_the_one_that_worked_ends(settings: Settings) -> None:
+    async with office(settings) as first, office(settings) as second, second.working() as waiting:
+        await asyncio.wait_for(waiting.holding.wait(), 30)
+        async with first.working() as next_one:
+            await asyncio.sleep(0.7)
+            assert not next_one.holding.is_set(), "one at a time"
+            await waiting.stop()
+            await asyncio.wait_for(next_one.holding.wait(), 30)
+            request_id = await second.engine.submit("count the sheep", requester="ann")
+            assert await _end(second, request_id) == "completed"
+
+
+async def test_running_work_is_finished_before_the_process_ends(settings: Settings, tmp_path: Path) -> None:
+    async with office(settings) as one:
+        async with one.working() as work:
+            await asyncio.wait_for(work.holding.wait(), 20)
+            request_id = await one.engine.submit("count the sheep", requester="ann")
+            while not [a for a in await one.views.attempts(request_id) if a["status"] == "started"]:
+                await one.changed(1)
+        assert (tmp_path / "effects").read_text() == "sheep\n"
+        assert await _status(one, request_id) == "completed", "and its result was recorded"
+
+
+async def test_an_unreachable_database_is_one_clear_error(tmp_path: Path) -> None:
+    unreachable = Settings(home=tmp_path / "home", database_url="postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(DatabaseUnreachable) as caught:
+        async with open_office(unreachable):
+            pytest.fail("there is nothing to open")
+    assert "CHARGEHAND_DATABASE_URL" in caught.value.hint
+
+
+async def test_a_database_of_a_newer_chargehand_is_refused(settings: Settings, world: World) -> None:
+    await world.run("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaTooNew, match="9999"):
+        async with open_office(settings):
+            pytest.fail("it must not be touched")
+    await world.run("UPDATE alembic_version SET version_num = '0000'")
+    with pytest.raises(BadConfiguration) as caught:
+        await migrate.ensure(settings.database_url or "", upgrade_old=False)
+    assert "db upgrade" in caught.value.hint
+
+
+async def test_the_schema_in_the_migrations_is_the_one_in_the_tables(database_url: str) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+    from sqlalchemy import Connection
+
+    from chargehand.store.tables import metadata
+
+    def difference(connection: Connection) -> list[object]:
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+    engine = migrate.engine(database_url)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(difference) == []
+    await engine.dispose()
+    newest = sorted(path.name[:4] for path in (migrate.FOLDER / "versions").glob("[0-9]*.py"))[-1]
+    assert newest == migrate.HEAD
+
+
+async def test_a_url_may_have_the_options_that_operators_write(database_url: str) -> None:
+    url = database_url + ("&" if "?" in database_url else "?") + "sslmode=prefer&application_name=here"
+    views = Views(url)
+    await views.reviews()
+    await views.close()
+    await asyncio.to_thread(migrate.upgrade, url)
+
+
+async def test_a_connection_that_was_left_busy_is_not_given_to_the_next(database_url: str) -> None:
+    store = PostgresStore(database_url, b"k" * 32, max_connections=1)
+    await store.open()
+    left: list[asyncio.Task[object]] = []
+
+    async def given_up() -> None:
+        async with store.batch() as batch:
+            left.append(asyncio.create_task(batch._connection.execute("SELECT pg_sleep(5)")))
+            await asyncio.sleep(0.2)
+            raise KeyError("the program gives up in the middle of a statement")
+
+    with pytest.raises(DatabaseUnreachable):
+        await given_up()
+    async with asyncio.timeout(3), store.batch() as batch:
+        assert await batch.catalog() == []
+    with pytest.raises(asyncpg.PostgresConnectionError):
+        await left[0]
+    await store.close()
+
+
+async def _end(office: Office, request_id: UUID) -> str:
+    async with asyncio.timeout(60):
+        while (status := await _status(office, request_id)) in ("accepted", "decomposing", "running"):
+            await office.changed(1)
+    return status
+
+
+async def _status(office: Office, request_id: UUID) -> str:
+    return str((await office.views.request(request_id))["status"])

@@ -1,0 +1,149 @@
+"""Tokens, typing slips, languages and guards: the parts of the embedded tier that need no training."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from chargehand.llm.embedded.guards import held_by
+from chargehand.llm.embedded.language import is_english
+from chargehand.llm.embedded.spelling import closest
+from chargehand.llm.embedded.words import main_verb, stem, tokens
+
+KNOWN = frozenset(stem(word) for word in ["status", "page", "portal", "kuma", "deploy", "config", "disk"])
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        ("“a b”", "quoted"),
+        ("'a b'", "quoted"),
+        ("https://a.example/x?y=1", "url"),
+        ("me@example.org", "email"),
+        ("/var/log/x.log", "path"),
+        ("tank/media", "path"),
+        ("site.yml", "path"),
+        ("localhost:8080", "endpoint"),
+        ("90%", "percent"),
+        ("30 seconds", "duration"),
+        ("2 GB", "size"),
+        ("10.0.0.7", "host"),
+        ("db01.example.org", "host"),
+        ("web-1", "host"),
+        ("8421", "number"),
+        ("aa:bb:cc:dd:ee:ff", "id"),
+        ("kuma", "word"),
+    ],
+)
+def test_values_are_told_by_their_form(raw: str, kind: str) -> None:
+    assert [(token.raw, token.kind) for token in tokens(f"x {raw} y")][1] == (raw, kind)
+
+
+@pytest.mark.parametrize("part", ["a.", "a/", "a-", "a", "/a", "'a", "1.", "aa:", "@a"])
+def test_no_text_takes_seconds(part: str) -> None:
+    started = time.process_time()
+    tokens(part * (10_000 // len(part)))
+    assert time.process_time() - started < 1.0  # takes some 0.05 s; 2.7 s when a repetition was not bounded
+
+
+@pytest.mark.parametrize(
+    ("text", "verb"),
+    [
+        ("please deploy kuma", "deploy"),
+        ("set our new page up", "set"),
+        ("get the page restarted", "restarted"),
+        ("check the backup", "check"),
+        ("the page, restart it", "restart"),
+        ("kuma", None),
+        ("the daily backup", None),
+    ],
+)
+def test_the_verb_that_orders_is_found(text: str, verb: str | None) -> None:
+    found = tokens(text)
+    place = main_verb(found)
+    assert (found[place].raw if place is not None else None) == verb
+
+
+@pytest.mark.parametrize(
+    "forms", ["stop stopped stopping stops", "remove removed removing", "page pages", "copy copies"]
+)
+def test_forms_of_a_word_are_one(forms: str) -> None:
+    assert len({stem(form) for form in forms.split()}) == 1
+
+
+def test_one_slip_is_read_as_what_was_meant_and_two_are_not() -> None:
+    verb, noun = closest("depoly", KNOWN), closest("portla", KNOWN)
+    assert verb is not None
+    assert (verb.word, verb.actions) == ("deploy", frozenset({"deploy"}))
+    assert noun is not None
+    assert noun.word == "portal"
+    assert closest("grafana", KNOWN) is None
+    assert closest("kumo", KNOWN) is None  # too short to be sure
+    assert closest("prtla", KNOWN) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "guard"),
+    [
+        ("don't deploy kuma", "negation"),
+        ("do not deploy kuma", "negation"),
+        ("never deploy kuma", "negation"),
+        ("deploy everything except kuma", "negation"),
+        ("deploy kuma if the disk is fine", "condition"),
+        ("unless the disk is full deploy kuma", "condition"),
+        ("when it is up add the portals", "condition"),
+        ("check the disk before deploying kuma", "order"),
+        ("Bob said we need kuma", "report"),
+        ("should we deploy kuma", "report"),
+        ("maybe deploy kuma", "report"),
+        ("we already deployed kuma", "report"),
+        ("kuma was removed", "report"),
+        ("how do I deploy kuma", "question"),
+        ("deploy kuma tomorrow", "time"),
+        ("deploy kuma at 5 pm", "time"),
+        ("in two hours", "time"),
+        ("deploy kuma or the page", "choice"),
+    ],
+)
+def test_what_is_no_plain_order_trips_a_guard(words: str, guard: str) -> None:
+    tripped = held_by(words, frozenset())
+    assert tripped is not None
+    assert tripped.name == guard
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "deploy kuma",
+        "please could you deploy kuma",
+        "don't forget to deploy kuma",
+        "check if the page is up",
+        "I need kuma deployed",
+    ],
+)
+def test_plain_orders_trip_none(words: str) -> None:
+    assert held_by(words, frozenset()) is None
+
+
+def test_an_intents_own_words_do_not_hold_it_up_unless_they_negate() -> None:
+    assert held_by("run the nightly backup", frozenset({"run the nightly backup"})) is None
+    assert held_by("do not run the backup", frozenset({"do not run the backup"})) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "english"),
+    [
+        ("deploy kuma", True),
+        ("deploy grafana", True),
+        ("please deploy the status page", True),
+        ("order a pizza", True),
+        ("разверни страницу статуса", False),
+        ("部署状态页", False),
+        ("Bitte installiere die Statusseite und füge unsere Portale hinzu", False),
+        ("despliega la página de estado por favor", False),
+        ("wdróż stronę statusu usługi natychmiast", False),
+    ],
+)
+def test_other_languages_are_noticed(text: str, english: bool) -> None:
+    assert is_english(tokens(text), KNOWN) is english

@@ -1,0 +1,284 @@
+"""A small orchestrator for tests: real store, real broker, a model that says what the test wrote, agents on paper.
+
+Steps are called by the test one by one, so that it can look, and break things, between any two of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from chargehand import audit
+from chargehand.broker.memory import MemoryBroker
+from chargehand.engine import Engine
+from chargehand.envelopes import Envelope, MessageType, decode, derive_key, encode
+from chargehand.models import (
+    Acceptance,
+    AgentRegistration,
+    Ask,
+    Failure,
+    Heartbeat,
+    IntentSpec,
+    Progress,
+    Reply,
+    Resources,
+    Value,
+    WorkOrder,
+    WorkResult,
+)
+from chargehand.ports import Delivery, control_queue, work_queue
+from chargehand.settings import Settings
+from chargehand.states import RequestStatus
+from chargehand.steering import Steering
+from chargehand.store.postgres import PostgresStore
+from chargehand.store.views import Views
+from chargehand.sweep import Sweep
+from tests.builders import make_spec
+
+MASTER = b"m" * 32
+
+
+@dataclass
+class WrittenModel:
+    """A tier that answers each request with what the test wrote for its words; without that, it has no answer."""
+
+    answers: dict[str, Any] = field(default_factory=dict)
+    tier: str = "embedded"
+    model: str = "written by the test"
+    timeout: float | None = None
+    asked: int = 0
+
+    async def structured(self, ask: Ask) -> Reply:
+        self.asked += 1
+        answer = self.answers.get(ask.text)
+        if isinstance(answer, Exception):
+            raise answer
+        error = None if answer else "no answer was written for this"
+        return Reply(tier=self.tier, model=self.model, value=answer, error=error, notice="A test wrote this.")
+
+
+@dataclass
+class PaperAgent:
+    """An agent that does what the test says: it signs real letters and reads its real queues."""
+
+    world: World
+    agent_id: UUID
+    name: str
+    incarnation: str = "journal.life"
+    generation: int = 1
+
+    @property
+    def key(self) -> bytes:
+        return derive_key(MASTER, str(self.agent_id), self.generation)
+
+    def letter(self, kind: MessageType, payload: Value, **changes: Any) -> bytes:
+        """Return a signed report; `changes` are put into the envelope before signing."""
+        head = {
+            "message_id": uuid4(),
+            "from_agent": str(self.agent_id),
+            "to_agent": "orchestrator",
+            "type": kind,
+            "trace_id": uuid4(),
+            "timestamp": datetime.now(UTC),
+            "payload": payload.model_dump(mode="json"),
+        }
+        return encode(Envelope.model_validate(head | changes), self.key, self.generation)
+
+    async def say(self, kind: MessageType, payload: Value) -> None:
+        await self.world.engine.record([self.letter(kind, payload)])
+
+    async def register(self, *intents: IntentSpec, slots: int = 4, cores: int = 8) -> None:
+        await self.say(
+            MessageType.REGISTER,
+            AgentRegistration(
+                agent_id=str(self.agent_id),
+                incarnation=self.incarnation,
+                name=self.name,
+                agent_type="infra",
+                pool_name="test",
+                version="1",
+                slots=slots,
+                resources=Resources(estimated_duration_seconds=0, cpu_cores=cores, memory_mb=4096),
+                intents=intents,
+            ),
+        )
+
+    async def orders(self) -> list[WorkOrder]:
+        """Publish what waits and return the work orders that arrived, their signatures checked."""
+        return [WorkOrder.model_validate(e.payload) for e in await self._drain(work_queue(str(self.agent_id)))]
+
+    async def control(self) -> list[Envelope]:
+        """Return the grants, cancels and acknowledgements that arrived."""
+        return await self._drain(control_queue(str(self.agent_id)))
+
+    async def accept(self, order: WorkOrder) -> None:
+        await self.say(
+            MessageType.WORK_ACCEPTED,
+            Acceptance(
+                attempt_id=order.attempt_id,
+                lease_token=order.lease_token,
+                incarnation=self.incarnation,
+                needs_grant=not order.retry_safe,
+            ),
+        )
+
+    async def start(self, order: WorkOrder) -> None:
+        await self.say(
+            MessageType.WORK_PROGRESS,
+            Progress(attempt_id=order.attempt_id, lease_token=order.lease_token, started=True),
+        )
+
+    def result(self, order: WorkOrder, failure: Failure | None = None, **fields: Any) -> bytes:
+        values: dict[str, Any] = {"summary": "done", "duration_ms": 1000} | fields
+        result = WorkResult(
+            attempt_id=order.attempt_id, lease_token=order.lease_token, ok=failure is None, failure=failure, **values
+        )
+        return self.letter(MessageType.WORK_RESULT, result)
+
+    async def finish(self, order: WorkOrder, failure: Failure | None = None, **fields: Any) -> None:
+        await self.world.engine.record([self.result(order, failure, **fields)])
+
+    def heartbeat(self, *running: UUID) -> bytes:
+        beat = Heartbeat(agent_id=str(self.agent_id), incarnation=self.incarnation, running=running)
+        return self.letter(MessageType.HEARTBEAT, beat)
+
+    async def beat(self, *running: UUID) -> None:
+        await self.world.engine.heartbeats([self.heartbeat(*running)])
+
+    async def work_off(self) -> int:
+        """Do every order that has arrived, at once and well; return how many there were."""
+        orders = await self.orders()
+        for order in orders:
+            await self.accept(order)
+            await self.finish(order)
+        return len(orders)
+
+    async def _drain(self, queue: str) -> list[Envelope]:
+        await self.world.publish()
+        return [decode(body, self.key, "order") for body in await drain(self.world.broker, queue)]
+
+
+@dataclass
+class World:
+    """The parts, wired as bootstrap does it."""
+
+    store: PostgresStore
+    views: Views
+    broker: MemoryBroker
+    model: WrittenModel
+    engine: Engine
+    steering: Steering
+    sweep: Sweep
+    agents: dict[str, PaperAgent] = field(default_factory=dict)
+
+    async def agent(
+        self, name: str = "infra-1", *intents: IntentSpec, incarnation: str = "journal.life", **said: Any
+    ) -> PaperAgent:
+        """Enrol and register an agent; everything it offers is granted."""
+        agent = PaperAgent(self, uuid4(), name, incarnation)
+        for queue in (work_queue(str(agent.agent_id)), control_queue(str(agent.agent_id))):
+            await self.broker.declare(queue)
+        async with self.store.batch() as batch:
+            await batch.enrol(agent.agent_id, name, agent_type="infra", pool="test", grant_policy="test")
+        await agent.register(*(intents or (make_spec(),)), **said)
+        self.agents[name] = agent
+        return agent
+
+    async def publish(self) -> None:
+        while await self.engine.publish():
+            pass
+
+    async def planned(self, *intents: str, words: str = "do it", **options: Any) -> UUID:
+        """Submit a request that is understood as these intents, one after the other, and plan it."""
+        self.model.answers[words] = decomposition(*intents)
+        request_id = await self.engine.submit(words, requester="ann", **options)
+        await self.engine.decompose()
+        return request_id
+
+    async def approved(self, *intents: str, words: str = "do it", **options: Any) -> UUID:
+        """As `planned`, and approve what was planned."""
+        request_id = await self.planned(*intents, words=words, **options)
+        plan = await self.views.plan(request_id)
+        assert plan is not None, (await self.views.request(request_id))["status_reason"]
+        await self.engine.approve(request_id, plan["digest"], "ann")
+        return request_id
+
+    async def status(self, request_id: UUID) -> RequestStatus:
+        return RequestStatus((await self.views.request(request_id))["status"])
+
+    async def task_statuses(self, request_id: UUID) -> list[str]:
+        return [task["status"] for task in await self.views.tasks(request_id)]
+
+    async def kinds(self, request_id: UUID) -> list[str]:
+        """Return the kinds of a request's events in order."""
+        return [event.kind for event in await self.views.events(request_id)]
+
+    async def due_now(self) -> None:
+        """Let everything that waits for a time be due."""
+        await self.run("UPDATE tasks SET due_at = now() WHERE status = 'ready'")
+        await self.run("UPDATE outbox SET due_at = NULL")
+
+    async def lapse(self) -> None:
+        """Let every open lease have run out long ago."""
+        await self.run("UPDATE attempts SET lease_until = now() - interval '1 hour'")
+
+    async def run(self, sql: str, *args: object) -> Any:
+        async with self.store.batch() as batch:
+            return await batch._connection.fetch(sql, *args)
+
+
+def decomposition(*intents: str, **fields: Any) -> Mapping[str, Any]:
+    """Return a model's answer: these intents in order, each depending on the one before it."""
+    subtasks = [
+        {
+            "order": n,
+            "name": intent.replace("_", " "),
+            "intent": intent,
+            "confidence": 0.95,
+            "parameters": {},
+            "depends_on": [n - 1] if n > 1 else [],
+            "words": intent,
+            "flags": [],
+        }
+        for n, intent in enumerate(intents, 1)
+    ]
+    return {"subtasks": subtasks, "ambiguities": [], "out_of_scope": [], "assumptions": []} | fields
+
+
+async def drain(broker: MemoryBroker, queue: str) -> Sequence[bytes]:
+    """Take everything that is in a queue now."""
+    bodies: list[bytes] = []
+
+    async def take(delivery: Delivery) -> None:
+        bodies.append(delivery.body)
+        await delivery.ack()
+
+    subscription = await broker.consume(queue, take, prefetch=1000)
+    before = -1
+    while before != len(bodies):
+        before = len(bodies)
+        await asyncio.sleep(0.005)
+    await subscription.stop()
+    return bodies
+
+
+async def open_world(dsn: str, **settings: Any) -> World:
+    """Wire everything over one database."""
+    store = PostgresStore(dsn, audit.seal_key(MASTER))
+    await store.open()
+    broker, model = MemoryBroker(), WrittenModel()
+    await broker.start()
+    engine = Engine(store, broker, {"embedded": model}, MASTER, Settings(**settings))
+    steering = Steering(engine)
+    return World(store, Views(dsn), broker, model, engine, steering, Sweep(engine, steering))
+
+
+async def close_world(world: World) -> None:
+    """Give everything back."""
+    await world.broker.stop()
+    await world.views.close()
+    await world.store.close()
