@@ -91,7 +91,7 @@ class PaperAgent:
     async def say(self, kind: MessageType, payload: Value) -> None:
         await self.world.engine.record([self.letter(kind, payload)])
 
-    async def register(self, *intents: IntentSpec, slots: int = 4, cores: int = 8) -> None:
+    async def register(self, *intents: IntentSpec, slots: int = 4, cores: int = 8, draining: bool = False) -> None:
         await self.say(
             MessageType.REGISTER,
             AgentRegistration(
@@ -104,6 +104,7 @@ class PaperAgent:
                 slots=slots,
                 resources=Resources(estimated_duration_seconds=0, cpu_cores=cores, memory_mb=4096),
                 intents=intents,
+                draining=draining,
             ),
         )
 
@@ -126,10 +127,10 @@ class PaperAgent:
             ),
         )
 
-    async def start(self, order: WorkOrder) -> None:
+    async def start(self, order: WorkOrder, message: str = "") -> None:
         await self.say(
             MessageType.WORK_PROGRESS,
-            Progress(attempt_id=order.attempt_id, lease_token=order.lease_token, started=True),
+            Progress(attempt_id=order.attempt_id, lease_token=order.lease_token, started=True, message=message),
         )
 
     def result(self, order: WorkOrder, failure: Failure | None = None, **fields: Any) -> bytes:

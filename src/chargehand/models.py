@@ -361,6 +361,7 @@ class AgentRegistration(Value):
     specializations: tuple[str, ...] = ()
     resources: Resources = Resources(estimated_duration_seconds=0)
     intents: tuple[IntentSpec, ...] = ()
+    draining: bool = False  # asked who it is, an agent on its way out answers without being taken for ready
 
 
 class Heartbeat(Value):

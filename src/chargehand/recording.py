@@ -346,7 +346,7 @@ class Recorder:
             )
             await batch.move_attempts([move])
             await self._task_runs(batch, task, agent)
-        elif said.message:
+        if said.message:  # the first words often come with the word that the work has begun
             data = {"message": plain(said.message), "agent": agent.name, **said.data}
             batch.note(task.request_id, "task.progress", data, task_id=task.task_id, attempt_id=attempt.attempt_id)
         await batch.renew([(attempt.attempt_id, agent.agent_id)])

@@ -211,7 +211,7 @@ def _ask_for_the_rest(transcript: Transcript) -> None:
         ("speak_generation", agent, 2),
         ("speak_generation", agent, 1),
         ("known_agents", [agent, other]),
-        ("register_agent", agent, ["deploy"], ["own words"], "journal.1", 3, value, "1"),
+        ("register_agent", agent, ["deploy"], ["own words"], "journal.1", 3, value, "1", False),
         ("put_offers", agent, ["one", "two"], [spec, spec], ["h1", "h2"], [None, "no program"], False, None),
         ("put_offers", agent, ["one"], [spec], ["h3"], [None], True, "policy"),
         ("put_offers", agent, ["one"], [spec], ["h4"], [None], False, None),

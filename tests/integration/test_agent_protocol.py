@@ -455,6 +455,8 @@ async def test_draining_finishes_what_runs_and_hands_back_the_rest(desk: Counter
     late = await desk.order(make_order())
     await desk.beats(2)
     assert desk.heartbeats()[-1].draining
+    await desk.control(MessageType.REGISTER, Value())
+    await desk.expect(MessageType.REGISTER, lambda said: said["draining"])
     bench.hold.set()
     await asyncio.wait_for(runtime.run_until_stopped(), 10)
     assert (await desk.result(first)).ok

@@ -166,6 +166,17 @@ async def test_the_first_progress_may_overtake_the_acceptance(world: World) -> N
     assert await world.views.anomalies() == []
 
 
+async def test_the_first_words_may_come_with_the_word_that_the_work_has_begun(world: World) -> None:
+    agent = await world.agent("infra-1", SAFE)
+    request_id = await world.approved("deploy_page")
+    await world.engine.dispatch()
+    (order,) = await agent.orders()
+    await agent.accept(order)
+    await agent.start(order, "half way")
+    kinds = await world.kinds(request_id)
+    assert kinds.index("attempt.started") < kinds.index("task.progress")
+
+
 async def test_a_result_sent_again_is_acknowledged_again_and_changes_nothing(world: World) -> None:
     agent = await world.agent("infra-1", SAFE)
     request_id = await world.approved("deploy_page")

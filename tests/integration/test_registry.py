@@ -64,6 +64,15 @@ async def test_an_agent_whose_registration_was_lost_is_asked_for_it_and_a_copy_i
     assert await agent.control() == [], "two homes would take the name from each other for ever"
 
 
+async def test_an_agent_that_is_asked_on_its_way_out_is_not_taken_for_ready(world: World) -> None:
+    """Its last heartbeat may be the first one that finds it unknown: the answer comes after it."""
+    agent = await world.agent("nas", SAFE)
+    await agent.register(SAFE, draining=True)
+    assert [row["status"] for row in await world.views.agents()] == ["draining"]
+    await agent.register(SAFE)
+    assert [row["status"] for row in await world.views.agents()] == ["online"]
+
+
 async def test_the_auto_accept_policy_grants_whatever_is_offered(world: World, registry: Registry) -> None:
     await joined(world, registry, accept_all=True)
     assert await world.status(await world.planned("deploy_page")) is R.AWAITING_APPROVAL

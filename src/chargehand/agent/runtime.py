@@ -167,6 +167,7 @@ class AgentRuntime:
             specializations=self.agent.specializations,
             resources=self.agent.resources or self._gauges.total(),
             intents=tuple(offer.spec for offer in self.agent.offers),
+            draining=self._draining,
         )
         self._registered = await self._reports.send(MessageType.REGISTER, registration)
 

@@ -218,7 +218,7 @@ def speak_generation(tx: Transaction, agent_id: UUID, generation: int) -> int:
 @statement
 def register_agent(
     tx: Transaction, agent_id: UUID, capabilities: Any, specializations: Any, incarnation: str, slots: int,
-    resources: Any, version: str,
+    resources: Any, version: str, draining: bool,
 ) -> int:  # fmt: skip
     def count() -> int:
         return sum(a["agent_id"] == agent_id and a["status"] in OPEN for a in tx.rows("attempts"))
@@ -232,7 +232,7 @@ def register_agent(
     tx.update(
         "agent_registry", agent_id, capabilities=capabilities, incarnation=incarnation, slots=slots,
         specializations=specializations if own is None else own, resources=resources, version=version,
-        last_heartbeat_at=tx.now, status="draining" if row["drained"] else "online", infrastructure_failures=0,
+        last_heartbeat_at=tx.now, status="draining" if row["drained"] or draining else "online", infrastructure_failures=0,
         circuit_open_until=None, in_flight=held,
     )  # fmt: skip
     return 1

@@ -261,6 +261,7 @@ class Deciding(Moves):
             agent.slots,
             agent.resources.model_dump(),
             agent.version,
+            agent.draining,
         )
         intents = [spec.intent for spec in agent.intents]
         await self.execute("drop_offers", agent_id, intents)

@@ -122,7 +122,7 @@ SELECT agent_id, name, key_generation, spoken_generation, incarnation, grant_pol
 -- Its name and pool are the operator's, from the enrolment; what it can do is its own to say.
 UPDATE agent_registry SET capabilities = $2, specializations = COALESCE(admin_specializations, $3),
     incarnation = $4, slots = $5, resources = $6, version = $7, last_heartbeat_at = now(), updated_at = now(),
-    status = CASE WHEN drained THEN 'draining' ELSE 'online' END,
+    status = CASE WHEN drained OR $8 THEN 'draining' ELSE 'online' END,
     infrastructure_failures = 0, circuit_open_until = NULL,
     in_flight = (SELECT count(*) FROM attempts a
                  WHERE a.agent_id = $1 AND a.status IN ('leased', 'accepted', 'started'))
