@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from chargehand import advance, approval, asking, catalog, nlu, planner, router
+from chargehand import advance, approval, asking, nlu, planner, router
 from chargehand.catalog import Catalog
 from chargehand.correspondence import Correspondence
 from chargehand.errors import (
@@ -132,7 +132,7 @@ class Engine:
             await batch.move_requests(
                 [RequestMove(r.request_id, r.status, RequestStatus.DECOMPOSING, "being read") for r in fresh]
             )
-            known = catalog.merge(await batch.catalog()) if claimed else Catalog(())
+            known = await batch.catalog() if claimed else Catalog(())
             refused = await self._refuse(batch, [r for r in claimed if not r.may_wait])
         return [r for r in claimed if r.request_id not in refused], known
 

@@ -339,7 +339,10 @@ class Acceptance(Value):
 
 
 class Progress(Value):
-    """The payload of `work_progress`. `started` is true on the first one, sent when the work begins."""
+    """The payload of `work_progress`. `started` is true on the first one, sent when the work begins.
+
+    `message` holds a line for each thing said since the last one.
+    """
 
     attempt_id: UUID
     lease_token: int

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("chargehand.recording")
 
+MOST_LINES = 20
+"""Lines of one progress message that are kept, the latest: twice what an agent of ours puts into one."""
+
 
 @dataclass(slots=True)
 class Desk:
@@ -347,8 +350,9 @@ class Recorder:
             await batch.move_attempts([move])
             await self._task_runs(batch, task, agent)
         if said.message:  # the first words often come with the word that the work has begun
-            data = {"message": plain(said.message), "agent": agent.name, **said.data}
-            batch.note(task.request_id, "task.progress", data, task_id=task.task_id, attempt_id=attempt.attempt_id)
+            for line in said.message.splitlines()[-MOST_LINES:]:
+                data = {"message": plain(line), "agent": agent.name, **said.data}
+                batch.note(task.request_id, "task.progress", data, task_id=task.task_id, attempt_id=attempt.attempt_id)
         await batch.renew([(attempt.attempt_id, agent.agent_id)])
 
     async def _task_runs(self, batch: Batch, task: TaskRecord, agent: KnownAgent) -> None:

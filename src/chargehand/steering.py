@@ -9,7 +9,8 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from chargehand import catalog, nlu
+from chargehand import nlu
+from chargehand.catalog import Catalog
 from chargehand.engine import Engine
 from chargehand.envelopes import MessageType
 from chargehand.errors import BadDecomposition, ContentChanged, PlanChanged, UnknownId, WrongStatus
@@ -89,7 +90,7 @@ class Steering:
             request = await batch.lock_request(request_id)
             if request.status not in (R.ASKING, R.IN_REVIEW) or await batch.latest_plan(request_id):
                 raise _not_now(request, "write its decomposition")
-            known = catalog.merge(await batch.catalog())
+            known = await batch.catalog()
             ask = nlu.build_ask(request_id, request.wording, known)
             reply = Reply(tier=PERSON, model=who, value=value)
             decomposed = nlu.read_reply(reply, ask, self._engine.thresholds)
@@ -222,7 +223,7 @@ class Steering:
             if plan is None or request.status not in (R.FAILED, R.IN_REVIEW):
                 raise _not_now(request, "retry")
             tasks = (await batch.tasks_of([request_id])).get(request_id, [])
-            known = catalog.merge(await batch.catalog())
+            known = await batch.catalog()
             changed = [t.spec for t in tasks if t.status is not T.SUCCEEDED and _content_differs(t.spec, known)]
             if changed and not assume_done:
                 return await self._plan_the_rest(batch, request, plan, tasks, known)
@@ -252,7 +253,7 @@ class Steering:
         request: RequestRecord,
         plan: PlanRecord,
         tasks: Sequence[TaskRecord],
-        known: catalog.Catalog,
+        known: Catalog,
     ) -> RequestStatus:
         """Make a new plan of what is not done, because the content that was approved is no longer there."""
         if request.status is not R.FAILED:
@@ -289,7 +290,7 @@ class Steering:
             await batch.move_plans([moved])
 
 
-def _content_differs(task: WorkTask, known: catalog.Catalog) -> bool:
+def _content_differs(task: WorkTask, known: Catalog) -> bool:
     spec = known.get(task.intent)
     return spec is None or spec.content_hash != task.content_hash
 

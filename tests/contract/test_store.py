@@ -39,7 +39,7 @@ NOT_SIMULATED = {
 }
 """What only an operator's desk or a screen asks for."""
 
-NOT_COMPARED = {"at", "claim_token", "version"}
+NOT_COMPARED = {"at", "claim_token", "version", "state"}
 """When an event was written is a column's default; of several claims each may get any number."""
 
 
@@ -217,6 +217,7 @@ def _ask_for_the_rest(transcript: Transcript) -> None:
         ("put_offers", agent, ["one"], [spec], ["h4"], [None], False, None),
         ("drop_offers", agent, ["one"]),
         ("catalog",),
+        ("catalog_state",),
         ("pool", ["one", "two"], ["deploy", "deploy"]),
         ("mark_offline", 10.0),
     )

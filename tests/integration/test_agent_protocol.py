@@ -435,8 +435,26 @@ async def test_progress_is_merged_when_it_comes_too_fast(desk: Counterpart, tmp_
     async with running(agent, desk, tmp_path):
         order = await desk.order(make_order())
         await desk.result(order)
-    assert (await desk.said("line 499"))["data"]["last"] == 499
+    said = await desk.expect(MessageType.WORK_PROGRESS, lambda p: p["message"].endswith("line 499"))
+    assert said.payload["message"].splitlines() == [f"line {n}" for n in range(490, 500)]
+    assert said.payload["data"]["last"] == 499
     assert desk.count(MessageType.WORK_PROGRESS, order) < 20
+
+
+async def test_what_is_said_in_quick_steps_is_told_step_by_step(desk: Counterpart, tmp_path: Path) -> None:
+    agent = Agent("quick")
+
+    @agent.work("do_it")
+    async def do_it(work: Work) -> None:
+        for step in ("folder made", "file written", "done"):
+            await work.progress(step)
+
+    async with running(agent, desk, tmp_path):
+        order = await desk.order(make_order())
+        await desk.result(order)
+    said = await desk.expect(MessageType.WORK_PROGRESS)
+    assert said.payload["started"]
+    assert said.payload["message"] == "folder made\nfile written\ndone"
 
 
 async def test_draining_finishes_what_runs_and_hands_back_the_rest(desk: Counterpart, tmp_path: Path) -> None:

@@ -172,9 +172,11 @@ async def test_the_first_words_may_come_with_the_word_that_the_work_has_begun(wo
     await world.engine.dispatch()
     (order,) = await agent.orders()
     await agent.accept(order)
-    await agent.start(order, "half way")
+    await agent.start(order, "half way\nnearly there")
     kinds = await world.kinds(request_id)
     assert kinds.index("attempt.started") < kinds.index("task.progress")
+    told = [e.data["message"] for e in await world.views.events(request_id) if e.kind == "task.progress"]
+    assert told == ["half way", "nearly there"]
 
 
 async def test_a_result_sent_again_is_acknowledged_again_and_changes_nothing(world: World) -> None:

@@ -13,13 +13,15 @@ INTERVAL = 0.05
 
 Work that is over by then does not say that it has begun; its result does.
 """
+LINES = 10
+"""Lines that one message holds at most, the latest ones: quick steps are all told, a flood is not."""
 LAST_WORDS = 1.0
 """Seconds that sending the last message may take before the result goes out without it."""
 
 
 @dataclass
 class Said:
-    """What the next message will hold: the latest words, and everything in their data since the last one."""
+    """What the next message will hold: the latest lines, and everything in their data since the last one."""
 
     message: str = ""
     data: dict[str, JsonValue] = field(default_factory=dict)
@@ -33,7 +35,9 @@ class Said:
 
     def then(self, later: Said) -> Said:
         data = {**self.data, **later.data, "merged": self.merged + 1}
-        return Said(later.message, data, self.started or later.started, self.merged + 1)
+        # That it has begun goes without saying once there is something else to say.
+        lines = [line for said in (self, later) if not said.only_begun for line in said.message.splitlines()]
+        return Said("\n".join(lines[-LINES:]), data, self.started or later.started, self.merged + 1)
 
 
 class Feed:

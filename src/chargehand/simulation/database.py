@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 
+from chargehand.catalog import Catalog
 from chargehand.errors import DatabaseUnreachable
 from chargehand.simulation.loop import Process
 from chargehand.store.batch import Batch
@@ -265,6 +266,7 @@ class Session:
         self.database, self.process = database, process
         self._seal_key, self._reach = seal_key, reach
         self._open: dict[Transaction, None] = {}
+        self._catalogs: dict[str, Catalog] = {}
         self.away = False  # the database cannot be reached from here
 
     @asynccontextmanager
@@ -274,7 +276,8 @@ class Session:
         transaction = Transaction(self.database)
         self._open[transaction] = None
         try:
-            batch = Batch(Connection(transaction, self), self._seal_key)  # type: ignore[arg-type]  # all it needs of one
+            connection = Connection(transaction, self)
+            batch = Batch(connection, self._seal_key, self._catalogs)  # type: ignore[arg-type]  # all it needs of one
             yield batch
             await batch.finish()
             await self.reach("before the commit")

@@ -180,6 +180,12 @@ def catalog(tx: Transaction) -> list[Row]:
 
 
 @statement
+def catalog_state(tx: Transaction) -> list[Row]:
+    rows = list(tx.rows("agent_intents"))
+    return [{"state": f"{len(rows)}.{sum(row['written_by'] for row in rows)}"}]
+
+
+@statement
 def enrol_agent(
     tx: Transaction, agent_id: UUID, name: str, agent_type: str, pool: str, policy: str | None, own: Any
 ) -> list[Row]:
@@ -232,8 +238,8 @@ def register_agent(
     tx.update(
         "agent_registry", agent_id, capabilities=capabilities, incarnation=incarnation, slots=slots,
         specializations=specializations if own is None else own, resources=resources, version=version,
-        last_heartbeat_at=tx.now, status="draining" if row["drained"] or draining else "online", infrastructure_failures=0,
-        circuit_open_until=None, in_flight=held,
+        last_heartbeat_at=tx.now, status="draining" if row["drained"] or draining else "online",
+        infrastructure_failures=0, circuit_open_until=None, in_flight=held,
     )  # fmt: skip
     return 1
 
@@ -262,7 +268,7 @@ def put_offers(
         row = {
             "agent_id": agent_id, "intent": intent, "spec": spec, "content_hash": content, "unavailable": reason,
             "granted": known["granted"] or granted,
-            "granted_by": known["granted_by"] or (granted_by if granted else None),
+            "granted_by": known["granted_by"] or (granted_by if granted else None), "written_by": tx.number,
         }  # fmt: skip
         tx.put("agent_intents", (agent_id, intent), row)
     return len(intents)

@@ -21,6 +21,7 @@ from chargehand.store import learning
 from chargehand.store.deciding import Deciding
 
 if TYPE_CHECKING:
+    from chargehand.catalog import Catalog
     from chargehand.store.moves import Connection
 
 
@@ -30,8 +31,8 @@ SPECIALIZATIONS = 1 + AgentFacts._fields.index("specializations")
 class Batch(Deciding):
     """The statements of the path from a ready task to a recorded result."""
 
-    def __init__(self, connection: Connection, seal_key: bytes) -> None:
-        super().__init__(connection, seal_key)
+    def __init__(self, connection: Connection, seal_key: bytes, catalogs: dict[str, Catalog] | None = None) -> None:
+        super().__init__(connection, seal_key, catalogs)
         self._outcomes: list[Outcome] = []
         self._circuit = (0, 0.0)
 

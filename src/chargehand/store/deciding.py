@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from chargehand import planner, secretref
+from chargehand.catalog import Catalog, merge
 from chargehand.errors import IdempotencyConflict, StaleStatus, UnknownId
 from chargehand.models import (
     AgentRegistration,
@@ -92,9 +93,15 @@ class Deciding(Moves):
             raise StaleStatus(f"request {request_id} was taken over by another process")
         return found
 
-    async def catalog(self) -> list[IntentSpec]:
-        """Return every granted offer."""
-        return [IntentSpec.model_validate(row["spec"]) for row in await self.fetch("catalog")]
+    async def catalog(self) -> Catalog:
+        """Return what can be asked for: every granted offer, united. It is read again only when it has changed."""
+        state = str((await self.fetch("catalog_state"))[0]["state"])
+        known = self._catalogs.get(state)
+        if known is None:
+            known = merge(IntentSpec.model_validate(row["spec"]) for row in await self.fetch("catalog"))
+            self._catalogs.clear()
+            self._catalogs[state] = known
+        return known
 
     async def record_call(self, ask: Ask, call: Call) -> None:
         """Keep one call of one tier: why it was asked, why its answer was not used, if so, and what followed."""

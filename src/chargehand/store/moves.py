@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from chargehand import audit
+from chargehand.catalog import Catalog
 from chargehand.errors import StaleStatus
 from chargehand.records import AttemptMove, Event, PlanMove, RequestMove, TaskMove
 from chargehand.states import (
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
 class Moves:
     """One transaction. Events and the things they tell of are written together, at the end, in one statement."""
 
-    def __init__(self, connection: Connection, seal_key: bytes) -> None:
+    def __init__(self, connection: Connection, seal_key: bytes, catalogs: dict[str, Catalog] | None = None) -> None:
         self._connection = connection
         self._seal_key = seal_key
+        self._catalogs = {} if catalogs is None else catalogs  # the latest, by the state it was read in
         self._events: list[tuple[UUID, str, UUID | None, UUID | None, Mapping[str, Any]]] = []
         self._ended: set[UUID] = set()
         self.wakes: set[str] = set()  # which steps have something to do after the commit

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from chargehand.catalog import Catalog
 from chargehand.errors import DatabaseUnreachable, DiskFull
 from chargehand.store.batch import Batch
 
@@ -39,6 +40,7 @@ class PostgresStore:
         self._seal_key = seal_key
         self._max_connections = max_connections
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._catalogs: dict[str, Catalog] = {}
         self._doubtful: set[int] = set()  # connections, by their server's process, whose last transaction failed
 
     async def open(self) -> None:
@@ -71,7 +73,7 @@ class PostgresStore:
             async with self._pool.acquire() as connection:
                 self._doubtful.add(connection.get_server_pid())
                 async with connection.transaction():
-                    batch = Batch(connection, self._seal_key)
+                    batch = Batch(connection, self._seal_key, self._catalogs)
                     yield batch
                     await batch.finish()
                 self._doubtful.discard(connection.get_server_pid())

@@ -75,6 +75,10 @@ WHERE task_id = $1 RETURNING mishaps, status, request_id
 -- name: catalog
 SELECT i.spec FROM agent_intents i JOIN agent_registry g USING (agent_id) WHERE i.granted ORDER BY i.intent, i.agent_id
 
+-- name: catalog_state
+-- Another one after every change: what is written has a later xmin than all that it may have taken the place of.
+SELECT count(*) || '.' || COALESCE(sum(xmin::text::bigint), 0) AS state FROM agent_intents
+
 -- name: enrol_agent
 INSERT INTO agent_registry (agent_id, name, agent_type, pool_name, capabilities, grant_policy, admin_specializations)
 VALUES ($1, $2, $3, $4, '[]', $5, $6)
