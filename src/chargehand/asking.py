@@ -9,14 +9,16 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
 
 from chargehand import fallback, nlu
+from chargehand.catalog import Catalog
 from chargehand.errors import BadDecomposition
 from chargehand.models import Ask, DecomposedRequest, Reply
 from chargehand.ports import LLM
-from chargehand.records import Call
+from chargehand.records import Call, RequestRecord
 
 log = logging.getLogger("chargehand.asking")
 
@@ -47,6 +49,34 @@ class Places:
     def most(self, tier: str) -> int:
         """Return how many places a limited tier has."""
         return self._at_once[tier]
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """A request as the tiers have read it, by which catalog, and every call that was made; None: no tier could."""
+
+    request: RequestRecord
+    known: Catalog
+    decomposed: DecomposedRequest | None
+    ask: Ask
+    calls: Sequence[Call] = ()
+
+    def is_claimed(self, current: Mapping[UUID, RequestRecord]) -> bool:
+        """Whether it is still ours to go on with, as the locked rows say."""
+        row = current.get(self.request.request_id)
+        if row is not None and row.claim_token == self.request.claim_token:
+            return True
+        log.info("request %s was taken over by another process", self.request.request_id)
+        return False
+
+    def now(self, current: Mapping[UUID, RequestRecord]) -> Understood:
+        """Return the same with the request as it stands now."""
+        return replace(self, request=current[self.request.request_id])
+
+
+def tried_tier(call: Call) -> dict[str, str | None]:
+    """Return what a person is told of a call that led to nothing."""
+    return {"tier": call.reply.tier, "model": call.reply.model, "error": call.problem}
 
 
 @dataclass

@@ -17,24 +17,23 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from chargehand import advance, approval, asking, nlu, planner, router
+from chargehand.asking import Understood, tried_tier
 from chargehand.catalog import Catalog
 from chargehand.correspondence import Correspondence
 from chargehand.errors import (
     BadDecomposition,
     BadParameters,
-    ChargehandError,
     Infeasible,
-    StaleStatus,
     Unroutable,
 )
-from chargehand.isolation import each
+from chargehand.isolation import Together, each
+from chargehand.mishaps import Mishaps, to_review
 from chargehand.models import DecomposedRequest, Otherwise, RoutingDecision
 from chargehand.occupancy import Occupancy, needs_memory
 from chargehand.ports import LLM, Broker, Store
 from chargehand.priorities import Priority
 from chargehand.recording import Recorder
 from chargehand.records import (
-    Call,
     Placement,
     PlanMove,
     PlanRecord,
@@ -84,6 +83,8 @@ class Engine:
             settings.routing_policy, settings.routing_weights or {}, settings.routing_minimum_runs
         )
         self.thresholds = thresholds(settings)
+        self._mishaps = Mishaps(store, self.recorder, settings.mishap_limit)
+        self._readings = Together(self._record_readings, self._mishaps.of_reading, settings.batch_size)
 
     # --- 1. Accept: committed before the caller hears of it, at most once per idempotency key -----------------------
 
@@ -148,52 +149,79 @@ class Engine:
     async def understand(self, request: RequestRecord, known: Catalog) -> None:
         """Let the tiers read one claimed request and go on from what they say. Raises only when the database is away.
 
-        Each request is read in a task of its own: a model that hangs holds up nobody else's.
+        Each request is read in a task of its own: a model that hangs holds up nobody else's. What was read at about
+        the same time goes on in one transaction.
         """
         try:
             ask = nlu.build_ask(request.request_id, request.wording, known)
             decomposed, calls = await asking.understand(ask, self.tiers, self.thresholds, self.places)
-            async with self.store.batch() as batch:
-                current = await batch.lock_request(request.request_id, request.claim_token)
-                for call in calls:
-                    await batch.record_call(ask, call)
-                await self.take_up(batch, current, known, decomposed, calls)
-        except StaleStatus as error:
-            log.info("request %s: %s", request.request_id, error)
         except Exception as error:  # noqa: BLE001 - a model is foreign code; counted and kept
-            await self._mishap_of_request(request.request_id, error)
-
-    async def take_up(
-        self,
-        batch: Batch,
-        request: RequestRecord,
-        known: Catalog,
-        decomposed: DecomposedRequest | None,
-        calls: Sequence[Call],
-    ) -> None:
-        """Go on from what was understood: plan it, ask, refuse, or hand it to a person."""
-        if decomposed is None:
-            tried = [{"tier": c.reply.tier, "model": c.reply.model, "error": c.problem} for c in calls]
-            await self._to_review(batch, request, "no_plan", "no model could plan this", {"tried": tried})
+            await self._mishaps.of_request(request.request_id, error)
             return
-        await batch.save_decomposition(request.wording, decomposed, asdict(self.thresholds))
-        await batch.count_wishes(map(_normalised, decomposed.out_of_scope), request.request_id)
-        if decomposed.ambiguities:
-            await batch.move_requests([_to(request, RequestStatus.ASKING, decomposed.ambiguities[0])])
-        elif not decomposed.subtasks:
-            wishes = "; ".join(decomposed.out_of_scope) or request.wording
-            reason = f"no agent here can do this: {wishes}"
-            await batch.move_requests([_to(request, RequestStatus.REFUSED, reason)])
-        else:
-            await self.plan(batch, request, known, decomposed)
+        await self._readings.bring(Understood(request, known, decomposed, ask, calls))
+
+    async def _record_readings(self, readings: Sequence[Understood]) -> None:
+        """Keep what was said and go on from it, for all that nobody else has claimed meanwhile."""
+        async with self.store.batch() as batch:
+            current = await batch.lock_requests(reading.request.request_id for reading in readings)
+            claimed = [reading.now(current) for reading in readings if reading.is_claimed(current)]
+            await batch.record_calls([(reading.ask, call) for reading in claimed for call in reading.calls])
+            await self.take_up(batch, claimed)
+
+    async def take_up(self, batch: Batch, readings: Sequence[Understood]) -> None:
+        """Go on from what was understood: plan it, ask, refuse, or hand it to a person."""
+        for reading in readings:
+            if reading.decomposed is None:
+                tried = {"tried": [tried_tier(call) for call in reading.calls]}
+                await to_review(batch, reading.request, "no_plan", "no model could plan this", tried)
+        read = [(r.request, r.decomposed) for r in readings if r.decomposed is not None]
+        await batch.save_decompositions([(r.wording, d) for r, d in read], asdict(self.thresholds))
+        await batch.count_wishes((_normalised(wish), r.request_id) for r, d in read for wish in d.out_of_scope)
+        await batch.move_requests([move for r, d in read if (move := _without_plan(r, d)) is not None])
+        planned = [(r, d) for r, d in read if _without_plan(r, d) is None]
+        await self.plan(batch, planned, {r.request.request_id: r.known for r in readings})
 
     # --- 3. Plan: typed tasks in order, or a refusal that counts why ------------------------------------------------
 
-    async def plan(self, batch: Batch, request: RequestRecord, known: Catalog, decomposed: DecomposedRequest) -> None:
-        """Make the plan (the next version, if there was one), rule on its approval, and show it or start it."""
-        former = await batch.latest_plan(request.request_id)
-        pool = await batch.pool(planner.asked_of_pool(decomposed, known))
-        facts = planner.PlanFacts(
+    async def plan(
+        self,
+        batch: Batch,
+        wanted: Sequence[tuple[RequestRecord, DecomposedRequest]],
+        known: Mapping[UUID, Catalog],
+    ) -> None:
+        """Make plans (the next version, if there was one), rule on their approval, and show them or start them.
+
+        `known` is the catalog that each request was understood by.
+        """
+        if not wanted:
+            return
+        asked = {r.request_id: planner.asked_of_pool(d, known[r.request_id]) for r, d in wanted}
+        former = await batch.latest_plans(asked)
+        pool = await batch.pool(pair for pairs in asked.values() for pair in pairs)
+        ruled = []
+        for request, decomposed in wanted:
+            facts = self._facts(request, decomposed, former.get(request.request_id))
+            seen = {intent: pool[intent] for intent, _ in asked[request.request_id]}
+            try:
+                plan = planner.make_plan(decomposed, known[request.request_id], seen, facts)
+            except Infeasible as error:
+                await batch.move_requests([_to(request, RequestStatus.REFUSED, str(error), {"hint": error.hint})])
+            except (BadDecomposition, BadParameters) as error:
+                await to_review(batch, request, "no_plan", str(error), decomposed.model_dump(mode="json"))
+            else:
+                ruled.append((request, plan, approval.rule_on(plan, self._context(request, decomposed))))
+        stored = await batch.save_plans([(plan, ruling) for _, plan, ruling in ruled], self.settings.approval_expires)
+        shown = [(request, ruling) for request, _, ruling in ruled if ruling.action != "run"]
+        await batch.move_requests([_to(r, RequestStatus.AWAITING_APPROVAL, ruling.reason) for r, ruling in shown])
+        started = zip(ruled, stored, strict=True)
+        await self._start(
+            batch, [(r, plan, ruling.reason) for (r, _, ruling), plan in started if ruling.action == "run"]
+        )
+
+    def _facts(
+        self, request: RequestRecord, decomposed: DecomposedRequest, former: PlanRecord | None
+    ) -> planner.PlanFacts:
+        return planner.PlanFacts(
             plan_id=uuid4(),
             task_ids=[uuid4() for _ in decomposed.subtasks],
             now=datetime.now(UTC),
@@ -203,20 +231,6 @@ class Engine:
             otherwise=request.otherwise,
             may_wait=request.may_wait,
         )
-        try:
-            plan = planner.make_plan(decomposed, known, pool, facts)
-        except Infeasible as error:
-            await batch.move_requests([_to(request, RequestStatus.REFUSED, str(error), {"hint": error.hint})])
-            return
-        except (BadDecomposition, BadParameters) as error:
-            await self._to_review(batch, request, "no_plan", str(error), decomposed.model_dump(mode="json"))
-            return
-        ruling = approval.rule_on(plan, self._context(request, decomposed))
-        stored = await batch.save_plan(plan, ruling, self.settings.approval_expires)
-        if ruling.action != "run":
-            await batch.move_requests([_to(request, RequestStatus.AWAITING_APPROVAL, ruling.reason)])
-            return
-        await self._start(batch, request, stored, ruling.reason)
 
     def _context(self, request: RequestRecord, decomposed: DecomposedRequest) -> approval.ApprovalContext:
         return approval.ApprovalContext(
@@ -246,22 +260,26 @@ class Engine:
             missing = approval.needed_approvals(plan) - len({*plan.approvers, approver})
             if missing > 0:
                 return request.status
-            await self._start(batch, request, plan, f"approved by {', '.join(sorted({*plan.approvers, approver}))}")
+            reason = f"approved by {', '.join(sorted({*plan.approvers, approver}))}"
+            await self._start(batch, [(request, plan, reason)])
             return RequestStatus.RUNNING
 
-    async def _start(self, batch: Batch, request: RequestRecord, plan: PlanRecord, reason: str) -> None:
-        moved = PlanMove(plan.plan_id, request.request_id, plan.status, PlanStatus.APPROVED, {"digest": plan.digest})
-        await batch.move_plans([moved])
-        await batch.move_requests([_to(request, RequestStatus.RUNNING, reason)])
-        tasks = await batch.insert_tasks(request.request_id, plan.plan_id, plan.plan.tasks)
-        running = replace(request, status=RequestStatus.RUNNING)
-        await self.recorder.proceed(batch, {request.request_id: running}, {request.request_id: tasks})
+    async def _start(self, batch: Batch, approved: Sequence[tuple[RequestRecord, PlanRecord, str]]) -> None:
+        """Make the tasks of approved plans, each with the reason of its approval, and let the first ones go."""
+        new = PlanStatus.APPROVED
+        await batch.move_plans(
+            [PlanMove(p.plan_id, r.request_id, p.status, new, {"digest": p.digest}) for r, p, _ in approved]
+        )
+        await batch.move_requests([_to(request, RequestStatus.RUNNING, reason) for request, _, reason in approved])
+        tasks = await batch.insert_tasks([plan for _, plan, _ in approved])
+        running = {r.request_id: replace(r, status=RequestStatus.RUNNING) for r, _, _ in approved}
+        await self.recorder.proceed(batch, running, tasks)
 
     # --- 5. Route and dispatch: the best agent that may and can, under a lease --------------------------------------
 
     async def dispatch(self) -> int:
         """Hand out the tasks that are ready. Returns how many were looked at."""
-        return await each(self._dispatch, self._mishap_of_task)
+        return await each(self._dispatch, self._mishaps.of_task)
 
     async def _dispatch(self, seen: list[UUID], only: UUID | None) -> None:
         async with self.store.batch() as batch:
@@ -417,43 +435,22 @@ class Engine:
         async with self.store.batch() as batch:
             await self.recorder.heartbeats(batch, wires)
 
-    # --- What goes wrong in a step is one item's trouble, not the batch's -------------------------------------------
-
-    async def _mishap_of_request(self, request_id: UUID, error: Exception) -> None:
-        """Count it; a request that keeps failing goes to a person instead of being tried for ever."""
-        log.warning("request %s: %s", request_id, error, exc_info=not isinstance(error, ChargehandError))
-        async with self.store.batch() as batch:
-            request = await batch.lock_request(request_id)
-            times, _ = await batch.count_request_mishap(request_id)
-            if request.status is RequestStatus.DECOMPOSING and times >= self.settings.mishap_limit:
-                await self._to_review(batch, request, "mishap", f"failed {times} times: {_first_line(error)}", {})
-            elif request.status is RequestStatus.DECOMPOSING:
-                await batch.move_requests([_to(request, RequestStatus.ACCEPTED, f"again after: {_first_line(error)}")])
-
-    async def _mishap_of_task(self, task_id: UUID, error: Exception) -> None:
-        log.warning("task %s: %s", task_id, error, exc_info=not isinstance(error, ChargehandError))
-        async with self.store.batch() as batch:
-            times, status, request_id = await batch.count_task_mishap(task_id)
-            if status is not TaskStatus.READY or times < self.settings.mishap_limit:
-                return
-            await batch.lock_requests([request_id])
-            reason = f"failed {times} times before it could be handed out: {_first_line(error)}"
-            await batch.move_tasks([TaskMove(task_id, request_id, status, TaskStatus.IN_REVIEW, reason)])
-            await batch.add_review(Review(request_id, "mishap", reason, {}, task_id))
-            await self.recorder.settle(batch, [request_id])
-
-    async def _to_review(
-        self, batch: Batch, request: RequestRecord, kind: str, reason: str, context: Mapping[str, object]
-    ) -> None:
-        await batch.add_review(Review(request.request_id, kind, reason, {"wording": request.wording, **context}))
-        await batch.move_requests([_to(request, RequestStatus.IN_REVIEW, reason)])
-
 
 def is_bound(task: TaskRecord, plan: PlanRecord) -> bool:
     """Whether the task is, to the letter, part of the plan whose digest was approved."""
     if plan.status is not PlanStatus.APPROVED or not plan.intact:
         return False
     return any(task.spec == approved for approved in plan.plan.tasks if approved.order == task.order)
+
+
+def _without_plan(request: RequestRecord, decomposed: DecomposedRequest) -> RequestMove | None:
+    """Return where a request goes of which no plan can be made yet, or at all; None when one can."""
+    if decomposed.ambiguities:
+        return _to(request, RequestStatus.ASKING, decomposed.ambiguities[0])
+    if not decomposed.subtasks:
+        wishes = "; ".join(decomposed.out_of_scope) or request.wording
+        return _to(request, RequestStatus.REFUSED, f"no agent here can do this: {wishes}")
+    return None
 
 
 def _normalised(wish: str) -> str:
@@ -478,7 +475,3 @@ def _to(
 
 def _task_to(task: TaskRecord, new: TaskStatus, reason: str) -> TaskMove:
     return TaskMove(task.task_id, task.request_id, task.status, new, reason)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:300]

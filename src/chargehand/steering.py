@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from chargehand import nlu
+from chargehand.asking import Understood
 from chargehand.catalog import Catalog
 from chargehand.engine import Engine
 from chargehand.envelopes import MessageType
@@ -96,12 +97,12 @@ class Steering:
             decomposed = nlu.read_reply(reply, ask, self._engine.thresholds)
             if decomposed.ambiguities:
                 raise BadDecomposition("; ".join(decomposed.ambiguities))
-            await batch.record_call(ask, Call(reply, None, None, f"written by {who}", "used"))
+            await batch.record_calls([(ask, Call(reply, None, None, f"written by {who}", "used"))])
             await batch.resolve_reviews(request_id, "written", who)
             for new in (R.ACCEPTED, R.DECOMPOSING):
                 await batch.move_requests([_move(request, new, f"its decomposition was written by {who}")])
                 request = replace(request, status=new)
-            await self._engine.take_up(batch, request, known, decomposed, ())
+            await self._engine.take_up(batch, [Understood(request, known, decomposed, ask)])
             return (await batch.lock_request(request_id)).status
 
     async def reread(self, who: str) -> list[UUID]:
@@ -266,7 +267,7 @@ class Steering:
             raise _not_now(request, "retry")
         rest = _without(decomposed, [t.spec for t in tasks if t.status is T.SUCCEEDED])
         await batch.move_plans([PlanMove(plan.plan_id, request.request_id, plan.status, PlanStatus.SUPERSEDED)])
-        await self._engine.plan(batch, request, known, rest)
+        await self._engine.plan(batch, [(request, rest)], {request.request_id: known})
         return (await batch.lock_request(request.request_id)).status
 
     async def _stop_work(self, batch: Batch, request: RequestRecord, reason: str, who: str) -> RequestStatus:

@@ -241,11 +241,11 @@ def _ask_for_the_rest(transcript: Transcript) -> None:
         ("move_requests", [request], ["accepted"], ["decomposing"], ["read"], [False]),
         ("count_request_mishap", request),
         ("reword_request", request, "other words"),
-        ("set_reader", request, "local", "model"),
+        ("set_readers", [request], ["local"], ["model"]),
         ("count_wish", "a pony", request),
         ("count_wish", "a pony", request),
-        ("insert_decomposition", request, "words", "local", "model", value, {"flag": 0.6}),
-        ("insert_decomposition", request, "words", "local", "model", {"newest": True}, {"flag": 0.6}),
+        ("insert_decompositions", [request], ["words"], ["local"], ["model"], [value], {"flag": 0.6}),
+        ("insert_decompositions", [request], ["words"], ["local"], ["model"], [{"newest": True}], {"flag": 0.6}),
         ("latest_decomposition", request),
         ("lock_requests", [request]),
         ("write_events", [request], [1], ["request.read"], [None], [None], [value], "dispatch"),
@@ -262,11 +262,11 @@ RESULT = {"ok": True, "message_id": "m"}
 def _ask_about_work(asking: Asking, agent: UUID, request: UUID, task: UUID, spec: Any) -> None:
     plan, attempt, body = make_id("plan"), make_id("attempt"), b"\x00bytes"
     asking.all(
-        ("insert_plan", plan, request, 1, "e" * 64, {"tasks": []}, {"action": "ask"}, 0.5),
+        ("insert_plans", [plan], [request], [1], ["e" * 64], [{"tasks": []}], [{"action": "ask"}], 0.5),
         ("insert_approval", plan, "e" * 64, "ann", "approved", ""),
         ("insert_approval", plan, "e" * 64, "ann", "approved", "again"),
         ("insert_approval", plan, "f" * 64, "bob", "approved", ""),
-        ("latest_plan", request),
+        ("latest_plans", [request, agent]),
         ("insert_tasks", [task], [request], [plan], [1], ["one"], ["deploy"], ["infra"], [spec]),
         ("move_requests", [request], ["decomposing"], ["running"], ["go"], [False]),
         ("move_tasks", [task] * 2, ["pending", "ready"], ["ready", "failed"], [""] * 2, [0.0] * 2, [False] * 2, [None] * 2),  # noqa: E501
@@ -332,7 +332,11 @@ def _ask_about_work(asking: Asking, agent: UUID, request: UUID, task: UUID, spec
         ("drop_keys", [attempt]),
         ("free_slots", [agent], [5]),
         ("lease_tokens", 3),
-        ("insert_llm_call", request, "decompose", "local", "m", "v1", 0.5, 1, 2, 0.0, None, None, "why", "used", "{}"),
+        (
+            "insert_llm_calls", [request, request], ["decompose"] * 2, ["local"] * 2, ["m"] * 2, ["v1"] * 2, [0.5] * 2,
+            [1, 0], [2, 0], [0.1, 0], [None, "TimedOut"], [None, "late"], ["why"] * 2, ["used", "leave"],
+            ["{}", None],
+        ),
         ("insert_anomalies", ["odd"], ["x"], [attempt], [None], [{"a": 1}]),
         ("idle_requests", 5),
     )  # fmt: skip

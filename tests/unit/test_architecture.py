@@ -10,7 +10,7 @@ CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # The path, and what puts it together.
 WORKING = {
-    *("__main__", "asking", "bootstrap", "engine", "isolation", "loops", "recording", "registry"),
+    *("__main__", "asking", "bootstrap", "engine", "isolation", "loops", "mishaps", "recording", "registry"),
     *("settings", "steering", "sweep", "worker"),
 }
 

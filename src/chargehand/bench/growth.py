@@ -81,7 +81,7 @@ async def submit_typed(ours: Stage, tasks: int) -> UUID:
     async with ours.office.store.batch() as batch:
         await batch.accept(request, None, request.body_digest)
         await batch.move_requests([RequestMove(request_id, RequestStatus.ACCEPTED, request.status, "typed")])
-        await engine.plan(batch, request, catalog.merge([SPEC]), decomposed)
+        await engine.plan(batch, [(request, decomposed)], {request_id: catalog.merge([SPEC])})
     return request_id
 
 

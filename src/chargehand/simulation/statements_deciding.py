@@ -11,12 +11,14 @@ from chargehand.simulation.statements import OPEN, columns, statement
 
 
 @statement
-def insert_decomposition(
-    tx: Transaction, request_id: UUID, wording: str, tier: str, model: str, value: Any, thresholds: Any
-) -> int:
-    number = tx.database.next_number("decompositions")
-    tx.put("decompositions", number, {"decomposition_id": number, "request_id": request_id, "value": value})
-    return 1
+def insert_decompositions(
+    tx: Transaction, ids: Sequence[UUID], wordings: Sequence[str], tiers: Sequence[str], models: Sequence[str],
+    values: Sequence[Any], thresholds: Any,
+) -> int:  # fmt: skip
+    for request_id, value in zip(ids, values, strict=True):
+        number = tx.database.next_number("decompositions")
+        tx.put("decompositions", number, {"decomposition_id": number, "request_id": request_id, "value": value})
+    return len(ids)
 
 
 @statement
@@ -26,16 +28,18 @@ def latest_decomposition(tx: Transaction, request_id: UUID) -> list[Row]:
 
 
 @statement
-def insert_llm_call(tx: Transaction, request_id: UUID, *said: Any) -> int:
-    tx.put("llm_calls", tx.database.next_number("llm_calls"), {"request_id": request_id, "said": said})
-    return 1
+def insert_llm_calls(tx: Transaction, ids: Sequence[UUID], *said: Sequence[Any]) -> int:
+    for request_id, *words in zip(ids, *said, strict=True):
+        tx.put("llm_calls", tx.database.next_number("llm_calls"), {"request_id": request_id, "said": words})
+    return len(ids)
 
 
 @statement
-def set_reader(tx: Transaction, request_id: UUID, tier: str, model: str) -> int:
-    tx.hold("requests", [request_id])
-    tx.update("requests", request_id, read_by_tier=tier, read_by_model=model)
-    return 1
+def set_readers(tx: Transaction, ids: Sequence[UUID], tiers: Sequence[str], models: Sequence[str]) -> int:
+    tx.hold("requests", ids)
+    for request_id, tier, model in zip(ids, tiers, models, strict=True):
+        tx.update("requests", request_id, read_by_tier=tier, read_by_model=model)
+    return len(ids)
 
 
 @statement
@@ -47,35 +51,38 @@ def count_wish(tx: Transaction, wish: str, request_id: UUID) -> int:
 
 
 @statement
-def insert_plan(
-    tx: Transaction, plan_id: UUID, request_id: UUID, version: int, digest: str, plan: Any, ruling: Any, expires: float
-) -> int:
-    row = {
-        "plan_id": plan_id, "request_id": request_id, "version": version, "digest": digest,
-        "status": "pending_approval", "plan": plan, "ruling": ruling, "expires_at": tx.now + expires,
-        "written_by": tx.number,
-    }  # fmt: skip
-    tx.hold("plans", [plan_id])
-    tx.put("plans", plan_id, row)
-    return 1
+def insert_plans(
+    tx: Transaction, ids: Sequence[UUID], requests: Sequence[UUID], versions: Sequence[int], digests: Sequence[str],
+    plans: Sequence[Any], rulings: Sequence[Any], expires: float,
+) -> int:  # fmt: skip
+    tx.hold("plans", ids)
+    for plan_id, *values in zip(ids, requests, versions, digests, plans, rulings, strict=True):
+        row = dict(zip(("request_id", "version", "digest", "plan", "ruling"), values, strict=True))
+        row |= {"plan_id": plan_id, "status": "pending_approval", "expires_at": tx.now + expires}
+        tx.put("plans", plan_id, row | {"written_by": tx.number})
+    return len(ids)
 
 
 _plan = columns("plan_id", "request_id", "version", "digest", "status", "plan", "ruling")
 
 
 @statement
-def latest_plan(tx: Transaction, request_id: UUID) -> list[Row]:
-    found = [row for row in tx.rows("plans") if row["request_id"] == request_id]
-    if not found:
-        return []
-    row = max(found, key=lambda row: row["version"])
+def latest_plans(tx: Transaction, request_ids: Sequence[UUID]) -> list[Row]:
+    newest: dict[UUID, Row] = {}
+    for row in sorted(tx.rows("plans"), key=lambda row: (row["request_id"], row["version"])):
+        if row["request_id"] in request_ids:
+            newest[row["request_id"]] = row
+    return [_with_approvers(tx, row) for row in newest.values()]
+
+
+def _with_approvers(tx: Transaction, row: Row) -> Row:
     said = [
         approval["approver"]
         for approval in tx.rows("approvals")
         if (approval["plan_id"], approval["digest"], approval["decision"])
         == (row["plan_id"], row["digest"], "approved")
     ]
-    return [{**_plan(row), "expired": row["expires_at"] < tx.now, "approvers": said}]
+    return {**_plan(row), "expired": row["expires_at"] < tx.now, "approvers": said}
 
 
 @statement

@@ -14,7 +14,17 @@ from chargehand.errors import StaleStatus
 from chargehand.models import AgentFacts, Heartbeat, Resources, WorkResult, WorkTask
 from chargehand.occupancy import needs_memory
 from chargehand.performance import Run
-from chargehand.records import Anomaly, AttemptRecord, Outcome, OutMessage, Placement, Staff, TaskRecord, Undelivered
+from chargehand.records import (
+    Anomaly,
+    AttemptRecord,
+    Outcome,
+    OutMessage,
+    Placement,
+    PlanRecord,
+    Staff,
+    TaskRecord,
+    Undelivered,
+)
 from chargehand.replay import stored
 from chargehand.states import AttemptStatus, TaskStatus
 from chargehand.store import learning
@@ -36,26 +46,28 @@ class Batch(Deciding):
         self._outcomes: list[Outcome] = []
         self._circuit = (0, 0.0)
 
-    async def insert_tasks(self, request_id: UUID, plan_id: UUID, tasks: Sequence[WorkTask]) -> list[TaskRecord]:
-        """Store the tasks of an approved plan, all of them pending, and return them as stored."""
-        await self.execute(
-            "insert_tasks",
-            [t.task_id for t in tasks],
-            [request_id] * len(tasks),
-            [plan_id] * len(tasks),
-            [t.order for t in tasks],
-            [t.intent for t in tasks],
-            [t.work_type for t in tasks],
-            [t.agent_type for t in tasks],
-            [t.model_dump(mode="json") for t in tasks],
-        )
-        return [
+    async def insert_tasks(self, plans: Sequence[PlanRecord]) -> dict[UUID, list[TaskRecord]]:
+        """Store the tasks of approved plans, all of them pending, and return them by request, as stored."""
+        rows = [
             TaskRecord(
-                t.task_id, request_id, plan_id, t.order, t.intent, t.work_type, t, TaskStatus.PENDING, "",
+                t.task_id, p.request_id, p.plan_id, t.order, t.intent, t.work_type, t, TaskStatus.PENDING, "",
                 attempts_made=0, tried=(),
             )
-            for t in tasks
+            for p in plans for t in p.plan.tasks
         ]  # fmt: skip
+        if rows:
+            await self.execute(
+                "insert_tasks",
+                [t.task_id for t in rows],
+                [t.request_id for t in rows],
+                [t.plan_id for t in rows],
+                [t.order for t in rows],
+                [t.intent for t in rows],
+                [t.work_type for t in rows],
+                [t.spec.agent_type for t in rows],
+                [t.spec.model_dump(mode="json") for t in rows],
+            )
+        return {p.request_id: [t for t in rows if t.request_id == p.request_id] for p in plans}
 
     async def claim_ready(self, limit: int, only: UUID | None) -> list[TaskRecord]:
         """Lock the requests of tasks that are due and return those tasks, longest waiting first."""

@@ -103,67 +103,82 @@ class Deciding(Moves):
             self._catalogs[state] = known
         return known
 
-    async def record_call(self, ask: Ask, call: Call) -> None:
-        """Keep one call of one tier: why it was asked, why its answer was not used, if so, and what followed."""
-        reply = call.reply
+    async def record_calls(self, calls: Sequence[tuple[Ask, Call]]) -> None:
+        """Keep calls of tiers: why each was asked, why its answer was not used, if so, and what followed."""
+        if not calls:
+            return
+        replies = [call.reply for _, call in calls]
         await self.execute(
-            "insert_llm_call",
-            ask.request_id,
-            ask.purpose,
-            reply.tier,
-            reply.model,
-            ask.prompt_version,
-            reply.seconds,
-            reply.tokens_in,
-            reply.tokens_out,
-            reply.cost_usd,
-            call.error_class,
-            call.problem,
-            call.choice,
-            call.followed,
-            _kept(ask, reply.value),
+            "insert_llm_calls",
+            [ask.request_id for ask, _ in calls],
+            [ask.purpose for ask, _ in calls],
+            [reply.tier for reply in replies],
+            [reply.model for reply in replies],
+            [ask.prompt_version for ask, _ in calls],
+            [reply.seconds for reply in replies],
+            [reply.tokens_in for reply in replies],
+            [reply.tokens_out for reply in replies],
+            [reply.cost_usd for reply in replies],
+            [call.error_class for _, call in calls],
+            [call.problem for _, call in calls],
+            [call.choice for _, call in calls],
+            [call.followed for _, call in calls],
+            [_kept(ask, call.reply.value) for ask, call in calls],
         )
 
-    async def save_decomposition(self, wording: str, decomposed: DecomposedRequest, thresholds: Json) -> None:
-        """Keep what was understood, by whom, and the thresholds it was judged by."""
-        value = decomposed.model_dump(mode="json")
-        await self.execute(
-            "insert_decomposition",
-            decomposed.request_id,
-            wording,
-            decomposed.tier,
-            decomposed.model,
-            value,
-            thresholds,
-        )
-        await self.execute("set_reader", decomposed.request_id, decomposed.tier, decomposed.model)
-        self.note(decomposed.request_id, "request.decomposed", {**value, "thresholds": thresholds})
+    async def save_decompositions(self, read: Sequence[tuple[str, DecomposedRequest]], thresholds: Json) -> None:
+        """Keep what was understood of each wording, by whom, and the thresholds it was judged by."""
+        if not read:
+            return
+        ids, tiers = [d.request_id for _, d in read], [d.tier for _, d in read]
+        models, values = [d.model for _, d in read], [d.model_dump(mode="json") for _, d in read]
+        await self.execute("insert_decompositions", ids, [w for w, _ in read], tiers, models, values, thresholds)
+        await self.execute("set_readers", ids, tiers, models)
+        for request_id, value in zip(ids, values, strict=True):
+            self.note(request_id, "request.decomposed", {**value, "thresholds": thresholds})
 
     async def latest_decomposition(self, request_id: UUID) -> DecomposedRequest | None:
         """Return what was last understood of a request."""
         rows = await self.fetch("latest_decomposition", request_id)
         return DecomposedRequest.model_validate(rows[0]["value"]) if rows else None
 
-    async def count_wishes(self, wishes: Iterable[str], request_id: UUID) -> None:
-        """Count what no agent can do, so that frequent wishes can be suggested to the operator."""
-        for wish in sorted(set(wishes)):
+    async def count_wishes(self, wishes: Iterable[tuple[str, UUID]]) -> None:
+        """Count what no agent can do, (wish, request), so that frequent wishes can be suggested to the operator."""
+        for wish, request_id in sorted(set(wishes)):  # in one order, whoever counts the same ones meanwhile
             await self.execute("count_wish", wish, request_id)
 
-    async def save_plan(self, plan: WorkPlan, ruling: Ruling, expires: float) -> PlanRecord:
-        """Store a plan that waits for its approval for `expires` seconds at most, and return it as stored."""
-        value = plan.model_dump(mode="json")
-        rule = ruling.model_dump(mode="json")
+    async def save_plans(self, ruled: Sequence[tuple[WorkPlan, Ruling]], expires: float) -> list[PlanRecord]:
+        """Store plans that wait for their approval for `expires` seconds at most, and return them as stored."""
+        if not ruled:
+            return []
+        plans = [plan for plan, _ in ruled]
+        values, rules = ([part.model_dump(mode="json") for part in parts] for parts in zip(*ruled, strict=True))
         await self.execute(
-            "insert_plan", plan.plan_id, plan.request_id, plan.version, plan.digest, value, rule, expires
+            "insert_plans",
+            [plan.plan_id for plan in plans],
+            [plan.request_id for plan in plans],
+            [plan.version for plan in plans],
+            [plan.digest for plan in plans],
+            values,
+            rules,
+            expires,
         )
-        self.note(plan.request_id, "plan.pending_approval", {"plan": value, "ruling": rule})
+        for plan, value, rule in zip(plans, values, rules, strict=True):
+            self.note(plan.request_id, "plan.pending_approval", {"plan": value, "ruling": rule})
         status = PlanStatus.PENDING_APPROVAL
-        return PlanRecord(plan.plan_id, plan.request_id, plan.version, plan.digest, status, plan, rule, expired=False)
+        return [
+            PlanRecord(p.plan_id, p.request_id, p.version, p.digest, status, p, rule, expired=False)
+            for p, rule in zip(plans, rules, strict=True)
+        ]
+
+    async def latest_plans(self, request_ids: Iterable[UUID]) -> dict[UUID, PlanRecord]:
+        """Return the newest plan of each request that has one, with who has approved it."""
+        rows = await self.fetch("latest_plans", sorted(set(request_ids)))
+        return {row["request_id"]: _plan(row) for row in rows}
 
     async def latest_plan(self, request_id: UUID) -> PlanRecord | None:
         """Return a request's newest plan with who has approved it."""
-        rows = await self.fetch("latest_plan", request_id)
-        return _plan(rows[0]) if rows else None
+        return (await self.latest_plans([request_id])).get(request_id)
 
     async def plans(self, ids: Iterable[UUID]) -> dict[UUID, PlanRecord]:
         """Return plans by id, for the check at dispatch; whether they are intact is filled in.

@@ -1,12 +1,14 @@
 -- The statements of decomposing, approving and registering: seldom, one request at a time.
 
--- name: insert_decomposition
-INSERT INTO decompositions (request_id, wording, tier, model, value, thresholds) VALUES ($1, $2, $3, $4, $5, $6)
+-- name: insert_decompositions
+INSERT INTO decompositions (request_id, wording, tier, model, value, thresholds)
+SELECT d.*, $6 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[]) AS d
 
--- name: insert_llm_call
+-- name: insert_llm_calls
 INSERT INTO llm_calls (request_id, purpose, tier, model, prompt_version, seconds, tokens_in, tokens_out, cost_usd,
     error_class, error, choice, followed, answer)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::int[], $8::int[],
+    $9::numeric[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
 
 -- name: unread_requests
 -- What no model could plan and no person has dealt with.
@@ -15,23 +17,25 @@ SELECT request_id FROM requests r WHERE status = 'in_review'
     AND NOT EXISTS (SELECT 1 FROM plans p WHERE p.request_id = r.request_id)
 ORDER BY created_at LIMIT $1
 
--- name: set_reader
-UPDATE requests SET read_by_tier = $2, read_by_model = $3 WHERE request_id = $1
+-- name: set_readers
+UPDATE requests r SET read_by_tier = s.tier, read_by_model = s.model
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS s(request_id, tier, model) WHERE r.request_id = s.request_id
 
 -- name: count_wish
 INSERT INTO out_of_scope AS o (wish, times, last_request_id) VALUES ($1, 1, $2)
 ON CONFLICT (wish) DO UPDATE SET times = o.times + 1, last_at = now(), last_request_id = EXCLUDED.last_request_id
 
--- name: insert_plan
-INSERT INTO plans (plan_id, request_id, version, digest, status, plan, ruling, expires_at)
-VALUES ($1, $2, $3, $4, 'pending_approval', $5, $6, now() + make_interval(secs => $7))
+-- name: insert_plans
+INSERT INTO plans (plan_id, request_id, version, digest, plan, ruling, status, expires_at)
+SELECT p.*, 'pending_approval', now() + make_interval(secs => $7)
+FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::jsonb[], $6::jsonb[]) AS p
 
--- name: latest_plan
-SELECT p.plan_id, p.request_id, p.version, p.digest, p.status, p.plan, p.ruling,
+-- name: latest_plans
+SELECT DISTINCT ON (p.request_id) p.plan_id, p.request_id, p.version, p.digest, p.status, p.plan, p.ruling,
     p.expires_at < now() AS expired,
     ARRAY(SELECT approver FROM approvals a
           WHERE a.plan_id = p.plan_id AND a.decision = 'approved' AND a.digest = p.digest) AS approvers
-FROM plans p WHERE p.request_id = $1 ORDER BY p.version DESC LIMIT 1
+FROM plans p WHERE p.request_id = ANY($1::uuid[]) ORDER BY p.request_id, p.version DESC
 
 -- name: plans_by_id
 SELECT p.plan_id, p.request_id, p.version, p.digest, p.status, p.plan, p.ruling,
