@@ -16,6 +16,7 @@ from chargehand import audit
 from chargehand.broker.memory import MemoryBroker
 from chargehand.engine import Engine
 from chargehand.envelopes import Envelope, MessageType, decode, derive_key, encode
+from chargehand.loops import Loops
 from chargehand.models import (
     Acceptance,
     AgentRegistration,
@@ -175,6 +176,7 @@ class World:
     steering: Steering
     sweep: Sweep
     agents: dict[str, PaperAgent] = field(default_factory=dict)
+    loops: Loops | None = None  # where a test lets them run
 
     async def agent(
         self, name: str = "infra-1", *intents: IntentSpec, incarnation: str = "journal.life", **said: Any

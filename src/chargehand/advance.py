@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from chargehand.records import TaskMove, TaskRecord
+from chargehand.records import Standing, TaskMove, TaskRecord
 from chargehand.states import TASK_ENDED, RequestStatus, TaskStatus
 
 T = TaskStatus
+Task = TaskRecord | Standing
 ACTIVE = frozenset({T.READY, T.DISPATCHED, T.RUNNING})
 GOES_BEFORE = "goes before"  # how the reason begins with which a task overtakes another one
 BROKEN = frozenset({T.FAILED, T.SKIPPED, T.CANCELLED})
 
 
-def next_moves(tasks: Sequence[TaskRecord], mode: str) -> list[TaskMove]:
+def next_moves(tasks: Sequence[Task], mode: str) -> list[TaskMove]:
     """Return the moves of pending tasks that follow from the others.
 
     In parallel mode a task starts when what it depends on has ended well, and is skipped (as what depends on it, in
@@ -44,7 +45,7 @@ def overtakers(tasks: Sequence[TaskRecord], waiting: TaskRecord) -> list[TaskRec
     ]
 
 
-def outcome(tasks: Iterable[TaskRecord], request: RequestStatus) -> tuple[RequestStatus, str] | None:
+def outcome(tasks: Iterable[Task], request: RequestStatus) -> tuple[RequestStatus, str] | None:
     """Return the status a running or cancelling request goes to now, and why; None while work is left."""
     counts: dict[TaskStatus, int] = {}
     for task in tasks:
@@ -62,7 +63,7 @@ def outcome(tasks: Iterable[TaskRecord], request: RequestStatus) -> tuple[Reques
     return (RequestStatus.COMPLETED if done else RequestStatus.FAILED), told
 
 
-def _side_by_side(tasks: Sequence[TaskRecord]) -> list[TaskMove]:
+def _side_by_side(tasks: Sequence[Task]) -> list[TaskMove]:
     status = {task.order: task.status for task in tasks}
     moves = []
     for task in tasks:
@@ -77,7 +78,7 @@ def _side_by_side(tasks: Sequence[TaskRecord]) -> list[TaskMove]:
     return moves
 
 
-def _one_by_one(tasks: Sequence[TaskRecord]) -> list[TaskMove]:
+def _one_by_one(tasks: Sequence[Task]) -> list[TaskMove]:
     waiting = [task for task in tasks if task.status in (T.PENDING, T.PAUSED)]
     broken = next((task for task in tasks if task.status in BROKEN), None)
     if broken is not None:
@@ -89,7 +90,7 @@ def _one_by_one(tasks: Sequence[TaskRecord]) -> list[TaskMove]:
     return [_move(waiting[0], T.READY, "everything before it is done")]
 
 
-def _earlier_with_its_key(task: TaskRecord, tasks: Sequence[TaskRecord]) -> bool:
+def _earlier_with_its_key(task: Task, tasks: Sequence[Task]) -> bool:
     """Whether an earlier task that has not ended needs an exclusive key that this one needs, too."""
     keys = set(task.spec.exclusive_keys)
     return any(
@@ -98,5 +99,5 @@ def _earlier_with_its_key(task: TaskRecord, tasks: Sequence[TaskRecord]) -> bool
     )
 
 
-def _move(task: TaskRecord, new: TaskStatus, reason: str) -> TaskMove:
+def _move(task: Task, new: TaskStatus, reason: str) -> TaskMove:
     return TaskMove(task.task_id, task.request_id, task.status, new, reason)

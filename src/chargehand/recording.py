@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -34,6 +34,7 @@ from chargehand.records import (
     OutMessage,
     RequestMove,
     RequestRecord,
+    Standing,
     TaskMove,
     TaskRecord,
     journal_of,
@@ -195,10 +196,10 @@ class Recorder:
         """Release the tasks that may start now and end the requests that are done. The requests must be locked."""
         ids = set(request_ids)
         if ids:
-            await self.proceed(batch, await batch.lock_requests(ids), await batch.tasks_of(ids))
+            await self.proceed(batch, await batch.lock_requests(ids), await batch.standings(ids))
 
     async def proceed(
-        self, batch: Batch, requests: Mapping[UUID, RequestRecord], tasks: Mapping[UUID, Sequence[TaskRecord]]
+        self, batch: Batch, requests: Mapping[UUID, RequestRecord], tasks: Mapping[UUID, Sequence[advance.Task]]
     ) -> None:
         """As `settle`, with locked requests and their tasks, as they stand now, in hand."""
         moves = [
@@ -393,8 +394,8 @@ class Recorder:
         await batch.mark_cancel_sent([attempt.attempt_id])
 
 
-def _moved(tasks: Sequence[TaskRecord], status: Mapping[UUID, TaskStatus]) -> list[TaskRecord]:
-    return [replace(task, status=status[task.task_id]) if task.task_id in status else task for task in tasks]
+def _moved(tasks: Sequence[advance.Task], status: Mapping[UUID, TaskStatus]) -> list[Standing]:
+    return [Standing(t.task_id, t.request_id, t.order, status.get(t.task_id, t.status), t.spec) for t in tasks]
 
 
 def _is_unheard(agent: KnownAgent, incarnation: str) -> bool:

@@ -109,6 +109,16 @@ class TaskRecord:
     forgiven: int = 0
 
 
+class Standing(NamedTuple):
+    """Where a task stands, and what was approved of it: all it takes to say what follows from it."""
+
+    task_id: UUID
+    request_id: UUID
+    order: int
+    status: TaskStatus
+    spec: WorkTask
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
     """An attempt as it stands. `lease_left` in seconds; negative when the lease has run out."""

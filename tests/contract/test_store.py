@@ -288,6 +288,8 @@ def _ask_about_work(asking: Asking, agent: UUID, request: UUID, task: UUID, spec
         ("count_task_mishap", task),
         ("count_task_mishap", task),
         ("tasks_of", [request]),
+        ("standings", [request, make_id("nobody")]),
+        ("task_specs", [task, make_id("nobody")]),
         ("reset_tasks", [task]),
         ("take_slots", [agent], [4]),
         ("take_slots", [agent], [2]),

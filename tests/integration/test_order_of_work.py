@@ -59,7 +59,7 @@ class Studio:
 async def at_work(world: World, home: Path, *studios: Studio) -> AsyncIterator[Sequence[AgentRuntime]]:
     """Run the loops and the agents, as one process does."""
     wake = Wake()
-    loops = Loops(world.engine, world.sweep, world.broker, wake)
+    loops = world.loops = Loops(world.engine, world.sweep, world.broker, wake)
     stop_listening = await world.store.listen(wake.steps, lambda: None)
     await loops.receive()
     runtimes = [await _started(world, home, studio) for studio in studios]
@@ -94,6 +94,8 @@ async def revived(world: World, home: Path, studio: Studio, agent_id: UUID) -> A
 async def gone(world: World, runtime: AgentRuntime) -> None:
     """Stop an agent and let it have been silent for an hour."""
     await runtime.stop()
+    assert world.loops is not None
+    await world.loops.settled()  # it may have been asked who it is, and have said so while it went
     agent_id = UUID(runtime.agent_id)
     await until(lambda: world.run("SELECT 1 FROM agent_registry WHERE agent_id = $1 AND status = 'draining'", agent_id))
     silent = "UPDATE agent_registry SET last_heartbeat_at = now() - interval '1 hour' WHERE agent_id = $1"

@@ -288,6 +288,10 @@ def claim_ready(tx: Transaction, limit: int, only: UUID | None) -> list[Row]:
 
 @statement
 def tasks_of(tx: Transaction, requests: Sequence[UUID]) -> list[Row]:
+    return [_waiting(tx, row) for row in _of_newest_plans(tx, requests)]
+
+
+def _of_newest_plans(tx: Transaction, requests: Sequence[UUID]) -> list[Row]:
     newest: dict[UUID, Row] = {}
     for plan in tx.rows("plans"):
         key = plan["request_id"]
@@ -295,7 +299,23 @@ def tasks_of(tx: Transaction, requests: Sequence[UUID]) -> list[Row]:
             newest[key] = plan
     plans = {plan["plan_id"] for plan in newest.values()}
     found = [row for row in tx.rows("tasks") if row["request_id"] in requests and row["plan_id"] in plans]
-    return [_waiting(tx, row) for row in sorted(found, key=lambda row: (row["request_id"], row["task_order"]))]
+    return sorted(found, key=lambda row: (row["request_id"], row["task_order"]))
+
+
+@statement
+def standings(tx: Transaction, requests: Sequence[UUID]) -> list[Row]:
+    found: dict[UUID, Row] = {}
+    for row in _of_newest_plans(tx, requests):
+        request_id = row["request_id"]
+        lists = found.setdefault(request_id, {"request_id": request_id, "task_ids": [], "statuses": []})
+        lists["task_ids"].append(row["task_id"])
+        lists["statuses"].append(row["status"])
+    return list(found.values())
+
+
+@statement
+def task_specs(tx: Transaction, ids: Sequence[UUID]) -> list[Row]:
+    return [{"task_id": key, "spec": row["spec_text"]} for key in ids if (row := tx.get("tasks", key))]
 
 
 @statement

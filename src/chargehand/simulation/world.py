@@ -27,7 +27,7 @@ from chargehand.simulation.plan import Fault, Schedule, Sky, Weather, draw
 from chargehand.simulation.promises import Promises
 from chargehand.simulation.statements_all import MODELLED
 from chargehand.simulation.wires import Wire, at_once
-from chargehand.store import deciding
+from chargehand.store import batch, deciding
 
 MASTER = b"m" * 32
 IDS = UUID("5b3a1f4e-8f1c-4b57-9d0a-6a1e3c9f7d21")
@@ -270,6 +270,7 @@ def simulate(seed: int, tell: list[str] | None = None, transcript: list[tuple[An
     home = Path(tempfile.mkdtemp(prefix="chargehand-sim-", dir=memory if memory.is_dir() else None))
     try:
         with seeded_ids(Random(f"ids {seed}")):
+            batch._SPECS.clear()
             deciding._CHECKED.clear()  # this process may have run the same schedule before
             schedule = draw(seed)
             if tell is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from chargehand.records import (
     Placement,
     PlanRecord,
     Staff,
+    Standing,
     TaskRecord,
     Undelivered,
 )
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
     from chargehand.catalog import Catalog
     from chargehand.store.moves import Connection
 
+
+SPECS_KEPT = 5_000
+"""What was approved of so many tasks stays in memory: more than are usually on their way, some 10 MB."""
+
+_SPECS: dict[UUID, WorkTask] = {}
 
 SPECIALIZATIONS = 1 + AgentFacts._fields.index("specializations")
 
@@ -67,6 +73,7 @@ class Batch(Deciding):
                 [t.spec.agent_type for t in rows],
                 [t.spec.model_dump(mode="json") for t in rows],
             )
+            _keep({t.task_id: t.spec for t in rows})
         return {p.request_id: [t for t in rows if t.request_id == p.request_id] for p in plans}
 
     async def claim_ready(self, limit: int, only: UUID | None) -> list[TaskRecord]:
@@ -83,6 +90,25 @@ class Batch(Deciding):
         for row in await self.fetch("tasks_of", sorted(set(request_ids))):
             found.setdefault(row["request_id"], []).append(_task(row))
         return found
+
+    async def standings(self, request_ids: Iterable[UUID]) -> dict[UUID, list[Standing]]:
+        """Return where the tasks of the requests' newest plans stand, in order."""
+        rows = await self.fetch("standings", sorted(set(request_ids)))
+        ids = [task_id for row in rows for task_id in row["task_ids"]]
+        specs = {task_id: _SPECS[task_id] for task_id in ids if task_id in _SPECS}
+        read = {row["task_id"]: _spec(row["spec"]) for row in await self._specs([n for n in ids if n not in specs])}
+        _keep(read)
+        specs |= read
+        return {
+            (request_id := row["request_id"]): [
+                Standing(task_id, request_id, specs[task_id].order, TaskStatus(status), specs[task_id])
+                for task_id, status in zip(row["task_ids"], row["statuses"], strict=True)
+            ]
+            for row in rows
+        }
+
+    async def _specs(self, ids: Sequence[UUID]) -> list[asyncpg.Record]:
+        return await self.fetch("task_specs", ids) if ids else []
 
     async def pool(self, intents: Iterable[tuple[str, str]]) -> dict[str, list[AgentFacts]]:
         """Return what the router may know of every agent, per (intent, work type) asked about."""
@@ -393,6 +419,12 @@ def _task(row: asyncpg.Record) -> TaskRecord:
         waited=row["waited"],
         mishaps=row["mishaps"],
     )
+
+
+def _keep(specs: Mapping[UUID, WorkTask]) -> None:
+    _SPECS.update(specs)
+    while len(_SPECS) > SPECS_KEPT:
+        del _SPECS[next(iter(_SPECS))]
 
 
 @lru_cache(maxsize=4096)  # a task is read half a dozen times, and what it says never changes

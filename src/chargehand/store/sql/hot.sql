@@ -133,6 +133,19 @@ FROM tasks WHERE request_id = ANY($1::uuid[])
                   WHERE request_id = ANY($1::uuid[]) ORDER BY request_id, version DESC)
 ORDER BY request_id, task_order
 
+-- name: standings
+-- All tasks of a plan are looked at after each result: of 300 of them, a row of two lists is a fortieth of the work.
+SELECT request_id, array_agg(task_id ORDER BY task_order) AS task_ids,
+    array_agg(status::text ORDER BY task_order) AS statuses
+FROM tasks WHERE request_id = ANY($1::uuid[])
+  AND plan_id IN (SELECT DISTINCT ON (request_id) plan_id FROM plans
+                  WHERE request_id = ANY($1::uuid[]) ORDER BY request_id, version DESC)
+GROUP BY request_id
+
+-- name: task_specs
+-- What was approved of a task never changes, so it is read once.
+SELECT task_id, spec::text FROM tasks WHERE task_id = ANY($1::uuid[])
+
 -- name: tasks_by_id
 SELECT task_id, request_id, plan_id, task_order, intent, work_type, spec::text, status, status_reason,
     attempts_made, forgiven, tried, mishaps, COALESCE(extract(epoch FROM now() - ready_since), 0)::float8 AS waited
