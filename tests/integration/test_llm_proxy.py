@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -17,8 +18,8 @@ from chargehand.llm.completions import NoAnswer
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.models import Ask, Reply
 from chargehand.nlu import build_ask
+from chargehand.testing.llm import HANG, Answer, LLMServer, fails, says, sends, writes
 from tests.builders import make_catalog
-from tests.llm_server import HANG, Answer, LLMServer, fails, says, writes
 
 WORDS = "deploy the page of the northern office"
 KEY = "virtual-key-1234"
@@ -70,8 +71,8 @@ async def test_the_url_may_end_as_people_write_it(server: LLMServer, end: str) -
         writes(f"```json\n{TEXT}\n```"),
         writes(f"Here it is:\n```\n{TEXT}\n```\nAnything else?"),
         writes(f"<think>\nIs that {{}}?\n</think>\n{TEXT}"),
-        writes(None, reasoning_content=TEXT),
-        writes("", reasoning=TEXT),
+        writes(None, message={"reasoning_content": TEXT}),
+        writes("", message={"reasoning": TEXT}),
     ],
     ids=["bare", "fenced", "fenced and chatty", "after thoughts", "as LiteLLM's thought", "as Ollama's thought"],
 )
@@ -105,21 +106,21 @@ FAILING = {
     "429": (fails(429, retry_after=7), "RateLimitError"),
     "500": (fails(500), "InternalServerError"),
     "502": (fails(502), "BadGatewayError"),
-    "503": (Answer(b"<html>down</html>", 503), "ServiceUnavailableError"),
+    "503": (sends("<html>down</html>", status=503), "ServiceUnavailableError"),
     "504": (fails(504), "Timeout"),
     "507": (fails(507), "APIError"),
     "529": (fails(529), "ServiceUnavailableError"),
-    "elsewhere": (Answer(b"", 302, {"location": "http://127.0.0.1:1/"}), "BadConfiguration"),
+    "elsewhere": (sends("", status=302, headers={"location": "http://127.0.0.1:1/"}), "BadConfiguration"),
     "budget, as LiteLLM says it today": (fails(422, type="budget_exceeded", code="422"), "BudgetExceededError"),
     "budget, as it said it once": (fails(400, type="budget_exceeded"), "BudgetExceededError"),
     "account empty": (fails(429, type="insufficient_quota"), "BudgetExceededError"),
     "too long": (fails(400, code="context_length_exceeded"), "ContextWindowExceededError"),
-    "error in a 200": (Answer(b'{"error": "overloaded"}'), "ModelUnavailable"),
-    "not JSON": (Answer(b"<html>hello</html>"), "ModelUnavailable"),
-    "no body": (Answer(b""), "ModelUnavailable"),
-    "an empty object": (Answer(b"{}"), "ModelUnavailable"),
-    "no choice": (Answer(b'{"choices": []}'), "ModelUnavailable"),
-    "nested without end": (Answer(b'{"choices": ' + b"[" * 100_000), "ModelUnavailable"),
+    "error in a 200": (sends('{"error": "overloaded"}'), "ModelUnavailable"),
+    "not JSON": (sends("<html>hello</html>"), "ModelUnavailable"),
+    "no body": (sends(""), "ModelUnavailable"),
+    "an empty object": (sends("{}"), "ModelUnavailable"),
+    "no choice": (sends('{"choices": []}'), "ModelUnavailable"),
+    "nested without end": (sends('{"choices": ' + "[" * 100_000), "ModelUnavailable"),
     "empty": (writes(""), "InvalidAnswer"),
     "nothing": (writes(None), "InvalidAnswer"),
     "prose": (writes("I would deploy it."), "InvalidAnswer"),
@@ -128,8 +129,8 @@ FAILING = {
     "nested in the answer": (writes('{"a": ' + "[" * 50_000), "InvalidAnswer"),
     "too long an answer": (writes('{"subtasks": [', finish="length"), "OutputTruncated"),
     "larger than any answer": (writes("x" * 1_100_000), "OutputTruncated"),
-    "refused": (writes(None, refusal="I will not."), "ContentPolicyViolationError"),
-    "filtered": (writes("", finish="content_filter"), "ContentPolicyViolationError"),
+    "refused": (writes(None, message={"refusal": "I will not."}), "ContentPolicyViolationError"),
+    "filtered": (writes("", finish="refusal"), "ContentPolicyViolationError"),
     "cut": (writes(TEXT, manner="cut"), "APIConnectionError"),
 }
 
@@ -146,7 +147,9 @@ async def test_each_failure_has_its_class(server: LLMServer, name: str) -> None:
 
 async def test_how_long_to_leave_it_alone_is_told(server: LLMServer) -> None:
     assert (await ask(server, fails(429, retry_after=7))).retry_after == 7
-    assert (await ask(server, fails(429, retry_after="Wed, 21 Oct 2026 07:28:00 GMT"))).retry_after == 0
+    assert (
+        await ask(server, replace(fails(429), headers={"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}))
+    ).retry_after == 0
 
 
 @pytest.mark.parametrize("answer", [HANG, says(GOOD, manner="drip"), says(GOOD, delay=5)], ids=["hang", "drip", "slow"])
@@ -200,7 +203,7 @@ async def test_the_models_of_a_server_are_listed(server: LLMServer) -> None:
     assert await proxy(server).models(5) == ("small",)
 
 
-@pytest.mark.parametrize("answer", [fails(404), Answer(b"not a list"), Answer(b'{"data": null}')])
+@pytest.mark.parametrize("answer", [fails(404), sends("not a list"), sends('{"data": null}')])
 async def test_a_server_without_a_list_answers_all_the_same(answer: Answer) -> None:
     with LLMServer() as other:
         other.listing = answer

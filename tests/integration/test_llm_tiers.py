@@ -26,8 +26,8 @@ from chargehand.models import Risk
 from chargehand.nlu import build_ask
 from chargehand.settings import Settings, load
 from chargehand.states import RequestStatus as R
+from chargehand.testing.llm import HANG, LLMServer, fails, says, sends, writes
 from tests.builders import make_spec
-from tests.llm_server import HANG, Answer, LLMServer, fails, says, writes
 from tests.world import World, close_world, decomposition, open_world
 
 KEY = "sk-virtual-key-1234"
@@ -76,7 +76,7 @@ FAILING = {
     "broken": ([fails(500)], ["InternalServerError"] * 3),
     "overloaded": ([fails(529)], ["ServiceUnavailableError"] * 3),
     "first this, then that": ([fails(503), writes("hm")], ["ServiceUnavailableError", *["InvalidAnswer"] * 2]),
-    "no JSON": ([Answer(b"<html>")], ["ModelUnavailable"] * 2),
+    "no JSON": ([sends("<html>")], ["ModelUnavailable"] * 2),
     "prose": ([writes("I would deploy the page.")], ["InvalidAnswer"] * 2),
     "empty": ([writes("")], ["InvalidAnswer"] * 2),
     "cut short": ([writes('{"subtasks": [', finish="length")], ["OutputTruncated"]),

@@ -18,6 +18,7 @@ import re
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -46,6 +47,24 @@ OFFLINE = {
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
     "LITELLM_LOG": "CRITICAL",  # its log lines hold prompts
 }
+LATER = (
+    "litellm._service_logger",
+    "litellm.litellm_core_utils.default_encoding",  # reads a vocabulary of 2 MB
+    "litellm.llms.anthropic.completion.transformation",
+    "litellm.llms.edenai.chat.transformation",
+    "litellm.llms.fal_ai.chat.transformation",
+    "litellm.llms.fal_ai.cost_calculator",
+    "litellm.llms.fal_ai.image_generation",
+    "litellm.llms.litellm_proxy.chat.transformation",
+    "litellm.llms.openai_like.dynamic_config",
+    "litellm.llms.vertex_ai.vertex_ai_partner_models.anthropic.transformation",
+    "litellm.proxy._types",
+    "litellm.proxy.guardrails.exception_utils",
+    "litellm.proxy.openai_files_endpoints.common_utils",
+    "litellm.types.integrations.compression_interception",
+)
+"""What LiteLLM imports only when a first call is made or fails: 0.4 s in which the event loop would stand still."""
+
 UNPRICED = frozenset({"ollama_chat", "litellm_proxy"})  # costs nothing here; the proxy tells its own price
 OLLAMA = "http://127.0.0.1:11434"
 CONTEXT = 16_384  # tokens; Ollama's own default of 4,096 would cut a prompt with 40 intents in silence
@@ -183,6 +202,9 @@ def library() -> Any:
         raise BadConfiguration(f"LiteLLM {version} was compromised", hint="Install chargehand[litellm] anew.")
     os.environ |= {name: os.environ.get(name, value) for name, value in OFFLINE.items()}
     litellm: Any = importlib.import_module("litellm")
+    for later in LATER:
+        with suppress(ImportError):  # named otherwise in another release: the first call is then slower
+            importlib.import_module(later)
     litellm.suppress_debug_info = True  # it prints to standard output otherwise
     litellm.turn_off_message_logging = True
     # A call that our time-out ends while it is being prepared leaves its coroutine behind: harmless, but said aloud.

@@ -51,6 +51,7 @@ class LLMServer:
     answers: dict[str, Sequence[Answer]] = field(default_factory=dict)
     otherwise: Answer | None = None
     models: Sequence[str] = ("small",)
+    listing: Answer | None = None  # what a look at the models brings instead of them
     quota: Quota = field(default_factory=Quota)
     show_seconds: float = 0.0  # how long Ollama's /api/show takes: slow on a real one while a model is loaded
     port: int = 0
@@ -112,6 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 10
 
     def do_GET(self) -> None:
+        listing = self.server.script.listing
+        if listing is not None:
+            self._scripted("/v1/chat/completions", "", listing)
+            return
         found = facts(self.server.script, urlsplit(self.path).path)
         self._whole(404 if found is None else 200, {} if found is None else found)
 
