@@ -153,7 +153,9 @@ def tiers(settings: Settings) -> Mapping[str, LLM]:
     from chargehand.llm.embedded import AFTER_AN_LLM, ALONE, EmbeddedLLM
 
     models = {endpoint.tier: model(endpoint) for endpoint in settings.endpoints}
-    return {**models, "embedded": EmbeddedLLM(settings.home / "cache", notice=AFTER_AN_LLM if models else ALONE)}
+    notice = AFTER_AN_LLM if models else ALONE
+    embedded = EmbeddedLLM(settings.home / "cache", sure=settings.confidence_embedded, notice=notice)
+    return {**models, "embedded": embedded}
 
 
 def model(endpoint: Endpoint) -> ProxyLLM | SdkLLM:

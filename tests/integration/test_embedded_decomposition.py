@@ -11,13 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from chargehand import nlu
+from chargehand import bootstrap, nlu
 from chargehand.agents.infra.discovery import Discovery
+from chargehand.bench import calibrate
 from chargehand.catalog import Catalog, merge
 from chargehand.llm.embedded import EmbeddedLLM
+from chargehand.llm.embedded.calibration import FITTED
+from chargehand.llm.embedded.profiles import profile
+from chargehand.llm.embedded.training import OUT_OF_SCOPE, generic_phrases
 from chargehand.models import DecomposedRequest, IntentSpec
+from chargehand.settings import Settings
 from tests.decompose.scoring import HERE, REQUEST_ID, load_cases, load_catalog, run, share
 
+DAG = {"type": "object", "properties": {"dag": {"type": "string"}}}
 PLAYBOOKS = Path(__file__).parents[2] / "examples" / "homelab" / "playbooks"
 
 
@@ -133,6 +139,68 @@ async def test_kept_weights_give_the_same_answers(tmp_path: Path, homelab: Catal
     assert [await decompose(EmbeddedLLM(folder), request, homelab) for request in requests] == trained
     next(folder.iterdir()).write_bytes(b"PK\x03\x04 cut short")
     assert await decompose(EmbeddedLLM(folder), requests[0], homelab) == trained[0]
+
+
+DAGS = merge(
+    IntentSpec(intent=intent, work_type="custom_work", description=described, examples=examples, parameters=DAG)
+    for intent, described, examples in (
+        ("trigger_dag", "Run a DAG now", ("trigger the dag {dag}", "run the dag {dag}")),
+        ("pause_dag", "Pause a DAG", ("pause the dag {dag}", "suspend {dag}")),
+        ("unpause_dag", "Resume a paused DAG", ("unpause the dag {dag}", "resume the dag {dag}")),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("request_text", "expected"),
+    [
+        ("trigger the dag load_users, it is slow again", [("trigger_dag", "load_users")]),
+        ("the nightly numbers are wrong, run the dag load_users", [("trigger_dag", "load_users")]),
+        ("pause the dags load_users and load_orders", [("pause_dag", "load_users"), ("pause_dag", "load_orders")]),
+        ("start the dag load_users", [("trigger_dag", "load_users")]),
+        ("resume the dag load_users", [("unpause_dag", "load_users")]),
+        ("unpause the dag load_users and trigger it", [("unpause_dag", "load_users"), ("trigger_dag", "load_users")]),
+    ],
+)
+async def test_reasons_lists_and_pronouns(llm: EmbeddedLLM, request_text: str, expected: list[tuple[str, str]]) -> None:
+    got = await decompose(llm, request_text, DAGS)
+    assert [(task.intent, task.parameters.get("dag")) for task in got.subtasks] == expected
+    assert got.ambiguities == ()
+
+
+async def test_a_reason_that_sets_a_condition_is_asked_about(llm: EmbeddedLLM) -> None:
+    assert (await decompose(llm, "run the dag load_users, unless it is running", DAGS)).ambiguities
+    assert (await decompose(llm, "run the dag load_users, we don't pause the dag load_users", DAGS)).ambiguities
+
+
+async def test_them_are_what_the_step_before_was_about(llm: EmbeddedLLM) -> None:
+    discovery = Discovery([PLAYBOOKS], [])
+    discovery.rescan()
+    got = await decompose(llm, "deploy the portals and remove them", merge(found.spec for found in discovery.found))
+    assert [task.intent for task in got.subtasks] == ["deploy_portals", "remove_portals"]
+    assert got.ambiguities == ()
+
+
+async def test_the_setting_says_how_sure_it_must_be(homelab: Catalog, tmp_path: Path) -> None:
+    unsure = "see whether port 22 on gw-1 is open"
+    for least, asked in ((0.5, False), (0.96, True)):
+        settings = Settings(home=tmp_path, confidence_embedded=least)
+        ask = nlu.build_ask(REQUEST_ID, unsure, homelab)
+        reply = await bootstrap.tiers(settings)["embedded"].structured(ask)
+        assert reply.value is not None
+        assert bool(reply.value["ambiguities"]) is asked
+
+
+def test_the_shipped_curve_is_what_the_fit_gives() -> None:
+    fitted = calibrate.run(quick=True, sets=HERE)["fitted"]
+    assert fitted == pytest.approx(FITTED._asdict(), abs=0.02)  # another BLAS rounds another way
+
+
+def test_what_a_catalog_offers_is_no_other_trade() -> None:
+    book = IntentSpec(intent="book_room", work_type="custom_work", examples=("book the meeting room {room}",) * 3)
+    labels = {" ".join(token.raw for token in phrase): label for label, phrase in generic_phrases([profile(book)])}
+    assert "book the meeting room" not in labels
+    assert labels["order a pizza"] == OUT_OF_SCOPE
 
 
 def test_starting_up_does_not_import_it() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from chargehand.errors import ChargehandError
 
 BENCHES = {
+    "calibrate": "the curve behind the confidence without an LLM, fitted anew, and tried on catalogs it has not seen",
     "chaos": "thousands of small plans while servers, agents, RabbitMQ and PostgreSQL are killed; then the accounts",
     "decompose": "requests understood against a catalog, both from files: right, asked, wrong, confidence, time",
     "fleet": "two servers and three agents as programs of their own, on a private PostgreSQL and RabbitMQ",

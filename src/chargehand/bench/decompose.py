@@ -124,7 +124,14 @@ async def decompose(settings: Settings, known: Catalog, cases: Sequence[Case], t
     thresholds = engine.thresholds(settings)
     if "embedded" in asked:  # training is not what a request waits for
         await asked["embedded"].structured(nlu.build_ask(REQUEST_ID, "warm up", known))
-    return [await _read(case, known, asked, thresholds) for case in cases]
+    return await read_all(cases, known, asked, thresholds)
+
+
+async def read_all(
+    cases: Sequence[Case], known: Catalog, tiers: Mapping[str, Any], thresholds: nlu.Thresholds
+) -> list[Outcome]:
+    """Let the tiers read the cases, one after the other."""
+    return [await _read(case, known, tiers, thresholds) for case in cases]
 
 
 async def _read(case: Case, known: Catalog, tiers: Mapping[str, Any], thresholds: nlu.Thresholds) -> Outcome:

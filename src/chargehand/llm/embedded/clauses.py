@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from chargehand.llm.embedded.lexicon import PLACES
+from chargehand.llm.embedded.telling import orders, tells
 from chargehand.llm.embedded.words import Token, imperatives, main_verb
 
 SENTENCE_ENDS = frozenset(".;!?")
@@ -89,13 +90,20 @@ def _best_cut(text: str, found: Sequence[Token], pieces: Sequence[_Piece], stren
     best: list[tuple[float, list[Clause]]] = [(0.0, [])]
     for end in range(1, len(pieces) + 1):
         ways = [
-            (best[start][0] + _score(clause, strength, orders, first=start == 0), [*best[start][1], clause])
+            (best[start][0] + _score(clause, strength, second, first=start == 0), [*best[start][1], clause])
             for start in range(max(0, end - SPAN), end)
-            for orders in [_second_orders(found, pieces[start + 1 : end])]
+            if not _mixes(found, pieces[start:end])
+            for second in [_second_orders(found, pieces[start + 1 : end])]
             for clause in _clauses(text, found, pieces, start, end)
         ]
         best.append(max(ways, key=lambda way: way[0], default=best[-1]))  # no way: the piece holds nothing but joints
     return best[-1][1]
+
+
+def _mixes(found: Sequence[Token], pieces: Sequence[_Piece]) -> bool:
+    """Whether an order and its reason would become one clause."""
+    parts = [found[slice(*_stripped(found, each.start, each.end)[:2])] for each in pieces]
+    return any(map(tells, parts)) and any(map(orders, parts))
 
 
 def _second_orders(found: Sequence[Token], inner: Sequence[_Piece]) -> int:
@@ -104,12 +112,12 @@ def _second_orders(found: Sequence[Token], inner: Sequence[_Piece]) -> int:
     return sum(bool(piece) and 0 in imperatives(piece) and len(piece) > 1 for piece in bare)
 
 
-def _score(clause: Clause, strength: Strength, orders: int, *, first: bool) -> float:
+def _score(clause: Clause, strength: Strength, second_orders: int, *, first: bool) -> float:
     content = sum(token.kind != "mark" and not token.is_filler for token in clause.tokens)
     cost = 0.0 if first else BORROWED_VERB_COST if clause.borrowed else NEW_CLAUSE_COST
     strong = strength(clause.tokens)
     if strong < 1:  # an example's very words may hold two orders
-        cost += SECOND_ORDER_COST * orders
+        cost += SECOND_ORDER_COST * second_orders
     return max(1, content) * math.log(max(WEAKEST, strong)) - cost
 
 
@@ -121,12 +129,12 @@ def _clauses(text: str, found: Sequence[Token], pieces: Sequence[_Piece], first:
         return []
     words = text[own[0].start : own[-1].end]
     verb = _verb_before(found, pieces[0].start, start)
-    repeated = _repeated(found, verb, own)
+    repeated = _repeated(found, pieces[first].start, verb, own)
     if repeated:
         return [Clause(repeated, words, then, borrowed=True)]
     if end < len(pieces) and _is_bare_verb(own):
         return [Clause((*own, *_object_of(found, pieces[end])), words, then)]
-    if verb is None or any(token.actions for token in own) or not _is_object(own):
+    if verb is None or any(token.actions for token in own) or not _is_object(own) or tells(own):
         return [Clause(own, words, then)]
     return [Clause(own, words, then), Clause((verb, *own), words, then, borrowed=True)]
 
@@ -152,13 +160,28 @@ def _verb_before(found: Sequence[Token], start: int, place: int) -> Token | None
     return before[-1] if before else None
 
 
-def _repeated(found: Sequence[Token], verb: Token | None, own: tuple[Token, ...]) -> tuple[Token, ...]:
+def _repeated(found: Sequence[Token], start: int, verb: Token | None, own: tuple[Token, ...]) -> tuple[Token, ...]:
     """A value alone repeats what was said of one like it: "check the memory on web-1, web-2 and web-3"."""
-    if verb is None or len(own) != 1 or not own[0].is_value:
+    if verb is None or len(own) != 1:
         return ()
-    since = [token for token in found if verb.start <= token.start < own[0].start]
+    since = [token for token in found[:start] if verb.start <= token.start]
+    if not own[0].is_value:
+        return _repeated_name(since, own[0])
     like = next((place for place, token in enumerate(since) if token.kind == own[0].kind), None)
     return (*since[:like], *own) if like is not None else ()
+
+
+def _repeated_name(since: Sequence[Token], name: Token) -> tuple[Token, ...]:
+    """The same for names that no word of English looks like: "pause the dags load_users and load_orders"."""
+    before = [token for token in since if token.kind != "mark" and token.lower not in CONNECTIVES]
+    if not before or not (_is_made_up(name) and _is_made_up(before[-1])):
+        return ()
+    like = next(place for place, token in enumerate(since) if _is_made_up(token))
+    return (*since[:like], name)
+
+
+def _is_made_up(token: Token) -> bool:
+    return token.kind == "word" and len(token.stems) > 1
 
 
 def _is_object(own: Sequence[Token]) -> bool:

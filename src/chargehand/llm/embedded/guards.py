@@ -153,7 +153,8 @@ GUARDS = (
         r"at \d{1,2}(?::\d\d)? ?(?:am|pm|o['’]?clock)",
         r"at \d{1,2}:\d\d",
         r"in (?:\d+|a|an|one|two|few|half) ?\w* ?(?:minutes?|hours?|days?|weeks?|months?)",
-        rf"(?:next|this|on) (?:week|month|year|evening|afternoon|morning|weekend|{_DAYS})",
+        r"(?:next|this|on) (?:week|month|year|evening|afternoon|morning|weekend)",
+        _DAYS,
     ),
     _guard("choice", "leaves a choice open", "or", "either", "whichever", "one of"),
 )

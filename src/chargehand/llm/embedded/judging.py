@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from chargehand.llm.embedded.calibration import FITTED, Evidence, Weights, calibrated
 from chargehand.llm.embedded.classifier import Classifier
-from chargehand.llm.embedded.lexicon import GENERIC, LIGHT, LOOKING, NOT_NAMES, PRONOUNS
+from chargehand.llm.embedded.lexicon import GENERIC, KINDRED, LIGHT, NOT_NAMES, PRONOUNS
 from chargehand.llm.embedded.parameters import Found, extract
 from chargehand.llm.embedded.profiles import Profile, content_stems, first_word, leading_actions
 from chargehand.llm.embedded.spelling import closest
@@ -24,7 +25,7 @@ Outcome = Literal["intent", "vague", "out_of_scope", "background"]
 CANDIDATES = 6  # intents looked at closely; the right one was never below the fourth in trials
 
 # How far the verb of a clause agrees with an intent.
-SAME_ACTION, KINDRED_ACTION, NO_ACTION, LIGHT_ACTION, OTHER_ACTION = 1.0, 0.95, 0.65, 0.6, 0.25
+SAME_ACTION, NO_ACTION, LIGHT_ACTION, OTHER_ACTION = 1.0, 0.65, 0.6, 0.25
 
 # What a word that the intent does not know weighs against one that it knows.
 WEIGHT_UNKNOWN, WEIGHT_KNOWN, WEIGHT_QUANTIFIER, WEIGHT_GENERIC = 1.5, 1.0, 0.5, 0.3
@@ -34,13 +35,23 @@ RECALL_SHARE = 0.4  # of the confidence: how much of the intent's own content th
 
 @dataclass(frozen=True)
 class Guess:
-    """One intent a clause could mean."""
+    """One intent a clause could mean. `confidence` compares it with the others; `sureness` is the probability that it
+    is right, as `calibration.py` has it."""
 
     profile: Profile
     confidence: float
     coverage: float
     found: Found
     has_object: bool
+    agreement: float = 1.0
+    recall: float = 1.0
+    sureness: float = 0.0
+    verbatim: bool = False  # the words of an example: they need no calibration
+
+    @property
+    def evidence(self) -> Evidence:
+        """What its calibration goes by."""
+        return Evidence(self.confidence, self.agreement)
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,11 @@ class Judgement:
     strength: float
     unknown: tuple[str, ...]
     respelt: tuple[tuple[str, str], ...] = ()
-    verbatim: bool = False  # the words of an example
+
+    @property
+    def verbatim(self) -> bool:
+        """Whether it is the words of an example."""
+        return bool(self.guesses) and self.guesses[0].verbatim
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,7 @@ class Judge:
     profiles: Mapping[str, Profile]
     known: frozenset[str]
     classifier: Classifier
+    calibration: Weights = FITTED
 
     @cached_property
     def vocabulary(self) -> frozenset[str]:
@@ -81,8 +97,8 @@ class Judge:
         """Return what a clause means; `service` is what the clause before was about, for pronouns and near ties."""
         verbatim = self._examples.get(_spoken(clause))
         if verbatim and (not service or self.profiles[verbatim].service in (service, frozenset())):
-            guess = Guess(self.profiles[verbatim], MOST_SURE, 1.0, Found(), has_object=True)
-            return Judgement("intent", (guess,), 1.0, (), verbatim=True)
+            guess = Guess(self.profiles[verbatim], MOST_SURE, 1.0, Found(), True, sureness=MOST_SURE, verbatim=True)
+            return Judgement("intent", (guess,), 1.0, ())
         spelt, respelt = self._spelt(clause)
         shares = self.classifier.probabilities(features(spelt, self.known))
         guesses = self._guesses(spelt, self._about(service, spelt, shares), {wrong for wrong, _ in respelt})
@@ -138,16 +154,19 @@ class Judge:
             for draft, weight in zip(drafts, weighted, strict=True)
             if weight > 0
         ]
-        return sorted(guesses, key=lambda guess: -guess.confidence)
+        ranked = sorted(guesses, key=lambda guess: -guess.confidence)
+        return [replace(guess, sureness=self._sureness(guess)) for guess in ranked]
+
+    def _sureness(self, guess: Guess) -> float:
+        return min(MOST_SURE, calibrated(guess.evidence, self.calibration))
 
     def _draft(self, clause: Sequence[Token], profile: Profile, misspelt: set[str]) -> Guess:
         """A guess whose confidence is only what the words say, before the classifier's share."""
         found = extract(profile, clause)
         coverage, has_object = _coverage(clause, profile, found, self.known, misspelt)
-        words = (
-            coverage * _agreement(clause, profile) * (1 - RECALL_SHARE + RECALL_SHARE * _recall(clause, profile, found))
-        )
-        return Guess(profile, words, coverage, found, has_object)
+        agreement, recall = _agreement(clause, profile), _recall(clause, profile, found)
+        words = coverage * agreement * (1 - RECALL_SHARE + RECALL_SHARE * recall)
+        return Guess(profile, words, coverage, found, has_object, agreement, recall)
 
     def _outcome(self, clause: Sequence[Token], guesses: Sequence[Guess], shares: Mapping[str, float]) -> Outcome:
         content = [stem for stem in content_stems(clause) if stem not in GENERIC]
@@ -237,8 +256,9 @@ def _agreement(clause: Sequence[Token], profile: Profile) -> float:
         return NO_ACTION
     if actions & profile.actions or (nouns & profile.actions and (not actions or actions & LIGHT)):
         return SAME_ACTION
-    if actions & LOOKING and profile.actions & LOOKING:
-        return KINDRED_ACTION
+    kindred = max((far for kin, far in KINDRED if actions & kin and profile.actions & kin), default=0.0)
+    if kindred:
+        return kindred
     if not actions:
         return OTHER_ACTION if nouns else NO_ACTION
     return LIGHT_ACTION if actions <= LIGHT and not nouns else OTHER_ACTION

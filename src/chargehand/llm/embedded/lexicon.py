@@ -16,8 +16,10 @@ ACTIONS: dict[str, str] = {
     "remove": "remove delete uninstall teardown destroy drop purge wipe decommission undeploy erase dispose detach",
     "restart": "restart reboot bounce recycle respawn powercycle",
     "reload": "reload refresh rehash",
-    "start": "start activate boot resume enable launch",
-    "stop": "stop halt kill shutdown terminate deactivate disable pause suspend",
+    "start": "start activate boot enable launch",
+    "resume": "resume unpause continue",
+    "stop": "stop halt kill shutdown terminate deactivate disable",
+    "pause": "pause suspend",
     "check": "check verify inspect test monitor probe ping examine validate watch confirm diagnose review ensure",
     "list": "list show display print view get fetch report see tell count enumerate",
     "add": "add append insert include register attach put",
@@ -129,6 +131,14 @@ FILLERS = _set(
 DETERMINERS = _set("""a an the this these those my our your his her their its some another any every each""")
 # Verbs that people use for one another.
 LOOKING = _set("check list read")
+# Actions that are near each other -> how far a verb of one agrees with an intent of the other.
+KINDRED = (
+    (LOOKING, 0.95),
+    (_set("start resume"), 0.5),
+    (_set("stop pause"), 0.5),
+    (_set("start run"), 0.9),
+    (_set("remove clean"), 0.8),
+)
 
 # A clause that starts with one of these and has no other verb asks to look at something.
 QUESTIONS = _set("is are does how what which who where whats hows")
@@ -137,7 +147,16 @@ QUESTIONS = _set("is are does how what which who where whats hows")
 STATING = _set("we i they he she it there our my everyone everybody somebody people users nobody")
 WISHING = _set("want need would like wish please should must could can d i'd we'd")
 
+# Forms of verbs that no order has. Of those that carry a meaning, the ones by which people say what is wrong or new.
+FINITE = _set(
+    """is are was were has have had does did keeps kept seems seemed looks looked left lost went goes got came comes
+    became becomes broke breaks fails failed crashed crashes hangs hung died dies expires expired expects expect
+    complains complain complained says said thinks shows showed works worked runs ran ends ended starts started
+    arrives arrived happens happened feels felt takes took makes made changed joined joins"""
+)
+
 PRONOUNS = _set("it its them their there that")
+POSSESSIVES = _set("its their")
 # Stand for no thing by name, so they never fill a free-text parameter.
 NOT_NAMES = _set(
     """everything anything something nothing all both each every any none one other others rest usual again"""

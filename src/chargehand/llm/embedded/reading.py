@@ -10,17 +10,23 @@ from pydantic import JsonValue
 from chargehand.catalog import exclusive_keys
 from chargehand.llm.embedded.clauses import Clause, cut
 from chargehand.llm.embedded.guards import Guard, held_by
-from chargehand.llm.embedded.judging import Guess, Judge, Judgement
+from chargehand.llm.embedded.judging import NO_ACTION, Guess, Judge, Judgement
 from chargehand.llm.embedded.language import is_english
-from chargehand.llm.embedded.lexicon import PRONOUNS, STATING, WISHING
-from chargehand.llm.embedded.profiles import Profile, content_stems, properties
+from chargehand.llm.embedded.lexicon import POSSESSIVES, PRONOUNS, STATING, WISHING
+from chargehand.llm.embedded.profiles import Profile, Schema, content_stems, properties
+from chargehand.llm.embedded.telling import orders, tells
 from chargehand.llm.embedded.values import kind_of
-from chargehand.llm.embedded.words import Token, tokens
+from chargehand.llm.embedded.words import Token, main_verb, tokens
 
 NEAREST = 3  # alternatives in a question: more are not read
 MOST_STEPS = 8  # as `Thresholds.max_subtasks`: more are not one request
 MOST_LINES = 20  # of questions and the like: nobody answers more at once
-PROPOSED, CLEARLY = 0.15, 2.0  # a proposal: at least so sure, and so many times surer than of the next intent
+PROPOSED, CLEARLY = 0.30, 2.0  # a proposal: at least so sure, and so many times surer than of the next intent
+ABOUT = 0.3  # confidence from which a clause that is held is about an intent at all
+COVERED = 0.7  # of the words with content, the share an intent must account for: the rest may change what is meant
+OUTWEIGHS = 0.4  # confidence before calibration: below it something that is no intent at all is as likely
+CERTAIN = 0.90  # a step below it is planned with a flag
+CLOSE = 4.0  # an intent within this factor of the likeliest is named beside it
 LIKELY = 0.05  # confidence below which an intent is not worth asking about
 
 
@@ -47,6 +53,10 @@ class _Reading:
     out_of_scope: list[str] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
     bound: list[tuple[str, str]] = field(default_factory=list)  # another trade's clause, and the question it may pose
+    about: tuple[Token, ...] = ()  # what the clause just before is about, for "it" and "them"
+    has_order: bool = False  # a clause that tells something is then a reason
+    considered: list[Guess] = field(default_factory=list)  # what each clause was nearest to
+    doubts: list[JsonValue] = field(default_factory=list)  # flags for every step
     lost: str = ""  # the clause just before, when it could not be planned: what it is about is unknown
 
     def value(self) -> dict[str, JsonValue]:
@@ -65,11 +75,11 @@ class _Reading:
             "order": place + 1,
             "name": words[:1].upper() + words[1:200],
             "intent": step.profile.spec.intent,
-            "confidence": round(min(step.guess.confidence, 1.0), 3),
+            "confidence": round(step.guess.sureness, 3),
             "parameters": step.parameters,
             "depends_on": [at + 1 for at in range(place) if _depends(step, self.steps[at], adjacent=at == place - 1)],
             "words": step.clause.words,
-            "flags": step.flags,
+            "flags": [*step.flags, *self.doubts],
         }
 
 
@@ -81,13 +91,22 @@ def _shown(lines: Sequence[str]) -> list[JsonValue]:
 
 def read(text: str, judge: Judge, *, sure: float) -> dict[str, JsonValue]:
     """Return what the text asks for. Below the confidence `sure` nothing is planned: it becomes a question."""
+    return _read(text, judge, sure).value()
+
+
+def considered(text: str, judge: Judge) -> Sequence[Guess]:
+    """Return what each clause of a text that is no other thing was taken for first: what a calibration is fitted to."""
+    return _read(text, judge, sure=1.0).considered
+
+
+def _read(text: str, judge: Judge, sure: float) -> _Reading:
     found = tokens(text)
     reading = _Reading(judge, sure)
     if not is_english(found, judge.known):
         reading.ambiguities.append(
             f"“{_short(text)}”: without an LLM only English is understood. Please say it in English."
         )
-        return reading.value()
+        return reading
     clauses = cut(
         text, found, lambda clause: judge.judge(_with_topic(clause, _mentioned(found, clause, judge))).strength
     )
@@ -95,7 +114,8 @@ def read(text: str, judge: Judge, *, sure: float) -> dict[str, JsonValue]:
         reading.ambiguities.append(
             "This is too long to be read without an LLM. Say in a few short sentences what to do."
         )
-        return reading.value()
+        return reading
+    reading.has_order = any(orders(clause.tokens) for clause in clauses)
     for clause in clauses:
         _read_clause(reading, clause)
     _settle_bound(reading)
@@ -104,7 +124,7 @@ def read(text: str, judge: Judge, *, sure: float) -> dict[str, JsonValue]:
         del reading.steps[MOST_STEPS:]
     if not (reading.steps or reading.ambiguities or reading.out_of_scope):
         reading.ambiguities.append(f"“{_short(text)}”: which action on what?")
-    return reading.value()
+    return reading
 
 
 def _settle_bound(reading: _Reading) -> None:
@@ -119,8 +139,13 @@ def _settle_bound(reading: _Reading) -> None:
 def _read_clause(reading: _Reading, clause: Clause) -> None:
     before = reading.steps[-1] if reading.steps else None
     service = before.profile.service if before else frozenset[str]()
-    judgement = reading.judge.judge(_with_topic(clause.tokens, tokens(_topic(before))), service)
+    meant = _with_topic(clause.tokens, _topic(reading, before))
+    judgement = reading.judge.judge(meant, service)
     guard = _guard(clause, judgement)
+    reading.about = _object(meant) or reading.about
+    if reading.has_order and tells(clause.tokens) and not (judgement.verbatim or _binds(guard, judgement)):
+        _pass_over(reading, clause)
+        return
     question = f"“{_short(clause.words)}” {guard.says}. Please say only what should be done now." if guard else ""
     if guard and judgement.outcome == "out_of_scope":
         reading.bound.append((_short(clause.words), question))
@@ -136,12 +161,13 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
     else:
         _read_intent(reading, clause, judgement, before)
     last = reading.steps[-1] if reading.steps else None
-    sure = last is not None and last is not before and last.guess.confidence >= reading.sure
+    sure = last is not None and last is not before and _is_sure(judgement, reading.sure)
     reading.lost = "" if sure else clause.words
 
 
 def _read_intent(reading: _Reading, clause: Clause, judgement: Judgement, before: _Step | None) -> None:
     best = judgement.guesses[0]
+    reading.considered.append(best)
     if best.found.refused and best.confidence >= LIKELY:
         reading.ambiguities.append(
             f"“{_short(clause.words)}”: {_short('; '.join(best.found.refused))}. What should it be?"
@@ -153,7 +179,7 @@ def _read_intent(reading: _Reading, clause: Clause, judgement: Judgement, before
         )
     elif best.profile.too_few_phrases:
         reading.ambiguities.append(_question(clause, judgement))
-    elif best.confidence < reading.sure:
+    elif not _is_sure(judgement, reading.sure):
         reading.ambiguities.append(_question(clause, judgement))
         if _is_clear(judgement):
             reading.steps.append(_Step(clause, best, dict(best.found.values)))
@@ -161,37 +187,90 @@ def _read_intent(reading: _Reading, clause: Clause, judgement: Judgement, before
         step = _Step(clause, best, dict(best.found.values))
         _share_hosts(reading, step)
         _note(reading, step, judgement, before)
+        if best.sureness < CERTAIN:
+            step.flags.append(_doubt(judgement))
         reading.steps.append(step)
+
+
+def _is_sure(judgement: Judgement, sure: float) -> bool:
+    """Whether a clause can be planned: likely enough, no other intent near, few words unused, something to do."""
+    best, *others = judgement.guesses
+    alone = all(best.confidence >= CLEARLY * other.confidence for other in others)
+    said = best.coverage >= COVERED and best.agreement > NO_ACTION and best.confidence >= OUTWEIGHS
+    return best.verbatim or (best.sureness >= sure and alone and said)
 
 
 def _is_clear(judgement: Judgement) -> bool:
     """Whether one intent is far likelier than the others, so that it can be put to a person as a proposal."""
     best, *others = judgement.guesses
-    return best.confidence >= PROPOSED and all(best.confidence >= CLEARLY * other.confidence for other in others)
+    return best.sureness >= PROPOSED and all(best.confidence >= CLEARLY * other.confidence for other in others)
+
+
+def _pass_over(reading: _Reading, clause: Clause) -> None:
+    """Leave a reason alone. One with a time in it may be more than a reason, so every step is flagged with it."""
+    reading.assumptions.append(f"Nothing is done for “{_short(clause.words)}”.")
+    guard = held_by(clause.words, frozenset())
+    if guard and guard.name in ("time", "order"):
+        reading.doubts.append(f"“{_short(clause.words)}” is taken to change nothing about it")
+
+
+def _binds(guard: Guard | None, judgement: Judgement) -> bool:
+    """Whether what a reason says holds for the orders beside it: "we do not touch the wiki", "unless it is up"."""
+    if guard is None or guard.name in ("time", "order", "question"):
+        return False
+    about = bool(judgement.guesses) and judgement.guesses[0].confidence >= ABOUT
+    return about or guard.name in ("condition", "choice")
 
 
 def _with_topic(clause: tuple[Token, ...], topic: Sequence[Token]) -> tuple[Token, ...]:
     """Put a topic in the place of the first pronoun: "its config", "restart it"."""
-    place = next((at for at, token in enumerate(clause) if token.lower in PRONOUNS), None)
+    place = next((at for at in range(len(clause)) if _stands_for(clause, at)), None)
     return clause if place is None else (*clause[:place], *topic, *clause[place + 1 :])
 
 
-def _mentioned(found: Sequence[Token], clause: Sequence[Token], judge: Judge) -> list[Token]:
+def _stands_for(clause: Sequence[Token], place: int) -> bool:
+    """Whether a word is a pronoun; "that" before other words only joins them: "check that the page is up"."""
+    lower = clause[place].lower
+    return lower in PRONOUNS and (lower != "that" or place == len(clause) - 1)
+
+
+def _mentioned(found: Sequence[Token], clause: Sequence[Token], judge: Judge) -> Sequence[Token]:
     """What a pronoun could stand for before it is known what the clauses mean: the service or host named last."""
     before = [token for token in found if token.end <= clause[0].start]
     services = frozenset[str]().union(*(each.service for each in judge.profiles.values()))
     named = [token for token in before if set(token.stems) & services]
-    return named[-2:] or [token for token in before if token.kind == "host"][-1:]
+    hosts = [token for token in before if token.kind == "host"]
+    verbs = [place for place, token in enumerate(before) if token.actions]
+    return named[-2:] or hosts[-1:] or (_object(before[verbs[-1] :]) if verbs and not _owns(clause) else ())
 
 
-def _topic(step: _Step | None) -> str:
-    """The service a step is about, or the machine where it has none; empty when it is about neither."""
-    if step is None:
-        return ""
-    if step.profile.spec.service:
-        return step.profile.spec.service.replace("_", " ").replace("-", " ")
-    schemas = properties(step.profile.spec)
-    return next((str(step.parameters[name]) for name in step.parameters if kind_of(name, schemas[name]) == "host"), "")
+def _topic(reading: _Reading, step: _Step | None) -> Sequence[Token]:
+    """The service the step before is about, or the machine where it has none, or else what its words name."""
+    if step and step.profile.spec.service:
+        return tokens(step.profile.spec.service.replace("_", " ").replace("-", " "))
+    schemas = properties(step.profile.spec) if step else {}
+    hosts = [str(step.parameters[name]) for name in step.parameters if _is_host(name, schemas)] if step else []
+    return tokens(hosts[0]) if hosts else reading.about
+
+
+def _is_host(name: str, schemas: Mapping[str, Schema]) -> bool:
+    return kind_of(name, schemas[name]) == "host"
+
+
+def _owns(clause: Sequence[Token]) -> bool:
+    """Whether its pronoun only says whose something is: "its record" is not what the step before was about."""
+    return any(token.lower in POSSESSIVES for token in clause)
+
+
+def _object(clause: Sequence[Token]) -> tuple[Token, ...]:
+    """The thing a clause does something to, or tells something of: what stands after its verb, up to a preposition."""
+    verb = main_verb(clause)
+    said = [
+        token for token in clause[(verb + 1 if verb is not None else 0) :] if token.kind not in ("mark", "particle")
+    ]
+    start = next((at for at, token in enumerate(said) if not token.is_filler), len(said))
+    end = next((at for at in range(start, len(said)) if said[at].is_filler), len(said))
+    return tuple(said[start:end])
 
 
 def _guard(clause: Clause, judgement: Judgement) -> Guard | None:
@@ -235,6 +314,15 @@ def _question(clause: Clause, judgement: Judgement) -> str:
     likely = [guess.profile.title for guess in judgement.guesses[:NEAREST] if guess.confidence > LIKELY]
     nearest = likely or [guess.profile.title for guess in judgement.guesses[:2]]
     return f"“{_short(clause.words)}” is unclear to me{why}. Did you mean: {', or '.join(nearest)}?"
+
+
+def _doubt(judgement: Judgement) -> str:
+    """Why a step that is planned should be looked at twice."""
+    best, *others = judgement.guesses
+    unknown = ", ".join(f"“{_short(word)}”" for word in judgement.unknown[:3])
+    why = f"{unknown} means nothing to me here" if unknown else "its words are not quite those of the examples"
+    near = [other.profile.title for other in others[:1] if CLOSE * other.confidence > best.confidence]
+    return f"taken for “{best.profile.title}”: {why}" + (f"; it may mean: {near[0]}" if near else "")
 
 
 def _short(words: str) -> str:

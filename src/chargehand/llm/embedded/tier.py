@@ -10,6 +10,7 @@ from typing import Any
 
 from chargehand.catalog import Catalog
 from chargehand.llm.embedded import weights
+from chargehand.llm.embedded.calibration import FITTED, Weights
 from chargehand.llm.embedded.classifier import train
 from chargehand.llm.embedded.judging import Judge
 from chargehand.llm.embedded.profiles import profile
@@ -36,10 +37,18 @@ class EmbeddedLLM:
     model = "catalogue match"
     timeout = None
 
-    def __init__(self, cache_dir: Path | None = None, *, sure: float = SURE, notice: str = ALONE) -> None:
+    def __init__(
+        self,
+        cache_dir: Path | None = None,
+        *,
+        sure: float = SURE,
+        notice: str = ALONE,
+        calibration: Weights = FITTED,
+    ) -> None:
         self._cache_dir = cache_dir
         self._sure = sure
         self._notice = notice
+        self._calibration = calibration
         self._judges: dict[str, Judge] = {}
         self._training = asyncio.Lock()
 
@@ -61,11 +70,14 @@ class EmbeddedLLM:
         digest = Catalog(tuple(specs)).digest
         if digest not in self._judges:
             # One catalog is current; one before it may still be asked for by requests under way.
-            self._judges = dict([*self._judges.items()][-1:]) | {digest: _learn(specs, self._cache_dir)}
+            self._judges = dict([*self._judges.items()][-1:]) | {
+                digest: learn(specs, self._cache_dir, self._calibration)
+            }
         return self._judges[digest]
 
 
-def _learn(specs: Sequence[IntentSpec], cache_dir: Path | None) -> Judge:
+def learn(specs: Sequence[IntentSpec], cache_dir: Path | None = None, calibration: Weights = FITTED) -> Judge:
+    """Return what judges clauses by a catalog: trained now, or with the weights kept from an earlier time."""
     profiles = [profile(spec) for spec in specs]
     phrases = examples(profiles)
     trained = weights.load(cache_dir, phrases) if cache_dir else None
@@ -73,4 +85,4 @@ def _learn(specs: Sequence[IntentSpec], cache_dir: Path | None) -> Judge:
         trained = train(phrases)
         if cache_dir:
             weights.save(cache_dir, phrases, trained)
-    return Judge({each.spec.intent: each for each in profiles}, known_stems(profiles), trained)
+    return Judge({each.spec.intent: each for each in profiles}, known_stems(profiles), trained, calibration)

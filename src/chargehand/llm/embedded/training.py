@@ -13,6 +13,7 @@ from chargehand.llm.embedded.words import Token, main_verb, tokens
 
 VAGUE, OUT_OF_SCOPE, BACKGROUND = "?vague", "?out-of-scope", "?background"  # no intent's name starts with "?"
 CLASSES = {VAGUE: phrases.VAGUE, OUT_OF_SCOPE: phrases.OUT_OF_SCOPE, BACKGROUND: phrases.BACKGROUND}
+OFFERED = 0.6  # of the words of a phrase from another trade: an example that has as many offers just that
 FILLINGS = 4  # values tried per slot: enough that the class does not hang on one of them
 
 
@@ -26,10 +27,25 @@ class Example(NamedTuple):
 
 def known_stems(profiles: Iterable[Profile]) -> frozenset[str]:
     """Return every word the classifier can know: the catalog's and the generic phrases'."""
-    generic = (
-        stem for block in CLASSES.values() for line in phrases.lines(block) for stem in content_stems(tokens(line))
-    )
-    return frozenset(generic).union(*(each.stems | each.values for each in profiles))
+    found = list(profiles)
+    generic = (stem for _, phrase in generic_phrases(found) for stem in content_stems(phrase))
+    return frozenset(generic).union(*(each.stems | each.values for each in found))
+
+
+def generic_phrases(profiles: Sequence[Profile]) -> list[tuple[str, tuple[Token, ...]]]:
+    """Return the phrases that are no intent, each with its class, without those that this catalog does offer.
+
+    What is another trade's for a data centre ("book the meeting room") is an office's own.
+    """
+    own = [frozenset(content_stems(phrase)) for each in profiles for phrase in each.phrases]
+    own += [frozenset(content_stems(tokens(each.spec.description))) for each in profiles]
+    every = [(label, tokens(line)) for label, block in CLASSES.items() for line in phrases.lines(block)]
+    return [(label, phrase) for label, phrase in every if label != OUT_OF_SCOPE or not _is_offered(phrase, own)]
+
+
+def _is_offered(phrase: Sequence[Token], own: Sequence[frozenset[str]]) -> bool:
+    said = frozenset(content_stems(phrase))
+    return any(len(said & other) >= max(1, OFFERED * len(said)) for other in own) if said else False
 
 
 def features(found: Sequence[Token], known: frozenset[str]) -> tuple[str, ...]:
@@ -46,6 +62,8 @@ def _seen(token: Token, main: bool, known: frozenset[str]) -> list[str]:
         return [f"@{token.kind}"]
     if token.kind != "word" or token.is_filler:
         return []
+    if "_" in token.raw:  # a name somebody made up, whatever words it is made of: "load_orders" orders nothing
+        return ["@name"]
     return [stem if stem in known else "@name" for stem in token.stems]
 
 
@@ -55,7 +73,7 @@ def examples(profiles: Sequence[Profile]) -> list[Example]:
     services = sorted({stem for each in profiles for stem in each.service})
     sources = [
         *((each.spec.intent, variants) for each in profiles for variants in _phrases(each, services)),
-        *((label, [tokens(line)]) for label, block in CLASSES.items() for line in phrases.lines(block)),
+        *((label, [phrase]) for label, phrase in generic_phrases(profiles)),
     ]
     return [
         Example(features(phrase, known), label, source)
