@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
@@ -76,18 +76,31 @@ def _preference(spec: IntentSpec) -> tuple[str, bool, str, str]:
     return (spec.intent, spec.unavailable is not None, spec.content_hash, spec.model_dump_json())
 
 
-def check_parameters(spec: IntentSpec, parameters: Parameters) -> dict[str, JsonValue]:
-    """Return the parameters with the schema's defaults filled in.
+def check_parameters(
+    spec: IntentSpec, parameters: Parameters, later: Collection[str] = frozenset()
+) -> dict[str, JsonValue]:
+    """Return the parameters with the schema's defaults filled in; those that come `later` may be missing.
 
     A secret must be a reference (`secretref`): a value in its place is refused, and not repeated in the message.
     Raises `BadParameters` naming each parameter that is missing, unknown or unfit, and what is allowed;
     `BadConfiguration` when the schema itself is broken, which only the agent's author can mend.
     """
+    if later:
+        spec = _less(spec, later)
     filled = {**_defaults(spec), **parameters}
     problems = [*_unstorable(filled), *_violations(spec, filled)]
     if problems:
         raise BadParameters("; ".join(problems), hint=_allowed(spec))
     return filled
+
+
+def _less(spec: IntentSpec, later: Collection[str]) -> IntentSpec:
+    """Without these parameters: neither a value nor a default may stand where something else is to come."""
+    required = spec.parameters.get("required")
+    left = {name: schema for name, schema in _properties(spec).items() if name not in later}
+    needed = [name for name in required if name not in later] if isinstance(required, list) else []
+    schema = {**spec.parameters, "properties": left, "required": needed}
+    return spec.model_copy(update={"parameters": schema})
 
 
 def missing_parameters(spec: IntentSpec, parameters: Parameters) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from chargehand import retry
+from chargehand import handover, retry
 from chargehand.models import Failure, RetryDecision, WorkResult
 from chargehand.records import (
     AttemptMove,
@@ -127,7 +127,8 @@ def _task_move(ending: Ending, decision: RetryDecision | None) -> TaskMove:
     task, result = ending.task, ending.result
     move = TaskMove(task.task_id, task.request_id, task.status, TaskStatus.SUCCEEDED, plain(result.summary))
     if decision is None:
-        return replace(move, result=_kept(result), data={"summary": plain(result.summary), "changed": result.changed})
+        told, unfit = {"summary": plain(result.summary), "changed": result.changed}, _unfit(ending)
+        return replace(move, result={**_kept(result), **unfit}, data={**told, **unfit})
     failure = result.failure or _unsaid()
     said = plain(failure.message)
     data = {"failure": failure.model_dump(mode="json"), "decision": decision.model_dump(mode="json")}
@@ -139,6 +140,12 @@ def _task_move(ending: Ending, decision: RetryDecision | None) -> TaskMove:
         reason = f"{said} ({decision.reason})"
         return replace(move, new=TaskStatus.READY, reason=reason, delay=decision.wait_seconds, data=data)
     return replace(move, new=TaskStatus.FAILED, reason=said, result=_kept(result), data=data)
+
+
+def _unfit(ending: Ending) -> dict[str, str]:
+    """What it returned is not what it declared: the work is done all the same, so it is kept, and not done again."""
+    problem = None if ending.request.dry_run else handover.unfit(ending.task.spec, ending.result.outputs)
+    return {"unfit_outputs": plain(problem)} if problem else {}
 
 
 def _kept(result: WorkResult) -> dict[str, object]:

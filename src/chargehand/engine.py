@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from chargehand import advance, approval, asking, nlu, planner, router
+from chargehand import admission, advance, approval, asking, nlu, planner, router
 from chargehand.asking import Understood, tried_tier
 from chargehand.catalog import Catalog
 from chargehand.correspondence import Correspondence
@@ -39,7 +39,6 @@ from chargehand.records import (
     PlanRecord,
     RequestMove,
     RequestRecord,
-    Review,
     TaskMove,
     TaskRecord,
 )
@@ -288,24 +287,11 @@ class Engine:
             if not due:
                 return
             requests = await batch.lock_requests(task.request_id for task in due)
-            bound = await self._bound_to_plan(batch, requests, due)
-            decided = await self._route(batch, bound)
+            ready, stopped = await admission.admit(batch, requests, due)
+            await self.recorder.settle(batch, {task.request_id for task in stopped})
+            decided = await self._route(batch, ready)
             await self._hand_out(batch, requests, decided)
             await self._wait_or_fail(batch, requests, decided)
-
-    async def _bound_to_plan(
-        self, batch: Batch, requests: Mapping[UUID, RequestRecord], tasks: Sequence[TaskRecord]
-    ) -> list[TaskRecord]:
-        """Keep the tasks that are exactly what was approved; anything else goes to a person and is not run."""
-        plans = await batch.plans(task.plan_id for task in tasks)
-        unbound = {task.task_id for task in tasks if not is_bound(task, plans[task.plan_id])}
-        for task in tasks:
-            if task.task_id in unbound:
-                reason = "this is not the plan that was approved; nothing of it was run"
-                await batch.move_tasks([_task_to(task, TaskStatus.IN_REVIEW, reason)])
-                await batch.add_review(Review(task.request_id, "mishap", reason, {}, task.task_id))
-        await self.recorder.settle(batch, {task.request_id for task in tasks if task.task_id in unbound})
-        return [task for task in tasks if task.task_id not in unbound]
 
     async def _route(self, batch: Batch, tasks: Sequence[TaskRecord]) -> list[tuple[TaskRecord, RoutingDecision]]:
         pool = await batch.pool((task.intent, task.work_type) for task in tasks)
@@ -346,7 +332,7 @@ class Engine:
         ]
         await batch.place(placements)
         await batch.record_decisions([(p.task, p.decision, p.attempt_id) for p in placements])
-        moves = [_task_to(p.task, TaskStatus.DISPATCHED, p.decision.reason) for p in placements]
+        moves = [_task_to(p.task, TaskStatus.DISPATCHED, p.decision.reason, _taken(p.task)) for p in placements]
         await batch.move_tasks(moves)
         agents = await batch.known_agents(p.agent_id for p in placements)
         await batch.send(
@@ -436,13 +422,6 @@ class Engine:
             await self.recorder.heartbeats(batch, wires)
 
 
-def is_bound(task: TaskRecord, plan: PlanRecord) -> bool:
-    """Whether the task is, to the letter, part of the plan whose digest was approved."""
-    if plan.status is not PlanStatus.APPROVED or not plan.intact:
-        return False
-    return any(task.spec == approved for approved in plan.plan.tasks if approved.order == task.order)
-
-
 def _without_plan(request: RequestRecord, decomposed: DecomposedRequest) -> RequestMove | None:
     """Return where a request goes of which no plan can be made yet, or at all; None when one can."""
     if decomposed.ambiguities:
@@ -473,5 +452,12 @@ def _to(
     return RequestMove(request.request_id, request.status, new, reason, data or {})
 
 
-def _task_to(task: TaskRecord, new: TaskStatus, reason: str) -> TaskMove:
-    return TaskMove(task.task_id, task.request_id, task.status, new, reason)
+def _task_to(task: TaskRecord, new: TaskStatus, reason: str, data: Mapping[str, object] | None = None) -> TaskMove:
+    return TaskMove(task.task_id, task.request_id, task.status, new, reason, data=data or {})
+
+
+def _taken(task: TaskRecord) -> dict[str, object]:
+    """Return what a task takes from others, and from where, for its history."""
+    refs = task.spec.inputs
+    given = {n: {"task": refs[n].task, "output": refs[n].output, "value": v} for n, v in task.supplied.items()}
+    return {"inputs": given} if given else {}

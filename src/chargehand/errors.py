@@ -12,6 +12,7 @@ ChargehandError
 │   ├── BadDecomposition      a model's answer is not a plan; says why, so that it can be repaired once
 │   ├── Infeasible            no agent could ever do it
 │   ├── ContentChanged        a playbook or script is not the one that was approved
+│   ├── MissingOutput         an earlier task did not return what a later one takes
 │   ├── TaskFailed            an agent's work failed, and would again
 │   ├── OutcomeUnknown        work started and nobody knows how it ended
 │   ├── BadEnvelope           a message that is malformed, too large or not signed as it must be
@@ -123,6 +124,12 @@ class ContentChanged(PermanentError):
     """The playbook or script differs from the one whose hash was approved. Nothing was run."""
 
     code, exit_code, http_status = "content-changed", 3, 409
+
+
+class MissingOutput(PermanentError):
+    """A task takes a value from an earlier one that did not return it, or not one that fits. Nothing was run."""
+
+    code, exit_code, http_status = "missing-output", 3, 409
 
 
 class TaskFailed(PermanentError):

@@ -68,10 +68,21 @@ class Deadlines(Value):
     heartbeat_seconds: float | None = Field(default=None, gt=0)
 
 
+class OutputRef(Value):
+    """Where the value of a parameter comes from: the output of an earlier task, by that task's order.
+
+    It stands beside the parameters, in a field of its own: nothing that is written among them can be taken for one.
+    """
+
+    task: int = Field(ge=1)
+    output: str = Field(min_length=1, max_length=64)
+
+
 class IntentSpec(Value):
     """One thing that can be asked for, as an agent offers it.
 
-    `parameters` is a JSON schema of type object. `exclusive_keys` may hold `{parameter}` slots. `content_hash` is the
+    `parameters` is a JSON schema of type object, and so is `outputs`: what it returns and later tasks may take; empty
+    when it declares nothing. `exclusive_keys` may hold `{parameter}` slots. `content_hash` is the
     digest of what will run (playbook with everything it includes, script, handler version). `unavailable` says why
     this agent cannot do it as things are (a missing program, broken YAML).
     """
@@ -83,6 +94,7 @@ class IntentSpec(Value):
     service: str | None = None
     examples: tuple[str, ...] = ()
     parameters: dict[str, JsonValue] = {"type": "object", "properties": {}}
+    outputs: dict[str, JsonValue] = {}
     resources: Resources = Resources()
     variants: tuple[Variant, ...] = ()  # the best one first
     risk: Risk = Risk.CHANGE
@@ -108,6 +120,7 @@ class Subtask(Value):
     intent: str
     confidence: float = Field(ge=0, le=1)
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    inputs: dict[str, OutputRef] = Field(default_factory=dict)  # parameters that earlier subtasks give
     depends_on: tuple[int, ...] = ()
     words: str = ""
     claimed_confidence: float | None = None
@@ -128,7 +141,11 @@ class DecomposedRequest(Value):
 
 
 class WorkTask(Value):
-    """One typed task of a plan. `order` is its place in the plan, from 1; `depends_on` names orders."""
+    """One typed task of a plan. `order` is its place in the plan, from 1; `depends_on` and `inputs` name orders.
+
+    `inputs` are the parameters whose values earlier tasks will return, `takes` is the JSON schema of these values;
+    `outputs` is that of what it returns itself. `subtask` is the subtask it was made of, by its order.
+    """
 
     task_id: UUID
     order: int = Field(ge=1)
@@ -137,6 +154,10 @@ class WorkTask(Value):
     work_type: str
     agent_type: str
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    inputs: dict[str, OutputRef] = Field(default_factory=dict)
+    takes: dict[str, JsonValue] = Field(default_factory=dict)
+    outputs: dict[str, JsonValue] = Field(default_factory=dict)
+    subtask: int = 0
     resource_requirements: Resources = Resources()
     depends_on: tuple[int, ...] = ()
     alternatives: tuple[dict[str, JsonValue], ...] = ()

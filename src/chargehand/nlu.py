@@ -18,10 +18,10 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from chargehand import prompts, secretref, shortlist
+from chargehand import linking, prompts, secretref, shortlist
 from chargehand.catalog import Catalog, check_parameters, missing_parameters
 from chargehand.errors import BadConfiguration, BadDecomposition, BadParameters, BadRequest
-from chargehand.models import Ask, DecomposedRequest, IntentSpec, Reply, Subtask
+from chargehand.models import Ask, DecomposedRequest, IntentSpec, OutputRef, Reply, Subtask
 
 MAX_CHARACTERS = 10_000  # some 1,500 words: no request is that long, a pasted log is
 
@@ -96,6 +96,15 @@ Line = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
 Wire = ConfigDict(extra="forbid", strict=True)
 
 
+class WireInput(BaseModel):
+    """Where a parameter's value comes from, as a model writes it: an output of an earlier subtask."""
+
+    model_config = Wire
+
+    subtask: int = Field(ge=1, le=100)
+    output: str = Field(min_length=1, max_length=64)
+
+
 class WireSubtask(BaseModel):
     """One subtask as a model writes it."""
 
@@ -106,6 +115,7 @@ class WireSubtask(BaseModel):
     intent: str
     confidence: float = Field(ge=0, le=1)
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    inputs: dict[str, WireInput] = Field(default_factory=dict)
     depends_on: list[int] = Field(default_factory=list)
     words: Annotated[str, Field(max_length=MAX_CHARACTERS), AfterValidator(_printable)] = ""
     flags: list[Line] = Field(default_factory=list, max_length=20)
@@ -150,8 +160,13 @@ class _Said(BaseModel):
     request: str
 
 
+LISTED = {"intent", "description", "examples", "parameters", "outputs"}
+
+
 def _listed(spec: IntentSpec) -> str:
-    return spec.model_dump_json(include={"intent", "description", "examples", "parameters"}, exclude_defaults=True)
+    return spec.model_dump_json(
+        include={"intent", "description", "examples", "parameters", "outputs"}, exclude_defaults=True
+    )
 
 
 @lru_cache(maxsize=4)  # it changes when an agent offers something new; making it costs 2 ms
@@ -184,23 +199,34 @@ def read_reply(reply: Reply, ask: Ask, thresholds: Thresholds) -> DecomposedRequ
     _check_structure(wire, catalog, thresholds)
     places = {order: place for place, order in enumerate(sorted(task.order for task in wire.subtasks), start=1)}
     sorted_wire = sorted(wire.subtasks, key=lambda task: task.order)
-    subtasks = [_subtask(task, places, reply.tier, thresholds) for task in sorted_wire]
+    linked = _linked([_subtask(task, places, reply.tier, thresholds) for task in sorted_wire], catalog)
     specs = {spec.intent: spec for spec in ask.catalog}
     questions = [
         question
-        for task in subtasks
-        for question in _questions(task, specs[task.intent], reply.tier, thresholds, wire.ambiguities)
+        for task in linked.subtasks
+        for question in (
+            *_missing(task, specs[task.intent], linked),
+            *_doubts(task, specs[task.intent], reply.tier, thresholds, wire.ambiguities),
+        )
     ]
     return DecomposedRequest(
         request_id=ask.request_id,
-        subtasks=tuple(subtasks),
+        subtasks=tuple(linked.subtasks),
         ambiguities=tuple(dict.fromkeys([*filter(None, wire.ambiguities), *questions])),
         out_of_scope=tuple(dict.fromkeys(filter(None, wire.out_of_scope))),
-        assumptions=tuple(dict.fromkeys(filter(None, wire.assumptions))),
+        assumptions=tuple(dict.fromkeys([*filter(None, wire.assumptions), *linked.assumptions])),
         tier=reply.tier,
         model=reply.model,
         notice=reply.notice,
     )
+
+
+def _linked(subtasks: list[Subtask], catalog: Catalog) -> linking.Linked:
+    """Check the references that were given, and find those that nobody gave."""
+    wrong = [f"subtask {task.order}: {p}" for task in subtasks for p in linking.problems(task, subtasks, catalog)]
+    if wrong:
+        raise BadDecomposition("; ".join(wrong))
+    return linking.link(subtasks, catalog)
 
 
 def _parsed(reply: Reply) -> WireDecomposition:
@@ -242,10 +268,15 @@ def _problems_of_order(wire: WireDecomposition) -> list[str]:
     unknown = [
         f"subtask {task.order} depends on {other}, which is not there"
         for task in wire.subtasks
-        for other in task.depends_on
+        for other in _waits_for(task)
         if other not in orders
     ]
-    return unknown or _cycle({task.order: task.depends_on for task in wire.subtasks})
+    return unknown or _cycle({task.order: _waits_for(task) for task in wire.subtasks})
+
+
+def _waits_for(task: WireSubtask) -> list[int]:
+    """What it says, and whatever gives it a value."""
+    return [*task.depends_on, *(ref.subtask for ref in task.inputs.values())]
 
 
 def _cycle(graph: Mapping[int, list[int]]) -> list[str]:
@@ -289,20 +320,26 @@ def _subtask(task: WireSubtask, places: Mapping[int, int], tier: str, thresholds
         intent=task.intent,
         confidence=task.confidence,
         parameters=_given(task),
-        depends_on=tuple(sorted({places[other] for other in task.depends_on})),
+        inputs={name: OutputRef(task=places[ref.subtask], output=ref.output) for name, ref in task.inputs.items()},
+        depends_on=tuple(sorted({places[other] for other in _waits_for(task)})),
         words=task.words,
         claimed_confidence=None if tier == "embedded" else task.confidence,
         flags=tuple(dict.fromkeys(flags)),
     )
 
 
-def _questions(task: Subtask, spec: IntentSpec, tier: str, thresholds: Thresholds, asked: Sequence[str]) -> list[str]:
-    """What must be said about a subtask; `asked` are the questions that the tier asks by itself."""
-    questions = [_question(task, spec, name) for name in missing_parameters(spec, task.parameters)]
+def _missing(task: Subtask, spec: IntentSpec, linked: linking.Linked) -> list[str]:
+    """Ask for what is needed and neither given nor returned by another subtask."""
+    names = missing_parameters(spec, {**task.parameters, **dict.fromkeys(task.inputs)})
+    return [_question(task, spec, name) + linked.several.get((task.order, name), "") for name in names]
+
+
+def _doubts(task: Subtask, spec: IntentSpec, tier: str, thresholds: Thresholds, asked: Sequence[str]) -> list[str]:
+    """Ask whether an unsure subtask is meant; `asked` are the questions that the tier asks by itself."""
     doubted = tier == "embedded" and task.confidence < thresholds.embedded
-    if doubted and not any(line.startswith(f"“{task.words}”") for line in asked):
-        questions.append(f"Is “{task.words or task.name}” meant as “{spec.description or spec.intent}”?")
-    return questions
+    if not doubted or any(line.startswith(f"“{task.words}”") for line in asked):
+        return []
+    return [f"Is “{task.words or task.name}” meant as “{spec.description or spec.intent}”?"]
 
 
 def _question(task: Subtask, spec: IntentSpec, parameter: str) -> str:

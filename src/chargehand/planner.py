@@ -17,7 +17,7 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from chargehand import ordering
+from chargehand import linking, ordering
 from chargehand.catalog import Catalog, check_parameters, exclusive_keys
 from chargehand.dependencies import check_dependencies
 from chargehand.errors import BadDecomposition, Infeasible
@@ -131,6 +131,7 @@ def _drafts(decomposed: DecomposedRequest, catalog: Catalog, facts: PlanFacts) -
     pairs = [(subtask, _known(subtask, catalog)) for subtask in decomposed.subtasks]
     if facts.dry_run:
         _check_dry_run([spec for _, spec in pairs])
+    _check_inputs(decomposed.subtasks, catalog)
     return [
         _draft(subtask, spec, task_id, _dependencies(subtask, spec, decomposed.subtasks))
         for (subtask, spec), task_id in zip(pairs, facts.task_ids, strict=True)
@@ -159,15 +160,23 @@ def _check_dry_run(specs: Sequence[IntentSpec]) -> None:
         )
 
 
+def _check_inputs(subtasks: Sequence[Subtask], catalog: Catalog) -> None:
+    """References were checked when they were made, but against what was offered then."""
+    for subtask in subtasks:
+        for problem in linking.problems(subtask, subtasks, catalog):
+            raise BadDecomposition(f"step {subtask.order}: {problem}")
+
+
 def _dependencies(subtask: Subtask, spec: IntentSpec, subtasks: Sequence[Subtask]) -> tuple[int, ...]:
-    """What the request says, and what the intent itself must always come after."""
+    """What the request says, what gives it a value, and what the intent itself must always come after."""
     first = set(spec.after) - {spec.intent}
     by_nature = {other.order for other in subtasks if other.intent in first}
-    return tuple(sorted({*subtask.depends_on, *by_nature}))
+    givers = {ref.task for ref in subtask.inputs.values()}
+    return tuple(sorted({*subtask.depends_on, *givers, *by_nature}))
 
 
 def _draft(subtask: Subtask, spec: IntentSpec, task_id: UUID, depends_on: tuple[int, ...]) -> WorkTask:
-    parameters = check_parameters(spec, subtask.parameters)
+    parameters = check_parameters(spec, subtask.parameters, later=subtask.inputs.keys())
     return WorkTask(
         task_id=task_id,
         order=subtask.order,
@@ -176,6 +185,10 @@ def _draft(subtask: Subtask, spec: IntentSpec, task_id: UUID, depends_on: tuple[
         work_type=spec.work_type,
         agent_type=spec.agent_type,
         parameters=parameters,
+        inputs=subtask.inputs,
+        takes=linking.taken(spec, subtask.inputs),
+        outputs=spec.outputs,
+        subtask=subtask.order,
         resource_requirements=spec.resources,
         depends_on=depends_on,
         risk=spec.risk,
@@ -213,7 +226,10 @@ def _variant(draft: WorkTask, catalog: Catalog, pool: Pool) -> tuple[str, WorkTa
     """Return the first variant of a task that somebody can do, with its name."""
     spec = catalog.get(draft.intent)
     for variant in spec.variants if spec else ():
-        parameters = check_parameters(spec, {**draft.parameters, **variant.parameters}) if spec else {}
+        if not draft.inputs.keys().isdisjoint(variant.parameters):
+            continue  # its value is not the one that was asked for
+        given = {**draft.parameters, **variant.parameters}
+        parameters = check_parameters(spec, given, later=draft.inputs.keys()) if spec else {}
         task = draft.model_copy(update={"resource_requirements": variant.resources, "parameters": parameters})
         if pool_health(task, pool.get(draft.intent, ())).state == "available":
             return variant.name, task
@@ -275,6 +291,10 @@ def _in_sequence(drafts: Sequence[WorkTask], sequence: Sequence[int], waiting: C
             update={
                 "order": place[order],
                 "depends_on": tuple(sorted(place[other] for other in by_order[order].depends_on)),
+                "inputs": {
+                    name: ref.model_copy(update={"task": place[ref.task]})
+                    for name, ref in by_order[order].inputs.items()
+                },
                 # Only that it may wait: why it must is true for a moment, and the digest covers this.
                 "alternatives": (WAITS,) if order in waiting else (),
             }
@@ -316,17 +336,27 @@ def digest(plan: WorkPlan) -> str:
     found from the content, and two plans that differ only in the order of independent tasks have one digest.
     """
     place = {task.order: n for n, task in enumerate(plan.tasks)}
-    before = [frozenset(place[order] for order in task.depends_on) for task in plan.tasks]
+    before = [frozenset((place[order], _passed(task, order)) for order in task.depends_on) for task in plan.tasks]
     contents = [_covered(task) for task in plan.tasks]
     labels = _labels([_canonical(content) for content in contents], before)
-    tasks: list[object] = [None] * len(labels)
+    tasks: list[dict[str, Any]] = [{} for _ in labels]
     for n, label in enumerate(labels):
-        tasks[label] = {**contents[n], "depends_on": sorted(labels[other] for other in before[n])}
+        tasks[label] = {**contents[n], "depends_on": sorted(labels[other] for other, _ in before[n])}
+        if plan.tasks[n].inputs:
+            refs = plan.tasks[n].inputs.items()
+            tasks[label] |= {"inputs": {name: [labels[place[ref.task]], ref.output] for name, ref in refs}}
     covered = {"mode": plan.mode, "dry_run": plan.dry_run, "tasks": tasks}
     return hashlib.sha256(_canonical(covered).encode()).hexdigest()
 
 
+def _passed(task: WorkTask, order: int) -> str:
+    """Return what a task takes from one that it depends on: two givers that are alike are told apart by it."""
+    taken = {name: ref.output for name, ref in task.inputs.items() if ref.task == order}
+    return _canonical(taken) if taken else ""
+
+
 def _covered(task: WorkTask) -> dict[str, Any]:
+    said = {"takes": task.takes, "outputs": task.outputs}
     return {
         "intent": task.intent,
         "content_hash": task.content_hash,
@@ -336,6 +366,7 @@ def _covered(task: WorkTask) -> dict[str, Any]:
         "exclusive_keys": sorted(task.exclusive_keys),
         "pinned_agent": task.pinned_agent,
         "alternatives": task.alternatives,
+        **{name: schema for name, schema in said.items() if schema},
     }
 
 
@@ -352,14 +383,21 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _labels(contents: Sequence[str], before: Sequence[frozenset[int]]) -> list[int]:
+Edges = frozenset[tuple[int, str]]
+"""The tasks on the other end of dependencies, each with what is passed along."""
+
+
+def _labels(contents: Sequence[str], before: Sequence[Edges]) -> list[int]:
     """Number tasks 0, 1, ... by content and place among the dependencies, whatever order they are listed in.
 
     Equal tasks are told apart by what they wait for and what waits for them, again and again until that changes
     nothing. What is then still equal is interchangeable, so the listed order may break the tie. (In contrived graphs
     it is not. Such a plan, listed otherwise, is asked about again; two different plans never share a digest.)
     """
-    after = [frozenset(m for m, others in enumerate(before) if n in others) for n in range(len(before))]
+    after = [
+        frozenset((m, what) for m, others in enumerate(before) for other, what in others if other == n)
+        for n in range(len(before))
+    ]
     labels = _ranks(contents)
     while len(set(labels)) < len(labels):
         around = [_around(labels, before[n], after[n]) for n in range(len(labels))]
@@ -368,11 +406,11 @@ def _labels(contents: Sequence[str], before: Sequence[frozenset[int]]) -> list[i
     return labels
 
 
-def _around(labels: Sequence[int], *neighbours: frozenset[int]) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(sorted(labels[n] for n in some)) for some in neighbours)
+def _around(labels: Sequence[int], *neighbours: Edges) -> tuple[tuple[tuple[int, str], ...], ...]:
+    return tuple(tuple(sorted((labels[n], what) for n, what in some)) for some in neighbours)
 
 
-def _break_tie(labels: list[int], before: Sequence[frozenset[int]], after: Sequence[frozenset[int]]) -> list[int]:
+def _break_tie(labels: list[int], before: Sequence[Edges], after: Sequence[Edges]) -> list[int]:
     """Tell one of the first equal tasks from the rest, with all that have the very same neighbours."""
     shared = min(label for label, count in Counter(labels).items() if count > 1)
     first = labels.index(shared)

@@ -4,7 +4,7 @@ can be judged by what was asked. A test holds the digest of each version that wa
 
 from __future__ import annotations
 
-VERSION = "3"
+VERSION = "4"
 
 DECOMPOSE = """\
 You turn a request for infrastructure work into subtasks. Answer with one JSON object of the given schema, nothing else.
@@ -13,6 +13,9 @@ You turn a request for infrastructure work into subtasks. Answer with one JSON o
   one intent does in one go, several only where intents or targets differ. Put in `words` the part of the request that a
   subtask stands for, and number them in `order` as they should run.
 - Take parameters from the request only. Leave out what it does not say; never invent a value.
+- Where an earlier subtask returns what a parameter needs (`outputs` of its intent in the catalog), leave the parameter
+  out of `parameters` and put {"subtask": ORDER, "output": "NAME"} under its name into `inputs`. Use only outputs that
+  the catalog declares; a value that the request itself gives goes into `parameters`.
 - A parameter of format "secret" takes {"secret": "NAME"} where the request says secret:NAME, and never a value.
 - `depends_on` holds the orders of the subtasks that must end first. Name one only where the work needs it.
 - `confidence` is how sure you are of a subtask's intent and parameters, from 0 to 1. Below 0.6 a person looks at it.

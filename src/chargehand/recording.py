@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from chargehand import advance
+from chargehand import admission, advance
 from chargehand.consequences import Ending, follow, lapse, plain, repeatable
 from chargehand.correspondence import Correspondence, Letter, Letterhead, sender_of, waves
 from chargehand.envelopes import MessageType
@@ -161,7 +161,7 @@ class Recorder:
             name=spec.name,
             intent=spec.intent,
             work_type=spec.work_type,
-            parameters=spec.parameters,
+            parameters=task.parameters,
             content_hash=spec.content_hash,
             retry_safe=repeatable(task, request),
             dry_run=request.dry_run,
@@ -245,7 +245,8 @@ class Recorder:
             tasks = (await batch.tasks_of([left.request_id]))[left.request_id]
             task = next(t for t in tasks if t.task_id == left.task.task_id)
             lease = (left.attempt_id, left.lease_token, left.number)
-            await batch.send([self.work_order(agent, task, request, lease)])
+            whole, _ = await admission.supply(batch, [task])
+            await batch.send([self.work_order(agent, each, request, lease) for each in whole])
 
     async def _record_attempts(self, batch: Batch, letters: Sequence[Letter]) -> None:
         ids = [letter.attempt_id for letter in letters if letter.attempt_id]

@@ -91,7 +91,10 @@ class PlanRecord:
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """A task as it stands. `waited`: seconds it has been ready; `forgiven`: attempts that do not count any more."""
+    """A task as it stands. `waited`: seconds it has been ready; `forgiven`: attempts that do not count any more.
+
+    `supplied` are the values of its inputs, where they were looked up (`admission.supply`).
+    """
 
     task_id: UUID
     request_id: UUID
@@ -107,6 +110,12 @@ class TaskRecord:
     waited: float = 0.0
     mishaps: int = 0
     forgiven: int = 0
+    supplied: Json = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Everything its agent is given."""
+        return {**self.spec.parameters, **self.supplied}
 
 
 class Standing(NamedTuple):

@@ -8,6 +8,7 @@ schema says `"holdsSecrets": true` may hold references anywhere in it. These pla
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -50,6 +51,23 @@ def takes_secrets(schema: object) -> bool:
     if isinstance(schema, Mapping):
         return is_secret(schema) or schema.get(HOLDS) is True or any(map(takes_secrets, schema.values()))
     return isinstance(schema, list) and any(map(takes_secrets, schema))
+
+
+def may_hold(schema: Schema, parameter: str) -> bool:
+    """Return whether a value of this parameter could be looked through for references, at any depth. In doubt, yes."""
+    facets = tuple(_facets(schema, schema))
+    if any(facet.get(HOLDS) is True for facet in facets):
+        return True
+    below = _below(facets, parameter, schema)
+    refers = any('"$ref"' in json.dumps(facet) for facet in below)
+    return any(map(takes_secrets, below)) or (refers and takes_secrets(schema.get("$defs", {})))
+
+
+def holds_reference(value: JsonValue) -> bool:
+    """Return whether a value is a reference, or has one in it."""
+    if isinstance(value, dict):
+        return reference_in(value) is not None or any(map(holds_reference, value.values()))
+    return isinstance(value, list) and any(map(holds_reference, value))
 
 
 def referring(schema: Any) -> Any:

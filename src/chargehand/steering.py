@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pydantic import JsonValue
 
-from chargehand import nlu
+from chargehand import nlu, resuming
 from chargehand.asking import Understood
 from chargehand.catalog import Catalog
 from chargehand.engine import Engine
 from chargehand.envelopes import MessageType
 from chargehand.errors import BadDecomposition, ContentChanged, PlanChanged, UnknownId, WrongStatus
 from chargehand.fallback import PERSON
-from chargehand.models import DecomposedRequest, Reply, WorkTask
+from chargehand.models import Reply, WorkTask
 from chargehand.records import (
     AttemptRecord,
     Call,
@@ -212,7 +212,8 @@ class Steering:
 
         Failed tasks are run again and what was skipped after them follows; what succeeded stays. A task whose outcome
         is unknown is run again too, or counted as done with `assume_done`. When a playbook was changed since the
-        approval, a new plan of what is left is made and must be approved. Raises `UnknownId`, `WrongStatus`.
+        approval, a new plan of what is left is made and must be approved. Raises `UnknownId`, `WrongStatus`, and
+        `MissingOutput` when that needs what a done task did not return.
         """
         async with self._engine.store.batch() as batch:
             request = await batch.lock_request(request_id)
@@ -265,8 +266,11 @@ class Steering:
         decomposed = await batch.latest_decomposition(request.request_id)
         if decomposed is None:
             raise _not_now(request, "retry")
-        rest = _without(decomposed, [t.spec for t in tasks if t.status is T.SUCCEEDED])
+        wanted = {(request.request_id, plan.plan_id, order) for order in resuming.givers(tasks)}
+        returned = (await batch.returned(wanted)).get(plan.plan_id, {}) if wanted else {}
+        rest = resuming.rest(decomposed, tasks, returned)
         await batch.move_plans([PlanMove(plan.plan_id, request.request_id, plan.status, PlanStatus.SUPERSEDED)])
+        await batch.save_decompositions([(request.wording, rest)], asdict(self._engine.thresholds))
         await self._engine.plan(batch, [(request, rest)], {request.request_id: known})
         return (await batch.lock_request(request.request_id)).status
 
@@ -294,18 +298,6 @@ class Steering:
 def _content_differs(task: WorkTask, known: Catalog) -> bool:
     spec = known.get(task.intent)
     return spec is None or spec.content_hash != task.content_hash
-
-
-def _without(decomposed: DecomposedRequest, done: Sequence[WorkTask]) -> DecomposedRequest:
-    """Return the decomposition less what is done: matched by intent, each done task once."""
-    left = list(decomposed.subtasks)
-    for task in done:
-        match = next((s for s in left if s.intent == task.intent), None)
-        if match is not None:
-            left.remove(match)
-    kept = {s.order for s in left}
-    subtasks = tuple(s.model_copy(update={"depends_on": tuple(n for n in s.depends_on if n in kept)}) for s in left)
-    return decomposed.model_copy(update={"subtasks": subtasks})
 
 
 def _not_now(request: RequestRecord, what: str) -> WrongStatus:

@@ -10,7 +10,18 @@ CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # The path, and what puts it together.
 WORKING = {
-    *("__main__", "asking", "bootstrap", "engine", "isolation", "loops", "mishaps", "recording", "registry"),
+    *(
+        "__main__",
+        "admission",
+        "asking",
+        "bootstrap",
+        "engine",
+        "isolation",
+        "loops",
+        "mishaps",
+        "recording",
+        "registry",
+    ),
     *("settings", "steering", "sweep", "worker"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -140,9 +141,12 @@ class Agent:
         exclusive_keys: Iterable[str] = (),
         dry_run: bool = False,
         version: str | None = None,
+        outputs: type[BaseModel] | Mapping[str, Any] | None = None,
         **more: Any,
     ) -> Callable[[F], F]:
         """Offer an async function `f(work)` or `f(work, parameters)`; its parameters are a Pydantic model.
+
+        `outputs` is what it returns for later tasks to take: a Pydantic model, or a JSON schema of type object.
 
         The content hash, which approvals bind to, is that of the function's source, or of `version` when given:
         give one when the work depends on more than this function. `more` are further fields of `IntentSpec`.
@@ -150,6 +154,7 @@ class Agent:
 
         def decorate(function: F) -> F:
             model = _parameter_model(function)
+            returned = _outputs(intent, outputs)
             spec = IntentSpec(
                 intent=intent,
                 work_type=work_type,
@@ -161,7 +166,8 @@ class Agent:
                 retry_safe=retry_safe,
                 exclusive_keys=tuple(exclusive_keys),
                 dry_run=dry_run,
-                content_hash=_code_hash(intent, function, version),
+                outputs=returned,
+                content_hash=_code_hash(intent, function, version, returned),
                 source=f"{function.__module__}.{function.__qualname__}",
                 **({"parameters": model.model_json_schema()} if model else {}),
                 **more,
@@ -233,9 +239,23 @@ def _typed(intent: str, model: type[BaseModel], parameters: dict[str, JsonValue]
         raise BadParameters("; ".join(problems)) from None
 
 
-def _code_hash(intent: str, function: Callable[..., Any], version: str | None) -> str:
+def _outputs(intent: str, declared: type[BaseModel] | Mapping[str, Any] | None) -> dict[str, JsonValue]:
+    """Return the JSON schema of what is returned. Raises `BadConfiguration` for one that promises a secret."""
+    if declared is None:
+        return {}
+    schema = dict(declared) if isinstance(declared, Mapping) else declared.model_json_schema(mode="serialization")
+    if takes_secrets(schema):
+        raise BadConfiguration(
+            f"{intent} cannot return a secret: agents hide its value in all that they report",
+            hint="Return its name, or nothing; whoever needs it takes a secret of that name.",
+        )
+    return schema
+
+
+def _code_hash(intent: str, function: Callable[..., Any], version: str | None, outputs: Mapping[str, JsonValue]) -> str:
+    declared = f"\n{json.dumps(outputs, sort_keys=True)}" if outputs else ""  # it may stand elsewhere than the code
     try:
         body = version or inspect.getsource(function)
     except (OSError, TypeError):  # typed into a prompt, or compiled
         body = repr(getattr(function, "__code__", function.__qualname__))
-    return hashlib.sha256(f"{intent}\n{function.__qualname__}\n{body}".encode()).hexdigest()
+    return hashlib.sha256(f"{intent}\n{function.__qualname__}\n{body}{declared}".encode()).hexdigest()

@@ -16,6 +16,9 @@ from chargehand.cli.show import Rows
 from chargehand.errors import BadConfiguration, BadDecomposition, BadRequest
 
 MOST_OFFERS = 60  # intents listed in the comment; `chargehand catalog` has all of them
+FROM_OUTPUTS = (
+    "What an earlier subtask returns (->) fills a parameter so: inputs: {PARAMETER: {subtask: 1, output: NAME}}"
+)
 
 
 def draft(wording: str, calls: Rows, offers: Sequence[Mapping[str, Any]]) -> str:
@@ -23,8 +26,9 @@ def draft(wording: str, calls: Rows, offers: Sequence[Mapping[str, Any]]) -> str
     written = next((value for call in reversed(calls) if (value := _answer(call["answer"]))), None)
     told = "The request, and what can be asked for. Lines that begin with # are left out."
     head = [told, "", f"  {_line(wording)}", ""]
-    names = [f"{offer['intent']}({', '.join(_parameters(offer))})  {_line(offer['description'])}" for offer in offers]
-    head += ["  " + name for name in names[:MOST_OFFERS]]
+    head += [f"  {_signature(offer)}  {_line(offer['description'])}" for offer in offers[:MOST_OFFERS]]
+    if any(_outputs(offer) for offer in offers):
+        head += ["", FROM_OUTPUTS]
     return "".join(f"# {line}\n" for line in head) + "\n" + _dumped(written or _empty(wording, offers))
 
 
@@ -45,6 +49,16 @@ def _empty(wording: str, offers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _parameters(offer: Mapping[str, Any]) -> list[str]:
     needed = set(offer["parameters"].get("required", ()))
     return [name if name in needed else f"{name}?" for name in offer["parameters"].get("properties", {})]
+
+
+def _outputs(offer: Mapping[str, Any]) -> list[str]:
+    return list(offer.get("outputs", {}).get("properties", ()))
+
+
+def _signature(offer: Mapping[str, Any]) -> str:
+    """Return `intent(needed, optional?) -> outputs`."""
+    returns = f" -> {', '.join(_outputs(offer))}" if _outputs(offer) else ""
+    return f"{offer['intent']}({', '.join(_parameters(offer))}){returns}"
 
 
 def _line(text: str) -> str:

@@ -124,6 +124,21 @@ def reword_request(tx: Transaction, request_id: UUID, wording: str) -> int:
 
 
 @statement
+def returned(tx: Transaction, requests: Sequence[UUID], plans: Sequence[UUID], orders: Sequence[int]) -> list[Row]:
+    wanted = set(zip(requests, plans, orders, strict=True))
+    found = [row for row in tx.rows("tasks") if (row["request_id"], row["plan_id"], row["task_order"]) in wanted]
+    return [_returned(row) for row in sorted(found, key=lambda row: (row["plan_id"], row["task_order"]))]
+
+
+def _returned(row: Row) -> Row:
+    result = row["result"] or {}
+    return {**_giver(row), "outputs": result.get("outputs") if result.get("ok") else None}
+
+
+_giver = columns("plan_id", "task_order", "intent", "status")
+
+
+@statement
 def reset_tasks(tx: Transaction, ids: Sequence[UUID]) -> int:
     tx.hold("tasks", ids)
     for key in ids:

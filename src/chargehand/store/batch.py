@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from chargehand.errors import StaleStatus
+from chargehand.handover import Returned
 from chargehand.models import AgentFacts, Heartbeat, Resources, WorkResult, WorkTask
 from chargehand.occupancy import needs_memory
 from chargehand.performance import Run
@@ -109,6 +110,15 @@ class Batch(Deciding):
 
     async def _specs(self, ids: Sequence[UUID]) -> list[asyncpg.Record]:
         return await self.fetch("task_specs", ids) if ids else []
+
+    async def returned(self, wanted: Iterable[tuple[UUID, UUID, int]]) -> dict[UUID, dict[int, Returned]]:
+        """Return what tasks have returned, by plan and order; they are asked for as (request, plan, order)."""
+        requests, plans, orders = zip(*sorted(set(wanted)), strict=True)
+        found: dict[UUID, dict[int, Returned]] = {}
+        for row in await self.fetch("returned", requests, plans, orders):
+            order, status = row["task_order"], TaskStatus(row["status"])
+            found.setdefault(row["plan_id"], {})[order] = Returned(order, row["intent"], status, row["outputs"])
+        return found
 
     async def pool(self, intents: Iterable[tuple[str, str]]) -> dict[str, list[AgentFacts]]:
         """Return what the router may know of every agent, per (intent, work type) asked about."""

@@ -334,7 +334,7 @@ reviews = Table(
     Column("review_id", BigInteger, Identity(), primary_key=True),
     Column("request_id", ForeignKey("requests.request_id", ondelete="CASCADE"), nullable=False, index=True),
     Column("task_id", Uuid),
-    Column("kind", String(30), nullable=False),  # no_plan | unknown_outcome | mishap
+    Column("kind", String(30), nullable=False),  # no_plan | unknown_outcome | missing_output | mishap
     Column("reason", Text, nullable=False),
     Column("context", JSONB, nullable=False),
     Column("status", String(20), nullable=False, server_default="open"),

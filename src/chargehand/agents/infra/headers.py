@@ -38,6 +38,7 @@ KEYS: Mapping[str, str] = {
     "description": "text",
     "examples": "list of texts",
     "parameters": "mapping",
+    "outputs": "mapping",
     "resources": "mapping",
     "risk": "text",
     "retry_safe": "true or false",
@@ -53,6 +54,7 @@ minLength maxLength pattern format items minItems maxItems uniqueItems propertie
 secret default_secret holds_secrets
 """
 PARAMETER_KEYS = frozenset(_PARAMETER_KEYS.split())
+OUTPUT_KEYS = PARAMETER_KEYS - {"default", "secret", "default_secret", "holds_secrets"}
 SECRET_KEYS = frozenset({"type", "format", "description", "required", "secret", "default_secret"})
 NOT_IN_SCHEMAS = frozenset({"secret", "default_secret", "holds_secrets"})  # ours; schemas say it in their own way
 RESERVED_FOR_SCRIPTS = frozenset({"dry_run", "parameters_file", "output_file"})  # names of variables scripts get anyway
@@ -147,7 +149,8 @@ class _Reader:
         for key, value in self.values.items():
             self._check_key(key, value)
         parameters = self._parameters(self.values.get("parameters", {}))
-        fields = {k: v for k, v in self.values.items() if k not in ("parameters", "requires")}
+        outputs = self._outputs(self.values.get("outputs", {}))
+        fields = {k: v for k, v in self.values.items() if k not in ("parameters", "outputs", "requires")}
         fields.setdefault("work_type", "run_playbook" if self.kind == "playbook" else "run_automation")
         fields.setdefault("intent", fallback_intent(self.file.rsplit("/", 1)[-1].rsplit(".", 1)[0]))
         fields["dry_run"] = self.kind == "playbook" or fields.get("dry_run", False)
@@ -156,7 +159,7 @@ class _Reader:
         self._check_choices(fields)
         self._check_slots(parameters)
         try:
-            spec = IntentSpec.model_validate(fields | {"parameters": parameters})
+            spec = IntentSpec.model_validate(fields | {"parameters": parameters, "outputs": outputs})
         except ValidationError as error:
             first = error.errors()[0]
             raise self.error(str(first["loc"][0]), f"{first['loc'][0]}: {first['msg']}") from error
@@ -264,11 +267,41 @@ class _Reader:
                 raise self.error(where, f"parameter {name}: default_secret must be the name of a secret, like db_admin")
         return result
 
-    def _check_schema(self, name: str, schema: dict[str, Any]) -> None:
+    def _outputs(self, declared: Mapping[str, Any]) -> dict[str, JsonValue]:
+        """Return the schema of what it gives to later tasks; what is declared is promised unless it says otherwise."""
+        properties: dict[str, JsonValue] = {}
+        required: list[JsonValue] = []
+        for name, schema in declared.items():
+            properties[name] = self._output(name, schema)
+            if schema.get("required", True):
+                required.append(name)
+        return {"type": "object", "properties": properties, "required": required} if declared else {}
+
+    def _output(self, name: str, schema: object) -> dict[str, JsonValue]:
+        where = f"outputs.{name}"
+        if not _PARAMETER_NAME.match(str(name)):
+            raise self.error(where, f"{name!r} cannot be the name of an output (lower_case)")
+        if not isinstance(schema, dict) or "type" not in schema:
+            raise self.error(where, f"output {name} must be a mapping with at least a type")
+        if _is_secret(schema) or secretref.takes_secrets(schema):
+            raise self.error(where, f"output {name} cannot be a secret: agents hide its value in all that they report")
+        if unknown := sorted(set(map(str, schema)) - OUTPUT_KEYS):
+            allowed = ", ".join(sorted(OUTPUT_KEYS))
+            raise self.error(where, f"output {name}: unknown key {unknown[0]!r}; allowed: {allowed}")
+        if not isinstance(schema.get("required", True), bool):
+            raise self.error(where, f"output {name}: required must be true or false")
+        rest = {key: value for key, value in schema.items() if key != "required"}
+        self._check_form("output", name, rest)
+        return rest
+
+    def _check_form(self, kind: str, name: str, schema: dict[str, Any]) -> None:
         try:
             Draft202012Validator.check_schema(schema)
         except SchemaError as error:
-            raise self.error(f"parameters.{name}", f"parameter {name}: {error.message}") from error
+            raise self.error(f"{kind}s.{name}", f"{kind} {name}: {error.message}") from error
+
+    def _check_schema(self, name: str, schema: dict[str, Any]) -> None:
+        self._check_form("parameter", name, schema)
         if "default" in schema:
             problem = next(Draft202012Validator(schema).iter_errors(schema["default"]), None)
             if problem is not None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chargehand.cli.show import Row, Rows
+from chargehand.cli.show.inputs import taken
 
 
 def request_value(
@@ -20,7 +21,7 @@ def request_value(
         "reason": request["status_reason"],
         "questions": list(questions),
         "plan": _plan(plan) if plan else None,
-        "tasks": [_task(task, attempts) for task in tasks],
+        "tasks": [_task(task, tasks, attempts) for task in tasks],
     }
 
 
@@ -39,7 +40,7 @@ def _kept(plan: Mapping[str, Any]) -> dict[str, Any]:
     return {name: plan[name] for name in names}
 
 
-def _task(task: Row, attempts: Rows) -> dict[str, Any]:
+def _task(task: Row, tasks: Rows, attempts: Rows) -> dict[str, Any]:
     own = [a for a in attempts if a["task_id"] == task["task_id"]]
     result: Mapping[str, Any] = task["result"] or {}
     return {
@@ -53,6 +54,8 @@ def _task(task: Row, attempts: Rows) -> dict[str, Any]:
         "attempts": len(own),
         "duration_ms": own[-1]["duration_ms"] if own else None,
         "changed": result.get("changed"),
+        "inputs": taken(task, tasks),
         "outputs": result.get("outputs") or {},
+        "unfit_outputs": result.get("unfit_outputs"),
         "data": result.get("data") or {},
     }

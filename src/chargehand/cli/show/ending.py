@@ -7,6 +7,7 @@ from typing import Any
 
 from chargehand.cli.lines import Line, count, cut, lasting, said, short
 from chargehand.cli.show import Row, Rows
+from chargehand.cli.show.inputs import taken, taken_lines
 
 WORDS = {
     "succeeded": ("done", "good"),
@@ -55,11 +56,11 @@ def ending_lines(request: Row, tasks: Rows, attempts: Rows, seconds: float | Non
     lines = [Line(f"{head}{took}{reason}", style)]
     lines += [Line(hint, "", 2)] if hint else []
     for task in tasks:
-        lines += task_lines(task, attempts, dry_run=request["dry_run"])
+        lines += task_lines(task, tasks, attempts, dry_run=request["dry_run"])
     return lines + next_steps(request["request_id"], NEXT[status])
 
 
-def task_lines(task: Row, attempts: Rows, *, dry_run: bool = False) -> Iterator[Line]:
+def task_lines(task: Row, tasks: Rows, attempts: Rows, *, dry_run: bool = False) -> Iterator[Line]:
     """Return one step: how it stands, where it ran, what it said and gave."""
     own = [a for a in attempts if a["task_id"] == task["task_id"]]
     word, style = WORDS[task["status"]]
@@ -68,6 +69,9 @@ def task_lines(task: Row, attempts: Rows, *, dry_run: bool = False) -> Iterator[
     yield Line(f"{task['task_order']}. {task['spec']['name']}: {word}{changed}{_where(own)}", style, 2)
     if task["status_reason"]:
         yield Line(task["status_reason"], "", 5)
+    yield from taken_lines(taken(task, tasks), 5)
+    if "unfit_outputs" in result:
+        yield Line(f"what it returned is not what it declares: {result['unfit_outputs']}", "warn", 5)
     for name, value in (result.get("outputs") or {}).items():
         if name != "summary":  # it is in the reason
             yield Line(f"{name}: {cut(said(value), MAX_OUTPUT)}", "", 5)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chargehand.cli.lines import Line, count, cut, lasting, said, short
 from chargehand.cli.show import Row
+from chargehand.cli.show.inputs import references
 
 RISKS = {"read": "only looks", "change": "changes things", "destroy": "DESTROYS something"}
 MAX_VALUE = 200  # characters of one parameter; `status --json` has it all
@@ -19,7 +20,7 @@ def plan_lines(request: Row, stored: Row, decomposition: Row | None) -> list[Lin
     title = f"{'Dry run' if plan['dry_run'] else 'Plan'} for “{request['wording']}”"
     lines = [Line(title, "title")]
     for task in tasks:
-        lines += _task(task)
+        lines += _task(task, tasks)
     lines += [Line(f"Left out: no agent here can do “{wish}”", "warn", 2) for wish in plan["out_of_scope"]]
     lines += _notes(plan, decomposition)
     how = "one after the other" if plan["mode"] == "sequential" else "side by side where possible"
@@ -41,7 +42,7 @@ def parameters(given: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {cut(said(value), MAX_VALUE)}" for name, value in given.items())
 
 
-def _task(task: Mapping[str, Any]) -> Iterator[Line]:
+def _task(task: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
     yield Line(f"{task['order']}. {task['name']}", "title", 2)
     after = f"; after {', '.join(map(str, task['depends_on']))}" if task["depends_on"] else ""
     repeat = "" if task["retry_safe"] or task["risk"] == "read" else "; not safe to repeat"
@@ -49,6 +50,7 @@ def _task(task: Mapping[str, Any]) -> Iterator[Line]:
     yield Line(risk, "bad" if task["risk"] == "destroy" else "", 5)
     if task["parameters"]:
         yield Line(f"with {parameters(task['parameters'])}", "", 5)
+    yield from references(task, tasks)
     yield Line(f"{task['intent']} from {task['source'] or 'the agent'}", "dim", 5)
 
 

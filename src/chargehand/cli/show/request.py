@@ -74,7 +74,7 @@ def standing(request: Row, tasks: Rows, attempts: Rows, reviews: Rows, questions
     if request["status"] == "asking":
         lines += [Line(question, "warn", 2) for question in questions]
     for task in tasks:
-        lines += task_lines(task, attempts, dry_run=request["dry_run"])
+        lines += task_lines(task, tasks, attempts, dry_run=request["dry_run"])
     lines += [line for review in reviews for line in review_lines(review)]
     return lines + what_now(request)
 
@@ -117,6 +117,10 @@ WAYS_OUT = {
         ("retry ID --done", "you have looked, and it is done"),
         ("retry ID", "you have looked, and it must run again"),
         ("cancel ID", "leave it as it is"),
+    ),
+    "missing_output": (
+        ("retry ID --done", "you have done this step yourself"),
+        ("cancel ID", "leave it as it is; then ask for what is left, with the value in words"),
     ),
     "mishap": (("retry ID", "try again"), ("cancel ID", "forget it")),
 }

@@ -10,6 +10,7 @@ from uuid import UUID
 from chargehand import advance
 from chargehand.cli.lines import Line, clock, lasting, said, short
 from chargehand.cli.show import Row, Rows
+from chargehand.cli.show.inputs import references, taken_lines
 from chargehand.cli.show.plan import parameters
 from chargehand.cli.show.request import head
 from chargehand.records import FOLLOWED, Event
@@ -86,6 +87,7 @@ def _planned(story: Story, full: bool) -> Iterator[Line]:
         for task in plan["tasks"]:
             if task["depends_on"]:
                 yield Line(f"{task['order']} comes after {', '.join(map(str, task['depends_on']))}", "", 4)
+            yield from references(task, plan["tasks"])
             if full:
                 yield Line(f"{task['order']} is bound to {task['source']}, {task['content_hash']}", "dim", 4)
         asks = {"run": "runs at once", "ask": "a person must agree", "ask_twice": "two people must agree"}
@@ -112,9 +114,13 @@ def _task(task: Row, story: Story, full: bool) -> Iterator[Line]:
     for event in story.events:
         if event.task_id == task["task_id"] and "decision" in event.data:
             yield _retry(event.data["decision"])
+        elif event.task_id == task["task_id"] and "inputs" in event.data:
+            yield from taken_lines(event.data["inputs"], 2)
         elif event.task_id == task["task_id"] and _changed_places(event):
             yield Line(f"{clock(event.at)} {event.data['reason']}", "", 2)
     yield Line(f"{task['status']}: {task['status_reason'] or 'no reason given'}", "", 2)
+    if "unfit_outputs" in (task["result"] or {}):
+        yield Line(f"what it returned is not what it declares: {task['result']['unfit_outputs']}", "warn", 2)
     if full:
         yield from _attempt_details(attempts)
 

@@ -59,6 +59,14 @@ SELECT request_id FROM plans WHERE status = 'pending_approval' AND expires_at < 
 -- name: reword_request
 UPDATE requests SET wording = $2, updated_at = now() WHERE request_id = $1
 
+-- name: returned
+-- What tasks of these plans have returned. A task that somebody only says is done has no result that went well.
+SELECT t.plan_id, t.task_order, t.intent, t.status,
+    CASE WHEN (t.result->>'ok')::boolean THEN t.result->'outputs' END AS outputs
+FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS w(request_id, plan_id, task_order)
+JOIN tasks t USING (request_id, plan_id, task_order)
+ORDER BY t.plan_id, t.task_order
+
 -- name: reset_tasks
 UPDATE tasks SET forgiven = attempts_made, tried = '{}', mishaps = 0 WHERE task_id = ANY($1::uuid[])
 
