@@ -23,13 +23,15 @@ class Work:
     risk: str
     retry_safe: bool
     keys: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()  # the parameters that others give, where they are in the request
+    returns: str = ""
 
 
 WORKS = (
-    Work("look_around", "read", retry_safe=True),
-    Work("deploy_page", "change", retry_safe=True, keys=("host:a",)),
-    Work("restart_db", "change", retry_safe=False, keys=("host:a",)),
-    Work("send_mail", "change", retry_safe=False),
+    Work("look_around", "read", retry_safe=True, returns="found"),
+    Work("deploy_page", "change", retry_safe=True, keys=("host:a",), takes=("found",), returns="url"),
+    Work("restart_db", "change", retry_safe=False, keys=("host:a",), takes=("found", "url")),
+    Work("send_mail", "change", retry_safe=False, takes=("found", "url")),
 )
 
 

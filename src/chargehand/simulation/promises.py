@@ -224,11 +224,25 @@ class Promises:
         planned = [
             task
             for task in plan["plan"]["tasks"]
-            if (task["task_id"], task["intent"], task["content_hash"], task["parameters"])
+            if (task["task_id"], task["intent"], task["content_hash"], self._all_parameters(plan["plan_id"], task))
             == (str(order.task_id), order.intent, order.content_hash, order.parameters)
         ]
         if not allowed or len(planned) != 1 or plan["status"] not in ("approved", "superseded"):
             _fail("approved", f"{order.intent} was started; its plan is {plan['status']}")
+
+    def _all_parameters(self, plan_id: UUID, task: Any) -> dict[str, Any]:
+        """Return what was approved, with what the tasks have returned that were approved to give it."""
+        rows = self._database.tables["tasks"].values()
+        results = {
+            row["task_order"]: row["result"]
+            for row in rows
+            if row["plan_id"] == plan_id and row["status"] == "succeeded" and row["result"]
+        }
+        given = {
+            name: results.get(ref["task"], {}).get("outputs", {}).get(ref["output"])
+            for name, ref in task["inputs"].items()
+        }
+        return {**task["parameters"], **given}
 
     # --- when everything has come to rest ----------------------------------------------------------------------------
 
