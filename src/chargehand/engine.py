@@ -210,12 +210,11 @@ class Engine:
             else:
                 ruled.append((request, plan, approval.rule_on(plan, self._context(request, decomposed))))
         stored = await batch.save_plans([(plan, ruling) for _, plan, ruling in ruled], self.settings.approval_expires)
-        shown = [(request, ruling) for request, _, ruling in ruled if ruling.action != "run"]
+        at_once = {plan.plan_id for _, plan, ruling in ruled if ruling.action == "run"}
+        shown = [(request, ruling) for request, plan, ruling in ruled if plan.plan_id not in at_once]
         await batch.move_requests([_to(r, RequestStatus.AWAITING_APPROVAL, ruling.reason) for r, ruling in shown])
-        started = zip(ruled, stored, strict=True)
-        await self._start(
-            batch, [(r, plan, ruling.reason) for (r, _, ruling), plan in started if ruling.action == "run"]
-        )
+        both = zip(ruled, stored, strict=True)
+        await self._start(batch, [(r, p, ruling.reason) for (r, _, ruling), p in both if p.plan_id in at_once])
 
     def _facts(
         self, request: RequestRecord, decomposed: DecomposedRequest, former: PlanRecord | None

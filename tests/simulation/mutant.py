@@ -126,7 +126,7 @@ MUTANTS = {
     ),
     "unapproved": _mutant(
         "every plan runs at once", "approved",
-        ("chargehand.engine", '        if ruling.action != "run":\n', '        if ruling.action == "never":\n'),
+        ("chargehand.engine", 'if ruling.action == "run"}', 'if ruling.action != "never"}'),
     ),
     "silent_move": _mutant(
         "a status changes without an event", "history",
