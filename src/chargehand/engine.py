@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from chargehand import admission, advance, approval, asking, nlu, planner, router
+from chargehand import admission, advance, approval, asking, nlu, planner
+from chargehand.allotment import Allotment
 from chargehand.asking import Understood, tried_tier
 from chargehand.catalog import Catalog
 from chargehand.correspondence import Correspondence
@@ -29,7 +30,6 @@ from chargehand.errors import (
 from chargehand.isolation import Together, each
 from chargehand.mishaps import Mishaps, to_review
 from chargehand.models import DecomposedRequest, Otherwise, RoutingDecision
-from chargehand.occupancy import Occupancy, needs_memory
 from chargehand.ports import LLM, Broker, Store
 from chargehand.priorities import Priority
 from chargehand.recording import Recorder
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
     from chargehand.store.batch import Batch
 
 log = logging.getLogger("chargehand.engine")
-
-DRAWS = 2**31
-"""A task's id was drawn when it was made, so who is looked at in a large pool is drawn with it, and can be checked."""
 
 CAPACITY_WAIT = 2.0
 """Seconds until a task that found no agent looks again by itself; a freed slot or key wakes it earlier."""
@@ -78,9 +75,7 @@ class Engine:
         self.places = asking.Places(
             {"local": settings.llm_local_concurrency, "external": settings.llm_external_concurrency}
         )
-        self._policy = router.policy_named(
-            settings.routing_policy, settings.routing_weights or {}, settings.routing_minimum_runs
-        )
+        self._allotment = Allotment(settings)
         self.thresholds = thresholds(settings)
         self._mishaps = Mishaps(store, self.recorder, settings.mishap_limit)
         self._readings = Together(self._record_readings, self._mishaps.of_reading, settings.batch_size)
@@ -203,10 +198,12 @@ class Engine:
             seen = {intent: pool[intent] for intent, _ in asked[request.request_id]}
             try:
                 plan = planner.make_plan(decomposed, known[request.request_id], seen, facts)
-            except Infeasible as error:
+            except Infeasible:
+                told = replace(facts, agents=await batch.count_agents())
+                error = planner.why_infeasible(decomposed, known[request.request_id], seen, told)
                 await batch.move_requests([_to(request, RequestStatus.REFUSED, str(error), {"hint": error.hint})])
-            except (BadDecomposition, BadParameters) as error:
-                await to_review(batch, request, "no_plan", str(error), decomposed.model_dump(mode="json"))
+            except (BadDecomposition, BadParameters) as bad:
+                await to_review(batch, request, "no_plan", str(bad), decomposed.model_dump(mode="json"))
             else:
                 ruled.append((request, plan, approval.rule_on(plan, self._context(request, decomposed))))
         stored = await batch.save_plans([(plan, ruling) for _, plan, ruling in ruled], self.settings.approval_expires)
@@ -288,33 +285,9 @@ class Engine:
             requests = await batch.lock_requests(task.request_id for task in due)
             ready, stopped = await admission.admit(batch, requests, due)
             await self.recorder.settle(batch, {task.request_id for task in stopped})
-            decided = await self._route(batch, ready)
+            decided = await self._allotment.decide(batch, ready)
             await self._hand_out(batch, requests, decided)
             await self._wait_or_fail(batch, requests, decided)
-
-    async def _route(self, batch: Batch, tasks: Sequence[TaskRecord]) -> list[tuple[TaskRecord, RoutingDecision]]:
-        pool = await batch.pool((task.intent, task.work_type) for task in tasks)
-        worked = await batch.recent_agents(task.request_id for task in tasks)
-        held = await batch.held_keys(key for task in tasks for key in task.spec.exclusive_keys)
-        occupancy = Occupancy(await batch.promised() if any(map(needs_memory, tasks)) else {}, worked)
-        decided = []
-        for task in tasks:
-            busy = next((key for key in task.spec.exclusive_keys if key in held), None)
-            if busy is not None:
-                decided.append((task, router.held_back(task.spec, f"{busy} is in use by request {held[busy]}")))
-                continue
-            decision = router.route(
-                task.spec,
-                occupancy.seen_for(task, pool[task.intent]),
-                policy=self._policy,
-                retried=task.attempts_made > task.forgiven,
-                draw=(task.task_id.int + task.attempts_made) % DRAWS,
-            )
-            if decision.selected:
-                occupancy.take(decision.selected, task.spec.resource_requirements)
-                held.update(dict.fromkeys(task.spec.exclusive_keys, task.request_id))
-            decided.append((task, decision))
-        return decided
 
     async def _hand_out(
         self,
@@ -376,7 +349,11 @@ class Engine:
         tasks = await batch.tasks_of(t.request_id for t, _ in one_by_one) if one_by_one else {}
         behind = {t.task_id: advance.overtakers(tasks[t.request_id], t) for t, _ in one_by_one}
         candidates = [task for some in behind.values() for task in some]
-        able = {t.task_id for t, d in await self._route(batch, candidates) if d.selected} if candidates else set()
+        able = (
+            {t.task_id for t, d in await self._allotment.decide(batch, candidates) if d.selected}
+            if candidates
+            else set()
+        )
         moves = []
         for task, decision in one_by_one:
             first = next((other for other in behind[task.task_id] if other.task_id in able), None)

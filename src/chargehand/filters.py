@@ -78,10 +78,8 @@ def passes(task: WorkTask, agent: AgentFacts) -> bool:
         and agent.status not in AWAY
         and agent.in_flight < agent.slots
         and agent.circuit_open_for <= 0
-        and need.gpu_vram_mb <= agent.gpu_vram_mb
-        and need.cpu_cores <= (agent.cpu_cores or need.cpu_cores)
-        and need.memory_mb <= (agent.memory_mb or need.memory_mb)
-        and task.pinned_agent in (None, agent.agent_id, agent.name)
+        and fits(need, agent)
+        and (task.pinned_agent is None or task.pinned_agent in (agent.agent_id, agent.name))
         and (not (need.memory_mb or need.gpu_vram_mb) or has_room(need, agent))
     )
 
@@ -118,10 +116,13 @@ class PoolHealth:
     hint: str = ""
 
 
-def pool_health(task: WorkTask, agents: Sequence[AgentFacts]) -> PoolHealth:
-    """Look at a pool before anything is started. No known agent at all is infeasible."""
+def pool_health(task: WorkTask, agents: Sequence[AgentFacts], others: int = 0) -> PoolHealth:
+    """Look at a pool before anything is started. No known agent at all is infeasible.
+
+    `others` is how many agents there are beside these, which do not offer it.
+    """
     able, rejected = sift(task, agents)
-    reason = counted(rejected.values(), task.intent, of=len(agents))
+    reason = counted(rejected.values(), task.intent, of=len(agents), others=others)
     lasting = {FILTER[candidate.rejected_by or ""].lasting for candidate in rejected.values()}
     if able or "busy" in lasting:
         return PoolHealth("available", reason)
@@ -130,11 +131,15 @@ def pool_health(task: WorkTask, agents: Sequence[AgentFacts]) -> PoolHealth:
     return PoolHealth("infeasible", reason, _way_out(rejected.values()))
 
 
-def counted(candidates: Iterable[Candidate], intent: str, *, of: int | None = None) -> str:
-    """Count who cannot and why, who came closest first: `0/3 agents can run deploy_service: 1 full, 2 offline`."""
+def counted(candidates: Iterable[Candidate], intent: str, *, of: int | None = None, others: int = 0) -> str:
+    """Count who cannot and why, who came closest first: `0/3 agents can run deploy_service: 1 full, 2 offline`.
+
+    `of` is how many were looked at, where not all are given; `others` do not offer it and were not looked at.
+    """
     looked_at = list(candidates)
     rejected = [candidate for candidate in looked_at if candidate.rejected_by is not None]
-    total = len(looked_at) if of is None else of
+    rejected += [Candidate("", "", FILTERS[0].name, FILTERS[0].one)] * others
+    total = (len(looked_at) if of is None else of) + others
     why = _counts(rejected) or ("no agent is known" if not total else "")
     return f"{total - len(rejected)}/{total} agents can run {intent}" + (f": {why}" if why else "")
 
@@ -180,7 +185,11 @@ def rejection(filter_: Filter, task: WorkTask, agent: AgentFacts) -> Candidate:
 
 def fits(need: Resources, agent: AgentFacts) -> bool:
     """Whether a task could ever fit on the agent's whole machine."""
-    return all(wanted <= there for wanted, there, _ in _sizes(need, agent))
+    return (  # as `_sizes` has them; asked of each agent
+        need.gpu_vram_mb <= agent.gpu_vram_mb
+        and need.cpu_cores <= (agent.cpu_cores or need.cpu_cores)
+        and need.memory_mb <= (agent.memory_mb or need.memory_mb)
+    )
 
 
 def has_room(need: Resources, agent: AgentFacts) -> bool:

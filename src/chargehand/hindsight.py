@@ -108,8 +108,8 @@ def _jain(loads: Sequence[int]) -> float | None:
 class Comparison:
     """Decisions taken again. `same` chose the same agent; `exact` came out the same in every stored detail.
 
-    `partial` ones might have looked at agents whose facts were not stored. `unreadable` were stored without facts, or
-    looked at nobody.
+    `partial` ones might have looked at agents whose facts were not stored. `older` ones were taken by another version
+    of the scorer and came out otherwise. `unreadable` were stored without facts, in another form, or looked at nobody.
     """
 
     decisions: int
@@ -117,6 +117,7 @@ class Comparison:
     exact: int
     partial: int
     unreadable: int
+    older: int = 0
 
 
 def compared(pairs: Sequence[tuple[Mapping[str, Any], Replay | None]]) -> Comparison:
@@ -128,4 +129,5 @@ def compared(pairs: Sequence[tuple[Mapping[str, Any], Replay | None]]) -> Compar
         exact=sum(replay.same for _, replay in again),
         partial=sum(replay.partial for _, replay in again),
         unreadable=len(pairs) - len(again),
+        older=sum(replay.older and not replay.same for _, replay in again),
     )

@@ -287,6 +287,7 @@ class RoutingDecision:
     agent_pool: str = ""
     pool_size: int = 0
     draw: int | None = None
+    others: int = 0  # agents that do not offer it, where it mattered to count them
     rules: Policy | None = None  # with its weights, as they were set
     predicted_success: float | None = None  # the mean, without the optimism a choice is made with
     predicted_ms: int | None = None

@@ -70,6 +70,7 @@ class PlanFacts:
     dry_run: bool = False
     otherwise: Collection[Otherwise] = ()
     may_wait: bool = False
+    agents: int | None = None  # enrolled in all, where it matters to count those that do not offer it
 
 
 def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts: PlanFacts) -> WorkPlan:
@@ -82,7 +83,7 @@ def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts
     """
     drafts = _drafts(decomposed, catalog, facts)
     check_dependencies(drafts)
-    drafts, health, taken = _with_alternatives(drafts, catalog, pool, facts.otherwise)
+    drafts, health, taken = _with_alternatives(drafts, catalog, pool, facts)
     _refuse(drafts, health, catalog, pool, facts)
     held = {order: seen.reason for order, seen in health.items() if seen.state == "unavailable"}
     sequence = ordering.order(drafts, _capacity(drafts, pool), held=frozenset(held))
@@ -103,6 +104,15 @@ def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts
         out_of_scope=decomposed.out_of_scope,
     )
     return plan.model_copy(update={"digest": digest(plan)})
+
+
+def why_infeasible(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts: PlanFacts) -> Infeasible:
+    """Return what `make_plan` raised, told with all that `facts` count: who does not offer it, too."""
+    try:
+        make_plan(decomposed, catalog, pool, facts)
+    except Infeasible as error:
+        return error
+    raise AssertionError("a plan became possible by counting agents")
 
 
 def asked_of_pool(decomposed: DecomposedRequest, catalog: Catalog) -> list[tuple[str, str]]:
@@ -206,13 +216,15 @@ def _draft(subtask: Subtask, spec: IntentSpec, task_id: UUID, depends_on: tuple[
 
 
 def _with_alternatives(
-    drafts: Sequence[WorkTask], catalog: Catalog, pool: Pool, otherwise: Collection[Otherwise]
+    drafts: Sequence[WorkTask], catalog: Catalog, pool: Pool, facts: PlanFacts
 ) -> tuple[list[WorkTask], dict[int, PoolHealth], list[str]]:
     """Return the tasks, those that nobody can do as asked as a variant where that is allowed, and notes about it."""
     tasks, health, notes = [], {}, []
     for draft in drafts:
-        seen, task = pool_health(draft, pool.get(draft.intent, ())), draft
-        variant = _variant(draft, catalog, pool) if seen.state != "available" and "variant" in otherwise else None
+        agents = pool.get(draft.intent, ())
+        seen, task = pool_health(draft, agents, max(0, (facts.agents or 0) - len(agents))), draft
+        wanted = seen.state != "available" and "variant" in facts.otherwise
+        variant = _variant(draft, catalog, pool) if wanted else None
         if variant is not None:
             name, task = variant
             notes.append(f"{draft.name} is done as {name}: {seen.reason}")

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from chargehand.models import AgentFacts, Candidate, Policy, RoutingDecision, WorkTask
-from chargehand.router import weigh
+from chargehand.router import SCORER, Around, weigh
 
-FORM = 1  # of a stored decision; facts are lists in the order of AgentFacts._fields
+FORM = 2  # of a stored decision; facts are lists in the order of AgentFacts._fields
 
 
 def stored(decision: RoutingDecision) -> dict[str, Any]:
     """Return a decision as JSON, complete enough to be taken again."""
     return {
         "form": FORM,
+        "scorer": SCORER,
         "intent": decision.intent,
         "policy": decision.policy,
         "rules": decision.rules._asdict() if decision.rules else None,
@@ -26,6 +27,7 @@ def stored(decision: RoutingDecision) -> dict[str, Any]:
         "infeasible": decision.infeasible,
         "pool_size": decision.pool_size,
         "draw": decision.draw,
+        "others": decision.others,
         "candidates": [_candidate(candidate) for candidate in decision.candidates],
     }
 
@@ -36,23 +38,29 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A decision taken again. `partial`: another policy might have looked at agents whose facts were not stored."""
+    """A decision taken again.
+
+    `partial`: another policy might have looked at agents whose facts were not stored. `older`: it was taken by another
+    version of the scorer, so that it need not come out the same.
+    """
 
     decision: RoutingDecision
     same: bool
     partial: bool
+    older: bool = False
 
 
 def replayed(task: WorkTask, row: Mapping[str, Any], policy: Policy | None = None) -> Replay | None:
-    """Take a stored decision again, by its own policy or another. None when it looked at nobody.
+    """Take a stored decision again, by its own policy or another. None when it looked at nobody, or in another form.
 
     `row` is one of `routing_decisions`. With its own policy, everything must come out as it was stored.
     """
     value = row["decision"]
     if value.get("form") != FORM or value["rules"] is None:
         return None
-    decision = weigh(task, facts_of(value), policy or policy_of(value["rules"]))
-    return Replay(decision, _same(decision, row), partial=policy is not None and value["draw"] is not None)
+    decision = weigh(task, facts_of(value), policy or policy_of(value["rules"]), Around(others=value["others"]))
+    partial = policy is not None and value["draw"] is not None
+    return Replay(decision, _same(decision, row), partial, older=value["scorer"] != SCORER)
 
 
 def policy_of(rules: Mapping[str, Any]) -> Policy:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from heapq import nsmallest
 from math import copysign, gcd
 from typing import NamedTuple
 
@@ -18,6 +17,8 @@ from chargehand.errors import BadConfiguration
 from chargehand.filters import counted, never, one_line, passes, sift
 from chargehand.models import AgentFacts, Candidate, Policy, Risk, RoutingDecision, WorkTask
 from chargehand.performance import OPTIMISM, UNKNOWN_RATE, Counts, expected_success
+
+SCORER = 2  # raised by whoever changes what the same facts come to, in here, in filters.py or in performance.py
 
 RECENT_SECONDS = 4 * 3600  # a work type done within four hours is still "in the hand"
 SPECIALIST_PRIOR = 2.0  # a declared specialization counts like two successes, until real ones say otherwise
@@ -34,7 +35,8 @@ class Scorer:
 def _chance(task: WorkTask, agent: AgentFacts, policy: Policy) -> float:
     mean, deviation = _expected(task, agent)
     # Nobody tries out a new agent on work that destroys something if it goes wrong.
-    return mean if task.risk is Risk.DESTROY else min(1.0, mean + OPTIMISM * deviation)
+    hoped = mean if task.risk is Risk.DESTROY else mean + OPTIMISM * deviation
+    return hoped if hoped < 1.0 else 1.0
 
 
 def _observed(task: WorkTask, agent: AgentFacts, policy: Policy) -> float:
@@ -48,7 +50,7 @@ def _expected(task: WorkTask, agent: AgentFacts) -> tuple[float, float]:
         agent.lately_runs,
         (agent.overall_successes, agent.overall_runs),
         agent.usual_rate,
-        SPECIALIST_PRIOR if specialized(task, agent) else 0.0,
+        SPECIALIST_PRIOR if agent.specializations and specialized(task, agent) else 0.0,
     )
 
 
@@ -58,7 +60,7 @@ SCORERS: Mapping[str, Scorer] = {
     "specialization": Scorer(lambda t, a, p: float(specialized(t, a))),
     "load": Scorer(lambda t, a, p: float(max(0, 10 - a.in_flight))),
     "chance": Scorer(_chance, from_runs=True),
-    "queue": Scorer(lambda t, a, p: a.in_flight / max(1, a.slots - a.in_flight)),
+    "queue": Scorer(lambda t, a, p: a.in_flight / (a.slots - a.in_flight if a.slots > a.in_flight else 1)),
 }
 
 SEED_ADDITIVE = Policy(
@@ -95,16 +97,18 @@ def route(
     policy: Policy = DEFAULT,
     retried: bool = False,
     draw: int = 0,
+    others: int = 0,
 ) -> RoutingDecision:
     """Choose an agent for a task. Equal scores go to the more experienced, then the less busy, then by id.
 
     An agent that was tried for this task is chosen again only when nobody else can have it now. Nobody able to have
     it now is a decision too: `selected` is None, and `infeasible` when waiting would not help either. In a pool larger
-    than `policy.look_at_all`, `draw` decides who is looked at.
+    than `policy.look_at_all`, `draw` decides who is looked at. `others` is how many agents there are beside these,
+    which do not offer it: they are counted when it is said that nobody can.
     """
     sampled = len(agents) > policy.look_at_all
     seen = sample(task, agents, draw, policy.able) if sampled else agents
-    return weigh(task, seen, policy, Around(retried, len(agents), draw if sampled else None))
+    return weigh(task, seen, policy, Around(retried, len(agents), draw if sampled else None, others))
 
 
 def sample(task: WorkTask, agents: Sequence[AgentFacts], draw: int, able: int) -> list[AgentFacts]:
@@ -131,6 +135,7 @@ class Around(NamedTuple):
     retried: bool = False
     pool_size: int | None = None  # None: all were looked at
     draw: int | None = None
+    others: int = 0  # agents that do not offer it and were not looked at
 
 
 ALL_AT_ONCE = Around()
@@ -146,7 +151,8 @@ def weigh(
     parts = _parts(policy)
     scored = [_score(task, agent, policy, parts) for agent in able]
     seen.update([(candidate.agent_id, candidate) for candidate in scored])
-    first, *others = nsmallest(2, scored, key=_rank)
+    first = _best(scored)
+    second = _best([candidate for candidate in scored if candidate is not first]) if len(scored) > 1 else None
     best = first.facts or able[0]
     counts = counts_of(best)
     return RoutingDecision(
@@ -156,7 +162,7 @@ def weigh(
         policy=policy.name,
         selected=best.agent_id,
         candidates=tuple([seen[agent.agent_id] for agent in agents]),
-        reason=_explained(first, counts.runs, others[0] if others else None, policy),
+        reason=_explained(first, counts.runs, second, policy),
         retried=around.retried,
         success_rate_percent=round(100 * counts.successes / counts.runs) if counts.runs else 0,
         specialization_match=specialized(task, best),
@@ -178,11 +184,12 @@ def _nobody(task: WorkTask, candidates: tuple[Candidate, ...], policy: Policy, a
         policy=policy.name,
         selected=None,
         candidates=candidates,
-        reason=counted(candidates, task.intent),
+        reason=counted(candidates, task.intent, others=around.others),
         infeasible=bool(candidates) and all(map(never, candidates)),
         retried=around.retried,
         pool_size=len(candidates) if around.pool_size is None else around.pool_size,
         draw=around.draw,
+        others=around.others,
         rules=policy,
     )
 
@@ -209,9 +216,19 @@ def _parts(policy: Policy) -> tuple[Part, ...]:
 
 
 def _score(task: WorkTask, agent: AgentFacts, policy: Policy, parts: Sequence[Part]) -> Candidate:
+    terms, total = {}, 0.0
+    for name, weight, value in parts:
+        terms[name] = term = weight * value(task, agent, policy)
+        total += term
     # Rounded, so that terms that sum to the same are a tie and not a matter of floating point.
-    terms = {name: weight * value(task, agent, policy) for name, weight, value in parts}
-    return Candidate(agent.agent_id, agent.name, None, "", terms, round(sum(terms.values()), 6), agent)
+    return Candidate(agent.agent_id, agent.name, None, "", terms, round(total, 6), agent)
+
+
+def _best(scored: Sequence[Candidate]) -> Candidate:
+    """Return the first by `_rank`, which is only asked where scores are equal."""
+    highest = max([candidate.score or 0.0 for candidate in scored])
+    equal = [candidate for candidate in scored if candidate.score == highest]
+    return equal[0] if len(equal) == 1 else min(equal, key=_rank)
 
 
 def _rank(candidate: Candidate) -> tuple[float, int, int, str]:

@@ -219,6 +219,7 @@ def _ask_for_the_rest(transcript: Transcript) -> None:
         ("catalog",),
         ("catalog_state",),
         ("pool", ["one", "two"], ["deploy", "deploy"]),
+        ("count_agents",),
         ("mark_offline", 10.0),
     )
     asking.all(

@@ -13,6 +13,7 @@ WORKING = {
     *(
         "__main__",
         "admission",
+        "allotment",
         "asking",
         "bootstrap",
         "engine",

@@ -52,6 +52,17 @@ def test_a_sampled_decision_is_exact_by_its_own_policy_and_partial_by_another():
     assert not replayed(TASK, kept, LEARNED._replace(weights=(("queue", -1.0),))).same
 
 
+def test_a_decision_of_an_older_scorer_is_called_that_and_not_a_difference():
+    kept = row(route(TASK, AGENTS))
+    kept["decision"]["scorer"] -= 1
+    assert (replayed(TASK, kept).same, replayed(TASK, kept).older) == (True, True)
+    kept["reason"] = "what the older code said"
+    found = compared([(kept, replayed(TASK, kept))])
+    assert (found.exact, found.older) == (0, 1)
+    nobody = row(route(TASK, [], others=3))
+    assert replayed(TASK, nobody).same
+
+
 def test_a_decision_that_looked_at_nobody_or_kept_no_facts_is_counted_apart():
     old_form = row(route(TASK, AGENTS))
     old_form["decision"].pop("form")

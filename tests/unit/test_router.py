@@ -228,6 +228,14 @@ def test_nobody_is_counted_closest_first():
     assert route(TASK, agents).reason == "0/3 agents can run deploy_service_a: 1 full, 2 offline"
 
 
+def test_agents_that_do_not_offer_it_are_counted_though_nobody_looked_at_them():
+    decision = route(TASK, [make_agent("a", in_flight=4)], others=2)
+    assert decision.reason == "0/3 agents can run deploy_service_a: 1 full, 2 do not offer it"
+    assert pool_health(TASK, [make_agent("a", status="offline")], 1).reason == (
+        "0/2 agents can run deploy_service_a: 1 offline, 1 does not offer it"
+    )
+
+
 def test_no_agent_at_all_is_said_and_not_called_infeasible_by_the_router():
     decision = route(TASK, [])
     assert decision.reason == "0/0 agents can run deploy_service_a: no agent is known"

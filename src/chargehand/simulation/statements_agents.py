@@ -72,6 +72,11 @@ def promised(tx: Transaction, agents: Sequence[UUID] | None) -> list[Row]:
 
 
 @statement
+def count_agents(tx: Transaction) -> list[Row]:
+    return [{"n": len(list(tx.rows("agent_registry")))}]
+
+
+@statement
 def resources_of(tx: Transaction, agents: Sequence[UUID]) -> list[Row]:
     found = [tx.get("agent_registry", key) for key in agents]
     return [{"agent_id": row["agent_id"], "resources": row["resources"]} for row in found if row]

@@ -133,6 +133,10 @@ class Batch(Deciding):
         """Return every agent that may run anything, by name, and whether it is there."""
         return [Staff(**dict(row)) for row in await self.fetch("staff")]
 
+    async def count_agents(self) -> int:
+        """Return how many agents are enrolled, whatever they offer."""
+        return int((await self.fetch("count_agents"))[0]["n"])
+
     async def promised(self, agents: Iterable[UUID] | None = None) -> dict[UUID, tuple[int, int]]:
         """Return the memory and GPU memory (MiB) that the work of these agents, or of all, was promised."""
         rows = await self.fetch("promised", None if agents is None else sorted(set(agents)))

@@ -48,15 +48,18 @@ def comparison_lines(
     by = f"by {policy}" if policy else "each by the policy it was taken by"
     lines = [Line(f"{count(again, 'decision')} taken again, {by}", "title")]
     if policy is None:
-        style = "good" if found.exact == again else "bad"
+        style = "good" if found.exact + found.older == again else "bad"
         lines.append(Line(f"{found.exact} of {again} came out the same in every detail", style, 2))
+        if found.older:
+            text = f"{found.older} came out otherwise, as they were taken by another version of the scorer"
+            lines.append(Line(text, "warn", 2))
     else:
         lines.append(Line(f"{found.same} of {again} chose the same agent", "", 2))
         if found.partial:
             text = f"{found.partial} are partial: it might have looked at agents whose facts were not stored"
             lines.append(Line(text, "warn", 2))
     if found.unreadable:
-        lines.append(Line(f"{found.unreadable} looked at no agent", "dim", 2))
+        lines.append(Line(f"{found.unreadable} looked at no agent, or were stored in another form", "dim", 2))
     return [*lines, *list(_differences(pairs, policy))[:DIFFERENCES]]
 
 
@@ -65,6 +68,6 @@ def _differences(pairs: Sequence[tuple[Mapping[str, Any], Replay | None]], polic
         if replay is None:
             continue
         if replay.decision.selected != row["decision"]["selected"] or (policy is None and not replay.same):
-            partial = " (partial)" if replay.partial else ""
+            partial = " (partial)" if replay.partial else " (another version)" if replay.older else ""
             text = f"task {short(row['task_id'])}: {replay.decision.reason}{partial}; it was {row['reason']}"
             yield Line(text, "", 4)

@@ -198,6 +198,9 @@ SELECT g.name, g.status, g.in_flight, g.slots,
 FROM agent_registry g
 WHERE EXISTS (SELECT 1 FROM agent_intents i WHERE i.agent_id = g.agent_id AND i.granted) ORDER BY g.name
 
+-- name: count_agents
+SELECT count(*)::int AS n FROM agent_registry
+
 -- name: resources_of
 SELECT agent_id, resources FROM agent_registry WHERE agent_id = ANY($1::uuid[])
 
