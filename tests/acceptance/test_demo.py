@@ -80,7 +80,7 @@ def demo() -> Iterator[Demo]:
 
 
 def test_a_dry_run_says_what_would_change_and_changes_nothing(demo: Demo) -> None:
-    result = demo.run("run", "--dry-run", "Deploy the status page")
+    result = demo.run("run", "--dry-run", SENTENCE)
     assert result.returncode == 0, result.stdout + result.stderr
     with pytest.raises(OSError, match="refused"):
         demo.status()
@@ -117,6 +117,8 @@ def test_a_second_run_changes_nothing(demo: Demo) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     tasks = json.loads(result.stdout)["tasks"]
     assert [task["changed"] for task in tasks] == [False, False], result.stdout
+    page = {"task": 1, "output": "status_page_url", "intent": "deploy_status_page"}
+    assert tasks[1]["inputs"] == {"status_page_url": {**page, "value": f"http://127.0.0.1:{demo.port}/"}}
     assert time.monotonic() - began < 60
 
 

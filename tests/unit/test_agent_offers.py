@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr
 
 from chargehand.agent import Agent, Outcome, Work
 from chargehand.agent.lease import Lease
@@ -85,6 +86,37 @@ def test_the_content_hash_follows_the_source_or_the_version() -> None:
 
     assert offered(None, 1) == offered(None, 1) != offered(None, 2)
     assert offered("7", 1) == offered("7", 2) != offered("8", 1)
+
+
+class Deployed(BaseModel):
+    url: str
+    port: int = 80
+
+
+def test_what_is_returned_is_declared_and_part_of_the_content_hash() -> None:
+    def offered(outputs: Any) -> IntentSpec:
+        agent = Agent("a")
+
+        @agent.work("do_it", version="1", outputs=outputs)
+        async def do_it(work: Work) -> dict[str, str]:
+            return {"url": "http://here"}
+
+        return agent.offers[0].spec
+
+    assert offered(None).outputs == {}
+    declared = offered(Deployed)
+    assert declared.outputs["required"] == ["url"]
+    by_hand = {"type": "object", "properties": {"url": {"type": "string"}}}
+    assert offered(by_hand).outputs == by_hand
+    assert len({offered(each).content_hash for each in (None, Deployed, by_hand)}) == 3
+
+
+def test_a_secret_cannot_be_returned() -> None:
+    class Login(BaseModel):
+        password: SecretStr
+
+    with pytest.raises(BadConfiguration, match="do_it cannot return a secret"):
+        Agent("a").work("do_it", outputs=Login)(lambda work: None)  # type: ignore[arg-type, return-value]
 
 
 def test_parameters_become_the_model() -> None:

@@ -266,6 +266,7 @@ def test_the_catalog_says_how_to_ask_and_what_cannot_be_done() -> None:
               "required": ["host"]}  # fmt: skip
     spec = {"intent": "b_it", "description": "Do it", "examples": ["do it", "do", "d", "not shown"], "risk": "read",
             "parameters": schema, "resources": a_step()["resource_requirements"], "source": "x.yml",
+            "outputs": {"properties": {"url": {"type": "string"}}},
             "unavailable": None, "work_type": "run_playbook"}  # fmt: skip
     broken = {**spec, "intent": "a_broken", "unavailable": "broken YAML at line 2"}
     shown = text(catalog_lines([spec, broken], [{"wish": "make coffee", "times": 7}]))
@@ -274,6 +275,7 @@ def test_the_catalog_says_how_to_ask_and_what_cannot_be_done() -> None:
     assert "not shown" not in shown
     assert "port: integer; 80 unless told otherwise" in shown
     assert "host (needed): any value; one of a, b" in shown
+    assert "returns url: string" in shown
     assert "a_broken: broken YAML at line 2" in shown
     assert "7 times: make coffee" in shown
 

@@ -18,6 +18,9 @@ HEADER = """\
 #   parameters:
 #     port: {type: integer, minimum: 1024, default: 8420, description: Port it listens on}
 #     title: {type: string, required: true}
+#   outputs:
+#     url: {type: string, description: Where it answers}
+#     login: {type: object, required: false}
 #   resources: {cpu_cores: 1, memory_mb: 64, estimated_duration_seconds: 8}
 #   risk: change
 #   retry_safe: true
@@ -53,6 +56,11 @@ def test_every_key_reaches_the_offer() -> None:
         },
         "additionalProperties": False,
         "required": ["title"],
+    }
+    assert spec.outputs == {
+        "type": "object",
+        "properties": {"url": {"type": "string", "description": "Where it answers"}, "login": {"type": "object"}},
+        "required": ["url"],
     }
     assert (spec.resources.memory_mb, spec.resources.estimated_duration_seconds) == (64, 8)
     assert spec.retry_safe
@@ -91,6 +99,14 @@ def test_a_header_must_be_at_the_top() -> None:
         ("parameters: {port: {type: whole}}", ["page.yml line 3", "'whole'"]),
         ("parameters: {port: {minimum: 3}}", ["page.yml line 3", "at least a type"]),
         ("parameters: {my-port: {type: integer}}", ["page.yml line 3", "'my-port'"]),
+        ("outputs: {url: {description: where}}", ["page.yml line 3", "at least a type"]),
+        ("outputs: {url: string}", ["page.yml line 3", "at least a type"]),
+        ("outputs: {url: {type: whole}}", ["page.yml line 3", "output url", "'whole'"]),
+        ("outputs: {url: {type: string, default: x}}", ["page.yml line 3", "'default'"]),
+        ("outputs: {url: {type: string, required: 'no'}}", ["page.yml line 3", "true or false"]),
+        ("outputs: {its-url: {type: string}}", ["page.yml line 3", "'its-url'"]),
+        ("outputs: {key: {type: string, secret: true}}", ["page.yml line 3", "cannot be a secret"]),
+        ("outputs: {keys: {type: array, items: {format: secret}}}", ["page.yml line 3", "cannot be a secret"]),
         ("examples: ['deploy on {prot}']", ["page.yml line 3", "{prot}"]),
         ("exclusive_keys: ['file:{file}']", ["page.yml line 3", "{file}"]),
         ("requires: {programs: [node]}", ["page.yml line 3", "commands"]),

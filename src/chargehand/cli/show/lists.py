@@ -66,6 +66,8 @@ def _intent(spec: Mapping[str, Any]) -> Iterator[Line]:
     required = set(spec["parameters"].get("required", ()))
     for name, schema in spec["parameters"].get("properties", {}).items():
         yield Line(f"{name}{' (needed)' if name in required else ''}: {_meaning(schema)}", "dim", 6)
+    returns = spec.get("outputs", {}).get("properties", {})
+    yield from (Line(f"returns {name}: {_meaning(schema)}", "dim", 6) for name, schema in returns.items())
     yield Line(f"{RISKS[spec['risk']]}; {resources(spec['resources'])}; {spec['source']}", "dim", 6)
 
 
