@@ -103,8 +103,14 @@ def test_json_is_hidden_in_keys_texts_and_numbers() -> None:
     assert hidden == {"[secret s0]": ["[secret s1]", 4711470, True, None, 1.5, {"a": "to [secret s0]"}]}
 
 
+PRINTABLE = st.characters(exclude_categories=("C", "Z"), include_characters=" ")  # a filter finds too few of them
+
+
 @settings(max_examples=20, deadline=None)
-@given(st.text(min_size=4, max_size=30).filter(lambda v: len(v.strip()) >= 4 and v.isprintable()), st.text(max_size=20))
+@given(
+    st.text(PRINTABLE, min_size=4, max_size=30).filter(lambda v: len(v.strip()) >= 4 and v.isprintable()),
+    st.text(max_size=20),
+)
 def test_no_value_survives_and_hiding_twice_is_hiding_once(value: str, around: str) -> None:
     hidden = knowing(value)
     once = hidden.text(f"{around}{value}{around}")
