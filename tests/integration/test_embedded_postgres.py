@@ -29,7 +29,8 @@ from chargehand.embedded import (
 )
 from chargehand.embedded.account import server_account
 from chargehand.embedded.places import SYSTEM_PLACE, Place, socket_dir
-from chargehand.errors import DiskFull
+from chargehand.errors import DatabaseUnreachable, DiskFull
+from chargehand.store.postgres import PostgresStore
 from tests.postgres import discard, require_postgres, throwaway_home, unavailable
 
 ROOT = os.geteuid() == 0
@@ -363,3 +364,23 @@ class TestRoot:
                     PrivatePostgres(home).start()
             finally:
                 squatted.rmdir()
+
+
+async def test_a_store_says_once_that_the_database_is_away_and_works_when_it_is_back(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = PrivatePostgres(home)
+    store = PostgresStore(server.start(), b"k" * 32)
+    await store.open()
+    server.stop()
+    with pytest.raises(DatabaseUnreachable):
+        async with store.batch() as batch:
+            await batch.staff()
+    server.start()
+    async with asyncio.timeout(30), store.batch() as batch:
+        await batch._connection.execute("SELECT 1")
+    assert [record for record in caplog.records if record.name.startswith("asyncpg")] == []
+    await store.close()
+    server.stop()
+    with pytest.raises(DatabaseUnreachable):
+        await store.open()

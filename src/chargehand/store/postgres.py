@@ -48,13 +48,15 @@ class PostgresStore:
         with translated():
             self._pool = await asyncpg.create_pool(
                 self._dsn,
-                min_size=1,
+                min_size=0,  # with a floor the driver logs a traceback for every restart of the database
                 max_size=self._max_connections,
                 init=_speak_json,
                 reset=self._look_at,
                 timeout=10,
                 server_settings=LOOK_UP,
             )
+            async with self._pool.acquire():
+                pass  # it can be reached
 
     async def close(self) -> None:
         """Give the connections back."""
