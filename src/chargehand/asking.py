@@ -14,11 +14,13 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from chargehand import fallback, nlu
+from chargehand.calibration import Fit
 from chargehand.catalog import Catalog
 from chargehand.errors import BadDecomposition
 from chargehand.models import Ask, DecomposedRequest, Reply
-from chargehand.ports import LLM
+from chargehand.ports import LLM, SecondReader
 from chargehand.records import Call, RequestRecord
+from chargehand.weighing import MODELS, Beside
 
 log = logging.getLogger("chargehand.asking")
 
@@ -80,12 +82,21 @@ def tried_tier(call: Call) -> dict[str, str | None]:
 
 
 @dataclass
+class Trust:
+    """What models are judged by: who reads beside them, and (tier, model) -> what came of their plans so far."""
+
+    second: SecondReader | None = None
+    fits: Mapping[tuple[str, str], Fit] = field(default_factory=dict)
+
+
+@dataclass
 class Reading:
     """One request on its way through the tiers, and every call that was made for it."""
 
     ask: Ask
     thresholds: nlu.Thresholds
     places: Places
+    trust: Trust
     calls: list[Call] = field(default_factory=list)
     left: list[str] = field(default_factory=list)  # the tiers that gave nothing that could be used at once
     unsure: DecomposedRequest | None = None  # the best of what was not sure enough
@@ -97,14 +108,14 @@ class Reading:
 
 
 async def understand(
-    ask: Ask, tiers: Mapping[str, LLM], thresholds: nlu.Thresholds, places: Places
+    ask: Ask, tiers: Mapping[str, LLM], thresholds: nlu.Thresholds, places: Places, trust: Trust
 ) -> tuple[DecomposedRequest | None, list[Call]]:
     """Walk the chain of tiers. Returns what was understood, None when no tier could, and every call that was made.
 
     A model that is unsure is not the last word while another one is left; when none is, its answer is used after all,
     with its flags and questions.
     """
-    reading = Reading(ask, thresholds, places)
+    reading = Reading(ask, thresholds, places, trust)
     configured = frozenset(tiers)
     while (choice := fallback.next_tier(configured, reading.left)).tier is not None:
         if reading.unsure is not None and choice.tier not in fallback.MODELS:
@@ -152,8 +163,9 @@ async def _ask_until(llm: LLM, reading: Reading, why: str, left: float) -> Decom
     while True:
         reply = await llm.structured(question)
         left -= reply.seconds
+        beside = await _beside(reading, reply, repaired=done["repair"] > 0)
         try:
-            decomposed = nlu.read_reply(reply, question, reading.thresholds)
+            decomposed = nlu.read_reply(reply, question, reading.thresholds, beside)
         except BadDecomposition as error:
             problem = reply.error or str(error)
         else:
@@ -169,6 +181,13 @@ async def _ask_until(llm: LLM, reading: Reading, why: str, left: float) -> Decom
         if step.action == "repair":
             question = nlu.ask_again(question, reply, problem)
         question = _within(question, left)
+
+
+async def _beside(reading: Reading, reply: Reply, *, repaired: bool) -> Beside:
+    """Have the catalogue match read beside a model, where the answer has the right shape."""
+    trust, words = reading.trust, nlu.said_words(reply) if reply.tier in MODELS else None
+    opinion = await trust.second.opinion(reading.ask, words) if trust.second is not None and words else None
+    return Beside(opinion, repaired, trust.fits)
 
 
 def _within(question: Ask, seconds: float) -> Ask:

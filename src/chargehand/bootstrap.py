@@ -16,7 +16,7 @@ from chargehand.llm.completions import NoAnswer
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM
 from chargehand.loops import Wake
-from chargehand.ports import LLM, Broker
+from chargehand.ports import LLM, Broker, SecondReader
 from chargehand.registry import Registry
 from chargehand.settings import Endpoint, Settings
 from chargehand.steering import Steering
@@ -38,7 +38,9 @@ class Office:
         self.store = PostgresStore(dsn, audit.seal_key(master))
         self.views = Views(dsn)
         self.broker = broker(settings)
-        self.engine = Engine(self.store, self.broker, tiers(settings), master, settings)
+        readers = tiers(settings)
+        self.engine = Engine(self.store, self.broker, readers, master, settings)
+        self.engine.trust.second = second(readers)
         self.steering = Steering(self.engine)
         self.registry = Registry(self.store, master)
         self.wake = Wake()
@@ -156,6 +158,14 @@ def tiers(settings: Settings) -> Mapping[str, LLM]:
     notice = AFTER_AN_LLM if models else ALONE
     embedded = EmbeddedLLM(settings.home / "cache", sure=settings.confidence_embedded, notice=notice)
     return {**models, "embedded": embedded}
+
+
+def second(readers: Mapping[str, LLM]) -> SecondReader | None:
+    """Return who reads beside the models: the catalogue match, where it is there."""
+    from chargehand.llm.embedded import EmbeddedLLM
+
+    match = readers.get("embedded")
+    return match if isinstance(match, EmbeddedLLM) else None
 
 
 def model(endpoint: Endpoint) -> ProxyLLM | SdkLLM:

@@ -77,6 +77,7 @@ class Engine:
         )
         self._allotment = Allotment(settings)
         self.thresholds = thresholds(settings)
+        self.trust = asking.Trust()
         self._mishaps = Mishaps(store, self.recorder, settings.mishap_limit)
         self._readings = Together(self._record_readings, self._mishaps.of_reading, settings.batch_size)
 
@@ -148,7 +149,7 @@ class Engine:
         """
         try:
             ask = nlu.build_ask(request.request_id, request.wording, known)
-            decomposed, calls = await asking.understand(ask, self.tiers, self.thresholds, self.places)
+            decomposed, calls = await asking.understand(ask, self.tiers, self.thresholds, self.places, self.trust)
         except Exception as error:  # noqa: BLE001 - a model is foreign code; counted and kept
             await self._mishaps.of_request(request.request_id, error)
             return

@@ -53,7 +53,7 @@ def doubt(decomposed: DecomposedRequest, flag: float) -> str | None:
     """Return why a model's answer should be looked at by a surer one, or None when it need not.
 
     Cheaper than deciding from the words of the request: whoever asks, or is less sure of a subtask than `flag`, says
-    so itself.
+    so itself; and where the catalogue match disagrees, the confidence is below it.
     """
     unsure = [task for task in decomposed.subtasks if task.confidence < flag]
     if unsure:

@@ -111,8 +111,9 @@ class IntentSpec(Value):
 class Subtask(Value):
     """One thing asked for, as a decomposer understood it.
 
-    `confidence` is ours (calibrated), `claimed_confidence` the model's own. `words` is the part of the request it
-    stands for. `flags` are reasons to look twice, for people.
+    `confidence` is ours (calibrated), `claimed_confidence` the model's own, `terms` what made the one of the other, in
+    log-odds (`calibration.TERMS`). `words` is the part of the request it stands for. `flags` are reasons to look
+    twice, for people.
     """
 
     order: int = Field(ge=1)
@@ -124,6 +125,7 @@ class Subtask(Value):
     depends_on: tuple[int, ...] = ()
     words: str = ""
     claimed_confidence: float | None = None
+    terms: dict[str, float] = Field(default_factory=dict)
     flags: tuple[str, ...] = ()
 
 
@@ -138,6 +140,7 @@ class DecomposedRequest(Value):
     tier: str = ""  # which tier answered: memory, local, external, embedded, person
     model: str = ""
     notice: str = ""  # one line for the user about who answered
+    calibration: str = ""  # by which numbers its confidences were made: the shipped ones, and a fit to outcomes
 
 
 class WorkTask(Value):

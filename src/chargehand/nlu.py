@@ -18,10 +18,11 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from chargehand import linking, prompts, secretref, shortlist
+from chargehand import linking, prompts, secretref, shortlist, weighing
 from chargehand.catalog import Catalog, check_parameters, missing_parameters
 from chargehand.errors import BadConfiguration, BadDecomposition, BadParameters, BadRequest
 from chargehand.models import Ask, DecomposedRequest, IntentSpec, OutputRef, Reply, Subtask
+from chargehand.weighing import NOTHING, Beside, Source
 
 MAX_CHARACTERS = 10_000  # some 1,500 words: no request is that long, a pasted log is
 
@@ -189,8 +190,19 @@ def ask_again(ask: Ask, reply: Reply, problem: str) -> Ask:
 # --- the reply -------------------------------------------------------------------------------------------------------
 
 
-def read_reply(reply: Reply, ask: Ask, thresholds: Thresholds) -> DecomposedRequest:
+def said_words(reply: Reply) -> tuple[str, ...] | None:
+    """Return the words that each subtask of an answer stands for, in their order; None when it has not that shape."""
+    try:
+        wire = _parsed(reply)
+    except BadDecomposition:
+        return None
+    return tuple(task.words for task in sorted(wire.subtasks, key=lambda task: task.order))
+
+
+def read_reply(reply: Reply, ask: Ask, thresholds: Thresholds, beside: Beside = NOTHING) -> DecomposedRequest:
     """Check a tier's value against the catalog and make it a decomposition; missing parameters become questions.
+
+    `beside` is what else is known of the answer; with it, what a model claims becomes a confidence.
 
     Raises `BadDecomposition`; its message says what to change, so that a model can repair its answer once.
     """
@@ -199,7 +211,9 @@ def read_reply(reply: Reply, ask: Ask, thresholds: Thresholds) -> DecomposedRequ
     _check_structure(wire, catalog, thresholds)
     places = {order: place for place, order in enumerate(sorted(task.order for task in wire.subtasks), start=1)}
     sorted_wire = sorted(wire.subtasks, key=lambda task: task.order)
-    linked = _linked([_subtask(task, places, reply.tier, thresholds) for task in sorted_wire], catalog)
+    source = Source(reply.tier, reply.model, ask.text, asking=bool(wire.ambiguities))
+    read = [_subtask(task, places) for task in sorted_wire]
+    linked = _linked(weighing.weighed(read, source, beside, thresholds.flag), catalog)
     specs = {spec.intent: spec for spec in ask.catalog}
     questions = [
         question
@@ -218,6 +232,7 @@ def read_reply(reply: Reply, ask: Ask, thresholds: Thresholds) -> DecomposedRequ
         tier=reply.tier,
         model=reply.model,
         notice=reply.notice,
+        calibration=weighing.fit_of(source, beside).version,
     )
 
 
@@ -310,10 +325,7 @@ def _without_required(spec: IntentSpec) -> IntentSpec:
     return spec.model_copy(update={"parameters": {**spec.parameters, "required": []}})
 
 
-def _subtask(task: WireSubtask, places: Mapping[int, int], tier: str, thresholds: Thresholds) -> Subtask:
-    flags = [flag for flag in task.flags if flag]
-    if task.confidence < thresholds.flag:
-        flags.append(f"confidence {task.confidence:.2f} is below {thresholds.flag:.2f}")
+def _subtask(task: WireSubtask, places: Mapping[int, int]) -> Subtask:
     return Subtask(
         order=places[task.order],
         name=task.name or task.intent,
@@ -323,8 +335,8 @@ def _subtask(task: WireSubtask, places: Mapping[int, int], tier: str, thresholds
         inputs={name: OutputRef(task=places[ref.subtask], output=ref.output) for name, ref in task.inputs.items()},
         depends_on=tuple(sorted({places[other] for other in _waits_for(task)})),
         words=task.words,
-        claimed_confidence=None if tier == "embedded" else task.confidence,
-        flags=tuple(dict.fromkeys(flags)),
+        claimed_confidence=task.confidence,
+        flags=tuple(dict.fromkeys(filter(None, task.flags))),
     )
 
 

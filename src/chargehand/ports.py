@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol
 
+from chargehand.crosscheck import Opinion
 from chargehand.models import Ask, Reply
 
 if TYPE_CHECKING:
@@ -87,6 +88,13 @@ class LLM(Protocol):
     def timeout(self) -> float | None: ...
 
     async def structured(self, ask: Ask) -> Reply: ...
+
+
+class SecondReader(Protocol):
+    """Reads what a model has read, by itself, so that the two can be compared."""
+
+    async def opinion(self, ask: Ask, parts: Sequence[str]) -> Opinion | None:
+        """Return what it makes of the request and of each of these parts of it; None where it cannot read it."""
 
 
 class Store(Protocol):

@@ -156,11 +156,11 @@ def test_what_is_missing_becomes_a_question_in_the_schemas_words() -> None:
 
 
 def test_low_confidence_is_flagged_and_from_the_embedded_tier_asked() -> None:
-    assert read(subtask(confidence=0.59)).subtasks[0].flags == ("confidence 0.59 is below 0.60",)
-    assert read(subtask(confidence=0.6)).subtasks[0].flags == ()
+    assert read(subtask(confidence=0.59)).subtasks[0].flags == ("confidence 0.32 is below 0.60",)
+    assert read(subtask(confidence=0.9)).subtasks[0].flags == ()
     embedded = read(subtask(confidence=0.69, words="look at it"), tier="embedded")
     assert embedded.ambiguities == ("Is “look at it” meant as “check_disk”?",)
-    assert embedded.subtasks[0].claimed_confidence is None
+    assert (embedded.subtasks[0].confidence, embedded.subtasks[0].claimed_confidence) == (0.69, 0.69)
 
 
 def test_nothing_a_model_writes_steers_a_terminal() -> None:

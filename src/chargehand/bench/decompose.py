@@ -21,13 +21,16 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from chargehand import asking, bootstrap, engine, nlu
+from chargehand.bench.noisy import answers
 from chargehand.bench.scoring import Case, Outcome, figures
 from chargehand.catalog import Catalog, merge
 from chargehand.errors import BadConfiguration, BadRequest
 from chargehand.models import IntentSpec
 from chargehand.settings import Settings, load
+from chargehand.testing.llm import ScriptedServer
 
 REQUEST_ID = UUID(int=1)
+ALONE = asking.Trust()
 LONGEST_NAME = 63  # of an intent
 Json = dict[str, Any]
 
@@ -37,19 +40,49 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", type=Path, required=True, help="JSON lines: request, intents, accept, ...")
     parser.add_argument("--catalog", type=Path, required=True, help="JSON: a list of intents with examples")
     parser.add_argument("--tier", help="ask this tier alone; without it the chain that is configured")
+    parser.add_argument(
+        "--noisy", type=float, metavar="SHARE", help="a model that gets this share of intents right answers in the tier"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the noisy model's mistakes")
     parser.add_argument("--misses", action="store_true", help="list every case that is not exact, and why")
 
 
-def run(*, quick: bool, cases: Path, catalog: Path, tier: str | None = None, misses: bool = False) -> Mapping[str, Any]:
+def run(
+    *,
+    quick: bool,
+    cases: Path,
+    catalog: Path,
+    tier: str | None = None,
+    misses: bool = False,
+    noisy: float | None = None,
+    seed: int = 1,
+) -> Mapping[str, Any]:
     """Return the figures over all cases (the first 20 with `quick`)."""
     names = Names()
     known = read_catalog(catalog, names)
     chosen = read_cases(cases, names)[: 20 if quick else None]
     with tempfile.TemporaryDirectory() as home:
         settings = load().model_copy(update={"home": Path(home)})
+        if noisy is not None:
+            return asyncio.run(_beside_each_other(settings, known, chosen, tier or "local", (seed, noisy)))
         outcomes = asyncio.run(decompose(settings, known, chosen, tier))
     found: Json = dict(figures(outcomes))
     return found | ({"misses": [_told(outcome) for outcome in outcomes if not outcome.exact]} if misses else {})
+
+
+async def _beside_each_other(
+    settings: Settings, known: Catalog, cases: Sequence[Case], tier: str, model: tuple[int, float]
+) -> Json:
+    """Return the figures of a noisy model in a tier, and what they are when its plans are not checked."""
+    seed, accuracy = model
+    with ScriptedServer() as server:
+        server.script(answers(cases, known, seed=seed, accuracy=accuracy))
+        endpoint = {f"llm_{tier}_via": "http", f"llm_{tier}_url": server.url, f"llm_{tier}_model": "noisy"}
+        noisy = settings.model_copy(update={**endpoint, f"llm_{tier}_key_file": None})
+        checked = figures(await decompose(noisy, known, cases, tier))
+        unchecked = figures(await decompose(noisy, known, cases, tier, checking=False))
+    told = ("wrong_unflagged_pct", "flagged_pct", "brier", "ece")
+    return {**checked, "unchecked": {name: unchecked[name] for name in told}}
 
 
 class Names:
@@ -115,30 +148,38 @@ def _json(text: str, path: Path) -> Any:
         raise BadConfiguration(f"{path} is not JSON: {error}", hint="docs/models.md shows both files.") from error
 
 
-async def decompose(settings: Settings, known: Catalog, cases: Sequence[Case], tier: str | None) -> list[Outcome]:
+async def decompose(
+    settings: Settings, known: Catalog, cases: Sequence[Case], tier: str | None, *, checking: bool = True
+) -> list[Outcome]:
     """Let the tiers read every case, one after the other. Raises `BadConfiguration` for a tier that is not there."""
     tiers = dict(bootstrap.tiers(settings))
     if tier and tier not in tiers:
         raise BadConfiguration(f"no tier {tier!r} is configured", hint=f"There is: {', '.join(tiers)}.")
     asked = {tier: tiers[tier]} if tier else tiers
     thresholds = engine.thresholds(settings)
-    if "embedded" in asked:  # training is not what a request waits for
-        await asked["embedded"].structured(nlu.build_ask(REQUEST_ID, "warm up", known))
-    return await read_all(cases, known, asked, thresholds)
+    if "embedded" in tiers:  # training is not what a request waits for
+        await tiers["embedded"].structured(nlu.build_ask(REQUEST_ID, "warm up", known))
+    return await read_all(cases, known, asked, thresholds, asking.Trust(bootstrap.second(tiers) if checking else None))
 
 
 async def read_all(
-    cases: Sequence[Case], known: Catalog, tiers: Mapping[str, Any], thresholds: nlu.Thresholds
+    cases: Sequence[Case],
+    known: Catalog,
+    tiers: Mapping[str, Any],
+    thresholds: nlu.Thresholds,
+    trust: asking.Trust = ALONE,
 ) -> list[Outcome]:
     """Let the tiers read the cases, one after the other."""
-    return [await _read(case, known, tiers, thresholds) for case in cases]
+    return [await _read(case, known, tiers, thresholds, trust) for case in cases]
 
 
-async def _read(case: Case, known: Catalog, tiers: Mapping[str, Any], thresholds: nlu.Thresholds) -> Outcome:
+async def _read(
+    case: Case, known: Catalog, tiers: Mapping[str, Any], thresholds: nlu.Thresholds, trust: asking.Trust
+) -> Outcome:
     started = time.perf_counter()
     try:
         ask = nlu.build_ask(REQUEST_ID, nlu.clean(case.request), known)
-        got, _ = await asking.understand(ask, tiers, thresholds, asking.Places({}))
+        got, _ = await asking.understand(ask, tiers, thresholds, asking.Places({}), trust)
     except BadRequest:  # refused at the door: a person hears of it
         got = None
     return Outcome(case, got, time.perf_counter() - started)

@@ -105,18 +105,28 @@ class Outcome:
     @property
     def judged(self) -> list[Judged]:
         """Each subtask's confidence, and whether its intent was asked for."""
+        return self._judge([task.confidence for task in self.got.subtasks] if self.got else [])
+
+    @property
+    def judged_claims(self) -> list[Judged]:
+        """As `judged`, of what the tier itself claims."""
+        tasks = self.got.subtasks if self.got else ()
+        return self._judge([task.confidence if (c := task.claimed_confidence) is None else c for task in tasks])
+
+    def _judge(self, confidences: Sequence[float]) -> list[Judged]:
         got = Counter(self.intents)
         left = max((Counter(way) for way in self.case.ways), key=lambda way: sum((way & got).values()))
         judged = []
-        for task in self.got.subtasks if self.got else ():
-            judged.append(Judged(task.confidence, left[task.intent] > 0))
-            left[task.intent] -= 1
+        for intent, confidence in zip(self.intents, confidences, strict=True):
+            judged.append(Judged(confidence, left[intent] > 0))
+            left[intent] -= 1
         return judged
 
 
 def figures(outcomes: Sequence[Outcome]) -> dict[str, float | int | None]:
     """Return the figures of a run; None where no case says anything about one."""
     judged = [each for outcome in outcomes for each in outcome.judged]
+    claims = [each for outcome in outcomes for each in outcome.judged_claims]
     milliseconds = [1000 * outcome.seconds for outcome in outcomes]
     planned = [o for o in outcomes if o.case.intents and not o.case.ambiguous]
     return {
@@ -128,9 +138,12 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, float | int | None]:
         "oos_recall_pct": _percent(o.refused for o in outcomes if o.case.out_of_scope),
         "wrong_unflagged_pct": _percent(o.wrong_unflagged for o in outcomes),
         "asked_pct": _percent(o.asked for o in outcomes),
+        "flagged_pct": _percent(o.flagged for o in outcomes),
         "asked_needlessly_pct": _percent(o.asked for o in outcomes if not o.case.ambiguous),
         "brier": _rounded(brier(judged)),
         "ece": _rounded(expected_calibration_error(judged)),
+        "claimed_brier": _rounded(brier(claims)),
+        "claimed_ece": _rounded(expected_calibration_error(claims)),
         "judged": len(judged),
         "p50_ms": round(percentile(milliseconds, 0.50), 2),
         "p95_ms": round(percentile(milliseconds, 0.95), 2),

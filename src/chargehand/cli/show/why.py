@@ -68,12 +68,20 @@ def _decomposition(row: Row, full: bool) -> Iterator[Line]:
         given = f" with {parameters(subtask['parameters'])}" if subtask["parameters"] else ""
         words = f"“{subtask['words'] or subtask['name']}”"
         yield Line(f"{words} -> {subtask['intent']}{given}; confidence {subtask['confidence']:.2f}", "", 4)
+        if subtask.get("terms"):
+            yield Line(_weighed(subtask), "dim", 6)
         yield from (Line(f"flag: {flag}", "warn", 6) for flag in subtask["flags"])
     yield from (Line(f"asked back: {question}", "warn", 4) for question in value["ambiguities"])
     yield from (Line(f"no agent can do: “{wish}”", "warn", 4) for wish in value["out_of_scope"])
     yield from (Line(f"assumed: {assumption}", "", 4) for assumption in value["assumptions"])
     if full:
         yield Line(f"thresholds: {said(row['thresholds'])}", "dim", 4)
+        yield Line(f"confidences by calibration {value.get('calibration') or 'none'}", "dim", 4)
+
+
+def _weighed(subtask: Mapping[str, Any]) -> str:
+    terms = ", ".join(f"{name} {worth:+.2f}" for name, worth in subtask["terms"].items())
+    return f"{subtask['claimed_confidence']:.2f} was claimed; in log-odds: {terms}"
 
 
 def _planned(story: Story, full: bool) -> Iterator[Line]:

@@ -107,9 +107,7 @@ def _read(text: str, judge: Judge, sure: float) -> _Reading:
             f"“{_short(text)}”: without an LLM only English is understood. Please say it in English."
         )
         return reading
-    clauses = cut(
-        text, found, lambda clause: judge.judge(_with_topic(clause, _mentioned(found, clause, judge))).strength
-    )
+    clauses = cut(text, found, lambda clause: judge.judge(with_topic(clause, mentioned(found, clause, judge))).strength)
     if clauses is None:
         reading.ambiguities.append(
             "This is too long to be read without an LLM. Say in a few short sentences what to do."
@@ -139,7 +137,7 @@ def _settle_bound(reading: _Reading) -> None:
 def _read_clause(reading: _Reading, clause: Clause) -> None:
     before = reading.steps[-1] if reading.steps else None
     service = before.profile.service if before else frozenset[str]()
-    meant = _with_topic(clause.tokens, _topic(reading, before))
+    meant = with_topic(clause.tokens, _topic(reading, before))
     judgement = reading.judge.judge(meant, service)
     guard = _guard(clause, judgement)
     reading.about = _object(meant) or reading.about
@@ -222,7 +220,7 @@ def _binds(guard: Guard | None, judgement: Judgement) -> bool:
     return about or guard.name in ("condition", "choice")
 
 
-def _with_topic(clause: tuple[Token, ...], topic: Sequence[Token]) -> tuple[Token, ...]:
+def with_topic(clause: tuple[Token, ...], topic: Sequence[Token]) -> tuple[Token, ...]:
     """Put a topic in the place of the first pronoun: "its config", "restart it"."""
     place = next((at for at in range(len(clause)) if _stands_for(clause, at)), None)
     return clause if place is None else (*clause[:place], *topic, *clause[place + 1 :])
@@ -234,7 +232,7 @@ def _stands_for(clause: Sequence[Token], place: int) -> bool:
     return lower in PRONOUNS and (lower != "that" or place == len(clause) - 1)
 
 
-def _mentioned(found: Sequence[Token], clause: Sequence[Token], judge: Judge) -> Sequence[Token]:
+def mentioned(found: Sequence[Token], clause: Sequence[Token], judge: Judge) -> Sequence[Token]:
     """What a pronoun could stand for before it is known what the clauses mean: the service or host named last."""
     before = [token for token in found if token.end <= clause[0].start]
     services = frozenset[str]().union(*(each.service for each in judge.profiles.values()))

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from chargehand.catalog import Catalog
+from chargehand.crosscheck import Opinion
 from chargehand.llm.embedded import weights
 from chargehand.llm.embedded.calibration import FITTED, Weights
 from chargehand.llm.embedded.classifier import train
 from chargehand.llm.embedded.judging import Judge
+from chargehand.llm.embedded.opinion import opinion
 from chargehand.llm.embedded.profiles import profile
 from chargehand.llm.embedded.reading import read
 from chargehand.llm.embedded.training import examples, known_stems
@@ -61,6 +63,15 @@ class EmbeddedLLM:
         except ImportError as error:
             return self._reply(started, error=f"{error}; install chargehand[words]", error_class="BadConfiguration")
         return self._reply(started, value=await asyncio.to_thread(read, ask.text, judge, sure=self._sure))
+
+    async def opinion(self, ask: Ask, parts: Sequence[str]) -> Opinion | None:
+        """Return what it makes of a request and of these parts of it; None where it cannot read it."""
+        try:
+            async with self._training:
+                judge = await asyncio.to_thread(self._judge, ask.catalog)
+        except ImportError:
+            return None
+        return await asyncio.to_thread(opinion, ask.text, parts, judge, sure=self._sure)
 
     def _reply(self, started: float, **answer: Any) -> Reply:
         seconds = time.monotonic() - started
