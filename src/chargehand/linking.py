@@ -51,6 +51,8 @@ def taken(spec: IntentSpec, inputs: Mapping[str, OutputRef]) -> dict[str, JsonVa
 
 def problems(task: Subtask, subtasks: Sequence[Subtask], catalog: Catalog) -> list[str]:
     """Return what is wrong with the references of one subtask, in words that a model can repair it by."""
+    if not task.inputs:
+        return []
     by_order = {each.order: each for each in subtasks}
     spec = catalog.get(task.intent)
     found = []
@@ -69,6 +71,8 @@ def link(subtasks: Sequence[Subtask], catalog: Catalog) -> Linked:
     The name is the parameter's, or the parameter's less the service: `url` of the intent about the service `kuma` is
     what `kuma_url` means. Where several declare one, a required parameter becomes a question and another stays open.
     """
+    if not any(spec.outputs for task in subtasks if (spec := catalog.get(task.intent))):
+        return Linked(list(subtasks), [], {})
     linked = Linked([], [], {})
     waits = _waits(subtasks, catalog)
     for task in sorted(subtasks, key=lambda each: each.order):

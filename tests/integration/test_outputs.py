@@ -159,6 +159,19 @@ async def test_retry_from_the_failed_step_takes_what_was_returned_before(world: 
     assert await world.status(request_id) == "completed"
 
 
+async def test_side_by_side_what_takes_from_a_failed_task_is_skipped_and_follows_when_it_is_retried(
+    world: World,
+) -> None:
+    agent = await kuma(world)
+    request_id = await world.approved("deploy_kuma", "add_portals", mode="parallel")
+    await run(world, agent, failure=PERMANENT, outputs={"url": "http://of-a-failure"})
+    assert await world.task_statuses(request_id) == ["failed", "skipped"]
+    await world.steering.retry(request_id, "ann")
+    await run(world, agent, outputs={"url": URL})
+    assert (await run(world, agent)).parameters == {"kuma_url": URL}
+    assert await world.status(request_id) == "completed"
+
+
 async def test_a_new_plan_of_the_rest_has_the_value_and_a_third_one_too(world: World) -> None:
     """The playbook was changed in between: what is done is not done again, and a person sees what is passed on."""
     agent = await kuma(world)

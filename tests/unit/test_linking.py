@@ -101,6 +101,53 @@ def test_renumbering_keeps_references_right() -> None:
     assert plan.tasks[1].inputs["kuma_url"].task == 1
 
 
+CHAIN = [
+    make_spec(
+        f"step_{n}",
+        parameters={"properties": {"a": {"type": "string"}, "b": {"type": "string"}}},
+        outputs=returning(x={"type": "string"}, y={"type": "string"}),
+    )
+    for n in range(4)
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_however_a_model_numbers_and_lists_its_subtasks_the_same_plan_is_approved(data: st.DataObject) -> None:
+    """Four subtasks, each with up to two values from subtasks before it, under any numbers in any order."""
+    refs = [
+        {
+            name: (data.draw(st.integers(0, n - 1)), data.draw(st.sampled_from("xy")))
+            for name in (data.draw(st.sets(st.sampled_from("ab"))) if n else ())
+        }
+        for n in range(4)
+    ]
+
+    def plan(numbers: list[int], listing: list[int]) -> WorkPlan:
+        subtasks = [
+            {
+                "order": numbers[n],
+                "intent": f"step_{n}",
+                "parameters": {name: "given" for name in "ab" if name not in refs[n]},
+                "inputs": {name: {"subtask": numbers[g], "output": out} for name, (g, out) in refs[n].items()},
+            }
+            for n in listing
+        ]
+        return plan_of(read(*subtasks, catalog=make_catalog(*CHAIN)), make_catalog(*CHAIN))
+
+    plain = plan([1, 2, 3, 4], [0, 1, 2, 3])
+    numbers = data.draw(st.lists(st.integers(1, 100), min_size=4, max_size=4, unique=True))
+    other = plan(numbers, data.draw(st.permutations(range(4))))
+    assert other.digest == plain.digest
+    for task in other.tasks:
+        giver = {each.order: each.intent for each in other.tasks}
+        own = refs[int(task.intent[-1])]
+        assert {name: (giver[ref.task], ref.output) for name, ref in task.inputs.items()} == {
+            name: (f"step_{g}", out) for name, (g, out) in own.items()
+        }
+        assert {ref.task for ref in task.inputs.values()} <= set(task.depends_on)
+
+
 SECRET = {"type": "string", "format": "secret", "writeOnly": True}
 
 
