@@ -89,6 +89,11 @@ def check_approvable(request: RequestRecord, plan: PlanRecord | None, digest: st
             f"request {request.request_id} is {request.status}: there is nothing to approve",
             hint=f"`chargehand status {request.request_id}` shows where it stands.",
         )
+    if digest != plan.digest and plan.digest.startswith(digest):
+        raise PlanChanged(
+            f"{digest!r} is only the beginning of the plan's digest: another plan could begin like it",
+            hint="Give the whole digest; `chargehand approve` without one shows it.",
+        )
     if plan.digest != digest or planner.digest(plan.plan) != digest:
         raise PlanChanged("the plan is not the one you were shown", hint="Look at it again, then approve what you see.")
     if plan.expired:

@@ -127,6 +127,8 @@ async def test_an_approval_binds_to_the_digest_that_was_shown(world: World) -> N
     assert plan is not None
     with pytest.raises(PlanChanged):
         await world.engine.approve(request_id, "0" * 64, "ann")
+    with pytest.raises(PlanChanged, match="only the beginning"):
+        await world.engine.approve(request_id, plan["digest"][:8], "ann")
     await world.run("UPDATE plans SET plan = jsonb_set(plan, '{tasks,0,parameters}', '{\"port\": 1}')")
     with pytest.raises(PlanChanged):
         await world.engine.approve(request_id, plan["digest"], "ann")
