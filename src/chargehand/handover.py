@@ -35,11 +35,11 @@ class Returned(NamedTuple):
     outputs: Mapping[str, JsonValue] | None
 
 
-def unfit(task: WorkTask, outputs: Mapping[str, JsonValue]) -> str | None:
+def unfit(declared: WorkTask | IntentSpec, outputs: Mapping[str, JsonValue]) -> str | None:
     """Return how what a task returned differs from what it declared; None when it fits. More than declared is fine."""
-    if not task.outputs:
+    if not declared.outputs:
         return None
-    return _refused(task, {**task.outputs, "additionalProperties": True}, outputs)
+    return _refused(declared, {**declared.outputs, "additionalProperties": True}, outputs)
 
 
 def resolve(task: WorkTask, returned: Mapping[int, Returned]) -> dict[str, JsonValue]:
@@ -80,7 +80,9 @@ def _value(task: WorkTask, name: str, returned: Mapping[int, Returned]) -> JsonV
     return value
 
 
-def _refused(task: WorkTask, schema: Mapping[str, JsonValue], values: Mapping[str, JsonValue]) -> str | None:
+def _refused(
+    task: WorkTask | IntentSpec, schema: Mapping[str, JsonValue], values: Mapping[str, JsonValue]
+) -> str | None:
     try:
         check_parameters(IntentSpec(intent=task.intent, work_type=task.work_type, parameters=dict(schema)), values)
     except (BadParameters, BadConfiguration) as error:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from chargehand.agent import Agent, Outcome, Work
@@ -23,6 +23,13 @@ from tests.world import MASTER, PaperAgent, World, decomposition
 
 GPU = Resources(estimated_duration_seconds=60, gpu_vram_mb=6_000)
 MACHINE = Resources(estimated_duration_seconds=0, cpu_cores=8, memory_mb=16_000, gpu_vram_mb=8_000)
+
+
+class Employer(Protocol):
+    """Whoever has a real agent."""
+
+    @property
+    def agent(self) -> Agent: ...
 
 
 class Studio:
@@ -56,7 +63,7 @@ class Studio:
 
 
 @asynccontextmanager
-async def at_work(world: World, home: Path, *studios: Studio) -> AsyncIterator[Sequence[AgentRuntime]]:
+async def at_work(world: World, home: Path, *studios: Employer) -> AsyncIterator[Sequence[AgentRuntime]]:
     """Run the loops and the agents, as one process does."""
     wake = Wake()
     loops = world.loops = Loops(world.engine, world.sweep, world.broker, wake)
@@ -73,7 +80,7 @@ async def at_work(world: World, home: Path, *studios: Studio) -> AsyncIterator[S
         await stop_listening()
 
 
-async def _started(world: World, home: Path, studio: Studio) -> AgentRuntime:
+async def _started(world: World, home: Path, studio: Employer) -> AgentRuntime:
     agent_id, name = uuid4(), studio.agent.name
     async with world.store.batch() as batch:
         await batch.enrol(agent_id, name, agent_type="infra", pool="test", grant_policy="test")
@@ -83,7 +90,7 @@ async def _started(world: World, home: Path, studio: Studio) -> AgentRuntime:
     return runtime
 
 
-async def revived(world: World, home: Path, studio: Studio, agent_id: UUID) -> AgentRuntime:
+async def revived(world: World, home: Path, studio: Employer, agent_id: UUID) -> AgentRuntime:
     """Start a life of an agent that is enrolled."""
     key, folder = derive_key(MASTER, str(agent_id), 1), home / studio.agent.name
     runtime = AgentRuntime(studio.agent, world.broker, agent_id=str(agent_id), key=key, home=folder)

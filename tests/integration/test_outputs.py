@@ -4,13 +4,15 @@ and outputs that are missing, wrong, hidden or cunning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic import BaseModel, SecretStr
 
+from chargehand.agent import Agent, Work, secret
 from chargehand.cli.show.as_json import request_value
 from chargehand.cli.show.plan import plan_lines
 from chargehand.cli.show.request import standing
@@ -19,6 +21,7 @@ from chargehand.engine import Engine
 from chargehand.errors import MissingOutput
 from chargehand.models import Failure, IntentSpec, WorkOrder
 from tests.builders import make_spec
+from tests.integration.test_order_of_work import at_work, reached, until
 from tests.world import MASTER, PaperAgent, World, decomposition
 
 URL = "http://127.0.0.1:3001/"
@@ -315,13 +318,66 @@ async def test_outputs_change_nothing_but_the_value_of_the_parameter(world: Worl
     assert await world.views.plan(request_id) == before
 
 
-async def test_the_agent_does_not_look_up_a_secret_that_an_output_names(world: World, tmp_path: Path) -> None:
-    """On the agent's side, too: the place of such a parameter is none where references are looked for."""
-    from chargehand import secretref
+class Vault(BaseModel):
+    password: SecretStr
 
-    agent = await kuma(world)
-    await world.approved("deploy_kuma", "add_portals")
-    await run(world, agent, outputs={"url": "secret:kuma_admin"})
-    order = await order_of(world, agent)
-    assert order.parameters == {"kuma_url": "secret:kuma_admin"}
-    assert secretref.names(PORTALS.parameters, order.parameters) == ()
+
+class Place(BaseModel):
+    kuma_url: str
+    password: SecretStr = secret("kuma_admin")
+
+
+class Site:
+    """A real agent that looks secrets up: the first work returns whatever the test says, given its secret."""
+
+    def __init__(self, returns: Callable[[str], str]) -> None:
+        self.given: list[tuple[str, str]] = []
+        self.agent = Agent("site")
+
+        @self.agent.work("deploy_kuma", retry_safe=True, outputs=DEPLOY.outputs)
+        async def deploy_kuma(work: Work, p: Vault) -> dict[str, Any]:
+            return {"url": returns(p.password.get_secret_value())}
+
+        @self.agent.work("add_portals", retry_safe=True)
+        async def add_portals(work: Work, p: Place) -> None:
+            self.given.append((p.kuma_url, p.password.get_secret_value()))
+
+
+async def linked_request(world: World) -> UUID:
+    """A request whose first task takes a secret, and whose second one takes the first one's output."""
+    answer = decomposition("deploy_kuma", "add_portals")
+    answer["subtasks"][0]["parameters"] = {"password": {"secret": "other"}}
+    answer["subtasks"][1]["inputs"] = {"kuma_url": {"subtask": 1, "output": "url"}}
+    world.model.answers["deploy and add"] = answer
+    request_id = await world.engine.submit("deploy and add", requester="ann")
+    plan = await until(lambda: world.views.plan(request_id))
+    await world.engine.approve(request_id, plan["digest"], "ann")
+    return request_id
+
+
+@pytest.mark.parametrize("text", ["secret:other", '{"secret": "other"}', "$CHARGEHAND_SECRET_OTHER", "[secret Other]"])
+async def test_a_real_agent_gives_no_secret_for_an_output_that_names_one(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("CHARGEHAND_SECRET_OTHER", "not for this work")
+    monkeypatch.setenv("CHARGEHAND_SECRET_KUMA_ADMIN", "its own secret")
+    site = Site(lambda _: text)
+    async with at_work(world, tmp_path, site):
+        request_id = await linked_request(world)
+        await reached(world, request_id, "completed")
+    assert site.given == [(text, "its own secret")]
+
+
+async def test_a_secret_that_a_real_agent_returns_is_hidden_and_goes_no_further(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHARGEHAND_SECRET_OTHER", "not for this work")
+    monkeypatch.setenv("CHARGEHAND_SECRET_KUMA_ADMIN", "its own secret")
+    site = Site(lambda password: f"http://ann:{password}@here/")
+    async with at_work(world, tmp_path, site):
+        request_id = await linked_request(world)
+        await reached(world, request_id, "in_review")
+    assert site.given == []
+    tasks = await world.views.tasks(request_id)
+    assert tasks[0]["result"]["outputs"] == {"url": "http://ann:[secret other]@here/"}
+    assert "holds a secret, which never leaves an agent" in tasks[1]["status_reason"]

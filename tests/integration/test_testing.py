@@ -219,3 +219,17 @@ async def test_what_the_page_shows_works(name: str, tmp_path: Path) -> None:
 
 def test_the_page_shows_all_of_it() -> None:
     assert len(ON_THE_PAGE) == 6
+
+
+async def test_outputs_are_compared_with_what_is_declared() -> None:
+    class Found(BaseModel):
+        address: str
+
+    agent = Agent("finder")
+
+    @agent.work("find_it", outputs=Found)
+    async def find_it(work: Work, p: Times) -> dict[str, str]:
+        return {"address": "here"} if p.times else {}
+
+    assert (await run(agent, "find_it", {"times": 1})).unfit_outputs is None
+    assert (await run(agent, "find_it", {"times": 0})).unfit_outputs == "address is missing"

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from pydantic import JsonValue, TypeAdapter
 
+from chargehand import handover
 from chargehand.agent import Agent
 from chargehand.agent.attempt import Attempt, Surroundings
 from chargehand.agent.journal import Journal
@@ -34,13 +35,15 @@ class Ran:
     """How work ended.
 
     `result` is what the orchestrator would get. `progress` is all the work said, nothing merged. `error` is what it
-    raised, with the traceback. `workdir` still exists when a `folder` was given.
+    raised, with the traceback. `workdir` still exists when a `folder` was given. `unfit_outputs` is how its outputs
+    differ from what the intent declares, None when they do not.
     """
 
     result: WorkResult
     progress: tuple[Said, ...]
     error: BaseException | None
     workdir: Path
+    unfit_outputs: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -72,7 +75,7 @@ class Running:
     """Work that has been started; made by `started`."""
 
     def __init__(self, agent: Agent, order: WorkOrder, journal: Journal, folder: Path, secrets: Secrets) -> None:
-        self.order, self.workdir = order, folder / str(order.attempt_id)
+        self.order, self.workdir, self._offers = order, folder / str(order.attempt_id), agent
         self.progress: list[Said] = []
         self._news = asyncio.Event()
         self._result: asyncio.Future[WorkResult] = asyncio.get_running_loop().create_future()
@@ -104,7 +107,9 @@ class Running:
     async def ended(self) -> Ran:
         """Wait until the work is over."""
         result = await asyncio.shield(self._result)
-        return Ran(result, tuple(self.progress), self._attempt.error, self.workdir)
+        offer = self._offers.find(self.order.intent)
+        unfit = handover.unfit(offer.spec, result.outputs) if offer and result.ok else None
+        return Ran(result, tuple(self.progress), self._attempt.error, self.workdir, unfit)
 
     async def close(self) -> None:
         """End it, if need be."""
