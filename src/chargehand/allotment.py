@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from chargehand import router
 from chargehand.models import AgentFacts, RoutingDecision
 from chargehand.occupancy import Occupancy, needs_memory
+from chargehand.patience import Patience
 from chargehand.records import TaskRecord
 from chargehand.settings import Settings
 
@@ -27,6 +28,8 @@ class Allotment:
         self._policy = router.policy_named(
             settings.routing_policy, settings.routing_weights or {}, settings.routing_minimum_runs
         )
+        # Half, so that who has waited in vain still has time to get somebody else before it fails for want of anybody.
+        self.patience = Patience(min(settings.routing_patience, settings.no_agent_timeout / 2))
 
     async def decide(self, batch: Batch, tasks: Sequence[TaskRecord]) -> Decided:
         """Decide for each task, in this order, what it gets. Nothing is written."""
@@ -44,6 +47,8 @@ class Allotment:
             if decision.selected:
                 occupancy.take(decision.selected, task.spec.resource_requirements)
                 held.update(dict.fromkeys(task.spec.exclusive_keys, task.request_id))
+            elif decision.waits_for:
+                occupancy.wait(decision.waits_for)
             elif not decision.others:
                 # Whoever does not offer it is not among the facts, and is counted only for whoever asks why.
                 others = await batch.count_agents() - len(pool[task.intent])
@@ -61,4 +66,13 @@ class Allotment:
             retried=task.attempts_made > task.forgiven,
             draw=(task.task_id.int + task.attempts_made) % DRAWS,
             others=others,
+            patience=self.patience.left(task.intent, task.waited),
         )
+
+    def learn(self, decided: Decided) -> None:
+        """Take note of how long these tasks, as they were decided on, had to wait before anybody was free."""
+        for task, decision in decided:
+            somebody = decision.selected or decision.waits_for
+            # Work that waits for a key, or for one agent alone, says nothing about how busy agents are.
+            if somebody and not task.waits_for and not task.spec.exclusive_keys and task.spec.pinned_agent is None:
+                self.patience.saw(task.intent, task.waited)

@@ -75,7 +75,7 @@ class Engine:
         self.places = asking.Places(
             {"local": settings.llm_local_concurrency, "external": settings.llm_external_concurrency}
         )
-        self._allotment = Allotment(settings)
+        self.allotment = Allotment(settings)
         self.thresholds = thresholds(settings)
         self.trust = asking.Trust()
         self._mishaps = Mishaps(store, self.recorder, settings.mishap_limit)
@@ -286,7 +286,8 @@ class Engine:
             requests = await batch.lock_requests(task.request_id for task in due)
             ready, stopped = await admission.admit(batch, requests, due)
             await self.recorder.settle(batch, {task.request_id for task in stopped})
-            decided = await self._allotment.decide(batch, ready)
+            decided = await self.allotment.decide(batch, ready)
+            self.allotment.learn(decided)
             await self._hand_out(batch, requests, decided)
             await self._wait_or_fail(batch, requests, decided)
 
@@ -328,11 +329,14 @@ class Engine:
         news = [(task, decision, None) for task, decision in left if decision.reason != task.status_reason]
         await batch.record_decisions(news)
         patience = self.settings.no_agent_timeout
-        lost = [(t, d) for t, d in left if d.infeasible or (t.waited > patience and not _may_wait(t))]
+        lost = [
+            (t, d) for t, d in left if d.infeasible or (t.waited > patience and not _may_wait(t) and not d.waits_for)
+        ]
         await batch.move_tasks([_task_to(task, TaskStatus.FAILED, _gave_up(task, d)) for task, d in lost])
         gone = {task.task_id for task, _ in lost}
-        gone |= await self._let_pass(batch, requests, [(t, d) for t, d in left if t.task_id not in gone])
-        await batch.postpone([(t.task_id, CAPACITY_WAIT, d.reason) for t, d in left if t.task_id not in gone])
+        stuck = [(t, d) for t, d in left if t.task_id not in gone and not d.waits_for]
+        gone |= await self._let_pass(batch, requests, stuck)
+        await batch.postpone([_wait(t, d) for t, d in left if t.task_id not in gone])
         await self.recorder.settle(batch, {task.request_id for task, _ in lost})
 
     async def _let_pass(
@@ -351,7 +355,7 @@ class Engine:
         behind = {t.task_id: advance.overtakers(tasks[t.request_id], t) for t, _ in one_by_one}
         candidates = [task for some in behind.values() for task in some]
         able = (
-            {t.task_id for t, d in await self._allotment.decide(batch, candidates) if d.selected}
+            {t.task_id for t, d in await self.allotment.decide(batch, candidates) if d.selected}
             if candidates
             else set()
         )
@@ -417,6 +421,13 @@ def _normalised(wish: str) -> str:
 def _may_wait(task: TaskRecord) -> bool:
     """Whether it was approved that the task waits for an agent as long as it takes."""
     return planner.WAITS in task.spec.alternatives
+
+
+def _wait(task: TaskRecord, decision: RoutingDecision) -> tuple[TaskRecord, float, str, UUID | None]:
+    """Return how a task without an agent waits: for one of its choice as long as it may, else to look again soon."""
+    if decision.waits_for is None:
+        return task, CAPACITY_WAIT, decision.reason, None
+    return task, decision.patience, decision.reason, UUID(decision.waits_for)
 
 
 def _gave_up(task: TaskRecord, decision: RoutingDecision) -> str:

@@ -62,6 +62,8 @@ FILTERS = (
     Filter("tried", lambda t, a: a.tried, "busy", "tried before", "tried before", gives_way=True),
 )  # fmt: skip
 
+WAITABLE = "slots"  # what passes by itself, and by when can be guessed
+
 FILTER = {filter_.name: filter_ for filter_ in FILTERS}
 
 

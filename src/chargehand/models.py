@@ -238,6 +238,7 @@ class AgentFacts(NamedTuple):
     recent_context_age: float | None = None  # since it last did this work type
     heartbeat_age: float = 0.0
     circuit_open_for: float = 0.0  # > 0: too many infrastructure failures in a row
+    in_line: int = 0  # other tasks that wait for it
     recent_request: bool = False  # it has just worked for the same request
     tried: bool = False  # already tried for this task
 
@@ -257,7 +258,8 @@ class Candidate(NamedTuple):
 class Policy(NamedTuple):
     """Scorers with their weights, in the order they are told; `digits` of a score are worth showing.
 
-    Above `look_at_all` agents, a draw decides who is looked at, until `able` of them could have the task.
+    Above `look_at_all` agents, a draw decides who is looked at, until `able` of them could have the task. `line` is the
+    cost, in score, of a round of waiting for a full agent; None: no task waits for one.
     """
 
     name: str
@@ -266,6 +268,7 @@ class Policy(NamedTuple):
     minimum_runs: int = 10
     look_at_all: int = 40
     able: int = 20
+    line: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +294,8 @@ class RoutingDecision:
     pool_size: int = 0
     draw: int | None = None
     others: int = 0  # agents that do not offer it, where it mattered to count them
+    patience: float = 0.0  # seconds that the task could still wait by choice
+    waits_for: str | None = None  # the agent that it is worth waiting for, though another one is free
     rules: Policy | None = None  # with its weights, as they were set
     predicted_success: float | None = None  # the mean, without the optimism a choice is made with
     predicted_ms: int | None = None

@@ -27,6 +27,7 @@ class Occupancy:
     promised: Promised
     worked: set[tuple[UUID, UUID]]
     slots: Counter[str] = field(default_factory=Counter)
+    line: Counter[str] = field(default_factory=Counter)
     memory: Counter[str] = field(default_factory=Counter)
     gpu: Counter[str] = field(default_factory=Counter)
 
@@ -40,6 +41,10 @@ class Occupancy:
         self.memory[agent_id] += need.memory_mb
         self.gpu[agent_id] += need.gpu_vram_mb
 
+    def wait(self, agent_id: str) -> None:
+        """Count a task that waits for the agent."""
+        self.line[agent_id] += 1
+
     def seen_for(self, task: TaskRecord, agents: Sequence[AgentFacts]) -> list[AgentFacts]:
         """Return the facts as they are for this task, after what this batch has already placed.
 
@@ -47,15 +52,18 @@ class Occupancy:
         """
         tried = {str(agent_id) for agent_id in task.tried}
         met = {str(agent_id) for request_id, agent_id in self.worked if request_id == task.request_id}
-        concerned = tried | met | self.slots.keys() | self.memory.keys()
-        return [self._seen(agent, tried, met) if agent[0] in concerned else agent for agent in agents]
+        place = None if task.waits_for is None else str(task.waits_for)
+        concerned = tried | met | self.slots.keys() | self.memory.keys() | self.line.keys() | {place}
+        return [self._seen(agent, tried, met, place) if agent[0] in concerned else agent for agent in agents]
 
-    def _seen(self, agent: AgentFacts, tried: set[str], met: set[str]) -> AgentFacts:
+    def _seen(self, agent: AgentFacts, tried: set[str], met: set[str], place: str | None) -> AgentFacts:
         agent_id = agent.agent_id
         return agent._replace(
             in_flight=agent.in_flight + self.slots[agent_id],
             promised_memory_mb=self.memory[agent_id],
             promised_gpu_vram_mb=self.gpu[agent_id],
+            # Who has a place in the line is called when it is its turn: whoever else waits is behind.
+            in_line=0 if agent_id == place else agent.in_line + self.line[agent_id],
             tried=agent_id in tried,
             recent_request=agent_id in met,
         )

@@ -18,11 +18,11 @@ KEEP = 0.7  # how much of an old estimate stays when a new measurement comes in
 
 STEP = 0.2  # of a moving quantile: from half the true value it is there after about seven runs
 
-# First choices, on reasons; `./run bench routing` shows what they come to (docs/decisions/0014).
+# Searched for on the training scenarios of `./run bench routing` (docs/decisions/0016).
 KEEP_LATELY = 0.97  # how much a run weighs after the next one of its agent: half after 23
-USUAL_RUNS = 4.0  # how many runs "it is like other agents" counts for
+USUAL_RUNS = 8.0  # how many runs "it is like other agents" counts for
 OVERALL_RUNS = 6.0  # how many runs "it does this like all its work" counts for
-OPTIMISM = 0.5  # how many standard deviations are added for what is not known
+OPTIMISM = 0.25  # how many standard deviations are added for what is not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,7 @@ class TaskRecord:
     waited: float = 0.0
     mishaps: int = 0
     forgiven: int = 0
+    waits_for: UUID | None = None  # the agent that it waits for by choice
     supplied: Json = field(default_factory=dict)
 
     @property

@@ -28,6 +28,8 @@ def stored(decision: RoutingDecision) -> dict[str, Any]:
         "pool_size": decision.pool_size,
         "draw": decision.draw,
         "others": decision.others,
+        "patience": decision.patience,
+        "waits_for": decision.waits_for,
         "candidates": [_candidate(candidate) for candidate in decision.candidates],
     }
 
@@ -58,9 +60,14 @@ def replayed(task: WorkTask, row: Mapping[str, Any], policy: Policy | None = Non
     value = row["decision"]
     if value.get("form") != FORM or value["rules"] is None:
         return None
-    decision = weigh(task, facts_of(value), policy or policy_of(value["rules"]), Around(others=value["others"]))
+    decision = weigh(task, facts_of(value), policy or policy_of(value["rules"]), _around(value))
     partial = policy is not None and value["draw"] is not None
     return Replay(decision, _same(decision, row), partial, older=value["scorer"] != SCORER)
+
+
+def _around(value: Mapping[str, Any]) -> Around:
+    """Return what was said about the task beside its agents, as far as a decision goes by it."""
+    return Around(others=value["others"], patience=value["patience"])
 
 
 def policy_of(rules: Mapping[str, Any]) -> Policy:
@@ -84,7 +91,7 @@ def _same(decision: RoutingDecision, row: Mapping[str, Any]) -> bool:
     again = stored(decision)
     return (
         all(getattr(decision, name) == row[name] for name in columns)
-        and all(again[name] == row["decision"][name] for name in ("selected", "infeasible"))
+        and all(again[name] == row["decision"][name] for name in ("selected", "infeasible", "waits_for"))
         and _plain(again["candidates"]) == _plain(row["decision"]["candidates"])
     )
 

@@ -7,18 +7,18 @@ The decision keeps every agent it looked at with its facts, and its score term b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import copysign, gcd
 from typing import NamedTuple
 
 from chargehand.errors import BadConfiguration
-from chargehand.filters import counted, never, one_line, passes, sift
+from chargehand.filters import WAITABLE, counted, never, one_line, passes, sift
 from chargehand.models import AgentFacts, Candidate, Policy, Risk, RoutingDecision, WorkTask
 from chargehand.performance import OPTIMISM, UNKNOWN_RATE, Counts, expected_success
 
-SCORER = 2  # raised by whoever changes what the same facts come to, in here, in filters.py or in performance.py
+SCORER = 3  # raised by whoever changes what the same facts come to, in here, in filters.py or in performance.py
 
 RECENT_SECONDS = 4 * 3600  # a work type done within four hours is still "in the hand"
 SPECIALIST_PRIOR = 2.0  # a declared specialization counts like two successes, until real ones say otherwise
@@ -63,11 +63,13 @@ SCORERS: Mapping[str, Scorer] = {
     "queue": Scorer(lambda t, a, p: a.in_flight / (a.slots - a.in_flight if a.slots > a.in_flight else 1)),
 }
 
+FROM_RUNS = frozenset(name for name, scorer in SCORERS.items() if scorer.from_runs)
+
 SEED_ADDITIVE = Policy(
     "seed-additive", (("context", 30.0), ("success", 40.0), ("specialization", 20.0), ("load", 1.0)), digits=1
 )
 SEED_WEIGHTED = Policy("seed-weighted", (("success", 0.6), ("context", 0.4)))
-LEARNED = Policy("learned", (("chance", 1.0), ("queue", -0.1), ("context", 0.02)))
+LEARNED = Policy("learned", (("chance", 1.0), ("queue", -0.05), ("context", 0.02)), line=0.15)
 POLICIES = {policy.name: policy for policy in (LEARNED, SEED_ADDITIVE, SEED_WEIGHTED)}
 DEFAULT = LEARNED
 
@@ -98,17 +100,19 @@ def route(
     retried: bool = False,
     draw: int = 0,
     others: int = 0,
+    patience: float = 0.0,
 ) -> RoutingDecision:
     """Choose an agent for a task. Equal scores go to the more experienced, then the less busy, then by id.
 
     An agent that was tried for this task is chosen again only when nobody else can have it now. Nobody able to have
     it now is a decision too: `selected` is None, and `infeasible` when waiting would not help either. In a pool larger
     than `policy.look_at_all`, `draw` decides who is looked at. `others` is how many agents there are beside these,
-    which do not offer it: they are counted when it is said that nobody can.
+    which do not offer it: they are counted when it is said that nobody can. For `patience` seconds the task may wait
+    for a full agent that is better than any free one: then nobody is selected, and `waits_for` says for whom.
     """
     sampled = len(agents) > policy.look_at_all
     seen = sample(task, agents, draw, policy.able) if sampled else agents
-    return weigh(task, seen, policy, Around(retried, len(agents), draw if sampled else None, others))
+    return weigh(task, seen, policy, Around(retried, len(agents), draw if sampled else None, others, patience))
 
 
 def sample(task: WorkTask, agents: Sequence[AgentFacts], draw: int, able: int) -> list[AgentFacts]:
@@ -136,6 +140,7 @@ class Around(NamedTuple):
     pool_size: int | None = None  # None: all were looked at
     draw: int | None = None
     others: int = 0  # agents that do not offer it and were not looked at
+    patience: float = 0.0  # seconds that the task may still wait for somebody better than who is free
 
 
 ALL_AT_ONCE = Around()
@@ -151,6 +156,11 @@ def weigh(
     parts = _parts(policy)
     scored = [_score(task, agent, policy, parts) for agent in able]
     seen.update([(candidate.agent_id, candidate) for candidate in scored])
+    if around.patience > 0 and policy.line is not None:
+        waiting = _worth_waiting_for(task, scored, seen.values(), policy)
+        if waiting is not None:
+            return _waits(task, waiting, tuple([seen[agent.agent_id] for agent in agents]), policy, around)
+        scored = [candidate for candidate in scored if not _is_kept(candidate)] or scored
     first = _best(scored)
     second = _best([candidate for candidate in scored if candidate is not first]) if len(scored) > 1 else None
     best = first.facts or able[0]
@@ -170,6 +180,7 @@ def weigh(
         agent_pool=best.pool_name,
         pool_size=len(agents) if around.pool_size is None else around.pool_size,
         draw=around.draw,
+        patience=around.patience,
         rules=policy,
         predicted_success=round(_expected(task, best)[0], 6),
         predicted_ms=None if best.p50_ms is None else round(best.p50_ms),
@@ -190,6 +201,64 @@ def _nobody(task: WorkTask, candidates: tuple[Candidate, ...], policy: Policy, a
         pool_size=len(candidates) if around.pool_size is None else around.pool_size,
         draw=around.draw,
         others=around.others,
+        patience=around.patience,
+        rules=policy,
+    )
+
+
+def _worth_waiting_for(
+    task: WorkTask, able: Sequence[Candidate], seen: Iterable[Candidate], policy: Policy
+) -> tuple[Candidate, Candidate] | None:
+    """Return the agent to wait for, scored with its line instead of its queue, and the free one that is given up.
+
+    None when a free one is at least as good, or when all that are free are kept for those who wait for them.
+    """
+    free = [candidate for candidate in able if not _is_kept(candidate)]
+    full = [c.facts for c in seen if c.rejected_by == WAITABLE and c.facts is not None and not c.facts.tried]
+    kept = [candidate.facts for candidate in able if candidate.facts is not None and _is_kept(candidate)]
+    if not free or not (full or kept):
+        return None
+    parts = _parts_in_line(policy)
+    there, later = _best(free), _best([_score(task, agent, policy, parts) for agent in [*full, *kept]])
+    return (later, there) if (later.score or 0.0) > (there.score or 0.0) else None
+
+
+def _is_kept(candidate: Candidate) -> bool:
+    """Whether every free slot of the agent is for a task that waits for it."""
+    agent = candidate.facts
+    return agent is not None and 0 < agent.in_line >= agent.slots - agent.in_flight
+
+
+def _rounds(task: WorkTask, agent: AgentFacts, policy: Policy) -> float:
+    """How many runs of the agent must end until it is the task's turn, as parts of all that it runs side by side."""
+    return max(0, agent.in_flight + agent.in_line + 1 - agent.slots) / agent.slots
+
+
+def _waits(
+    task: WorkTask,
+    waiting: tuple[Candidate, Candidate],
+    candidates: tuple[Candidate, ...],
+    policy: Policy,
+    around: Around,
+) -> RoutingDecision:
+    later, there = waiting
+    agent = later.facts
+    assert agent is not None
+    told = _told(later, counts_of(agent).runs, policy)
+    return RoutingDecision(
+        task_id=task.task_id,
+        intent=task.intent,
+        work_type=task.work_type,
+        policy=policy.name,
+        selected=None,
+        candidates=candidates,
+        reason=f"waits for {told}; free now {there.name} {there.score:.{policy.digits}f}",
+        retried=around.retried,
+        agent_pool=agent.pool_name,
+        pool_size=len(candidates) if around.pool_size is None else around.pool_size,
+        draw=around.draw,
+        patience=around.patience,
+        waits_for=later.agent_id,
         rules=policy,
     )
 
@@ -213,6 +282,13 @@ Part = tuple[str, float, Callable[[WorkTask, AgentFacts, Policy], float]]
 @lru_cache(maxsize=8)  # of the few policies that are in use, so that the table is looked into once
 def _parts(policy: Policy) -> tuple[Part, ...]:
     return tuple((name, weight, SCORERS[name].value) for name, weight in policy.weights)
+
+
+@lru_cache(maxsize=8)
+def _parts_in_line(policy: Policy) -> tuple[Part, ...]:
+    """Return the parts for an agent that is waited for: its line takes the place of its queue."""
+    others = tuple(part for part in _parts(policy) if part[0] != "queue")
+    return (*others, ("line", -(policy.line or 0.0), _rounds))
 
 
 def _score(task: WorkTask, agent: AgentFacts, policy: Policy, parts: Sequence[Part]) -> Candidate:
@@ -241,14 +317,18 @@ def _rank(candidate: Candidate) -> tuple[float, int, int, str]:
 
 def _explained(best: Candidate, runs: int, runner_up: Candidate | None, policy: Policy) -> str:
     """`infra-3: context 30 + success 36.4 (46 runs) + specialization 0 + load 9 = 75.4; runner-up infra-1 68.0`."""
-    terms = "".join(_term(name, value, runs, policy.digits) for name, value in best.terms.items())
     rival = f"runner-up {runner_up.name} {runner_up.score:.{policy.digits}f}" if runner_up else "no other candidate"
-    return f"{best.name}: {terms.removeprefix(' + ')} = {best.score:.{policy.digits}f}; {rival}"
+    return f"{_told(best, runs, policy)}; {rival}"
+
+
+def _told(candidate: Candidate, runs: int, policy: Policy) -> str:
+    terms = "".join(_term(name, value, runs, policy.digits) for name, value in candidate.terms.items())
+    return f"{candidate.name}: {terms.removeprefix(' + ')} = {candidate.score:.{policy.digits}f}"
 
 
 def _term(name: str, value: float, runs: int, digits: int) -> str:
     size = f"{abs(value):.0f}" if value == round(value) else f"{abs(value):.{digits}f}"
-    evidence = f" ({runs} run{'' if runs == 1 else 's'})" if SCORERS[name].from_runs else ""
+    evidence = f" ({runs} run{'' if runs == 1 else 's'})" if name in FROM_RUNS else ""
     sign = "-" if copysign(1, value) < 0 else "+"  # a negative weight on nothing is -0.0
     return f" {sign} {name} {size}{evidence}"
 

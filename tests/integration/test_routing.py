@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from chargehand.models import AgentFacts, Failure, WorkTask
+from chargehand.patience import ENOUGH
 from chargehand.performance import Performance, Run
 from chargehand.replay import replayed
 from tests.builders import make_spec
-from tests.world import World
+from tests.world import PaperAgent, World
 
 A = make_spec("deploy_page", retry_safe=True)
 B = make_spec("check_page", work_type="monitor_system", retry_safe=True)
@@ -56,6 +58,69 @@ async def test_every_stored_decision_can_be_taken_again_exactly(world: World) ->
         again = replayed(task, row)
         assert again is not None
         assert again.same, (row["reason"], again.decision.reason)
+
+
+async def busy(world: World) -> tuple[PaperAgent, PaperAgent, UUID]:
+    """Fill the better of two agents, where tasks have had to wait, and ask for more. Returns both and the request."""
+    good, bad = await world.agent("good", A, slots=1), await world.agent("bad", A, slots=1)
+    await world.run("UPDATE agent_registry SET overall_runs = 30, overall_successes = 29")
+    await world.run("UPDATE agent_registry SET overall_successes = 9 WHERE name = 'bad'")
+    for _ in range(ENOUGH):
+        world.engine.allotment.patience.saw("deploy_page", 100.0)
+    await world.approved("deploy_page", words="first")
+    await world.engine.dispatch()
+    request_id = await world.approved("deploy_page", words="second")
+    await world.engine.dispatch()
+    return good, bad, request_id
+
+
+async def placed(world: World, request_id: UUID) -> tuple[str, Any, bool]:
+    """Return where the request's one task stands, whom it waits for, and whether it looks again at once."""
+    (row,) = await world.run(
+        "SELECT status, waits_for, due_at <= now() AS due FROM tasks WHERE request_id = $1", request_id
+    )
+    return row["status"], row["waits_for"], bool(row["due"])
+
+
+async def test_a_task_waits_for_the_better_agent_and_gets_it_when_it_is_free(world: World) -> None:
+    good, _, request_id = await busy(world)
+    assert await placed(world, request_id) == ("ready", good.agent_id, False)
+    assert (await world.kinds(request_id))[-1] == "task.waits"
+    async with world.store.batch() as batch:
+        facts = (await batch.pool([("deploy_page", A.work_type)]))["deploy_page"]
+    assert {agent.name: agent.in_line for agent in facts} == {"good": 1, "bad": 0}
+    assert await good.work_off() == 1
+    assert await placed(world, request_id) == ("ready", good.agent_id, True)
+    await world.engine.dispatch()
+    assert await placed(world, request_id) == ("dispatched", None, False)
+    assert await good.work_off() == 1
+    assert [replayed(task, row).same for task, row in await decisions(world)] == [True] * 3  # type: ignore[union-attr]
+
+
+async def test_who_waits_for_one_agent_is_not_called_when_another_is_freed(world: World) -> None:
+    good, bad, _ = await busy(world)
+    await world.run("UPDATE agent_registry SET in_flight = 1 WHERE name = 'bad'")
+    async with world.store.batch() as batch:
+        assert await batch.execute("hasten_tasks", 4, [bad.agent_id]) == 0
+        assert await batch.execute("hasten_tasks", 4, [good.agent_id]) == 1
+
+
+async def test_a_task_that_has_waited_for_long_enough_takes_who_is_free(world: World) -> None:
+    _, bad, request_id = await busy(world)
+    await world.run("UPDATE tasks SET ready_since = now() - interval '81 seconds' WHERE request_id = $1", request_id)
+    await world.due_now()
+    await world.engine.dispatch()
+    assert await placed(world, request_id) == ("dispatched", None, False)
+    assert len(await bad.orders()) == 1
+
+
+async def test_nobody_waits_for_an_agent_that_has_gone(world: World) -> None:
+    _, bad, request_id = await busy(world)
+    await world.run("UPDATE agent_registry SET last_heartbeat_at = now() - interval '1 hour' WHERE name = 'good'")
+    await world.sweep.mark_offline()
+    assert (await placed(world, request_id))[2]
+    await world.engine.dispatch()
+    assert len(await bad.orders()) == 1
 
 
 async def test_a_stored_decision_that_was_altered_is_not_the_same(world: World) -> None:

@@ -44,6 +44,16 @@ def test_a_decision_taken_again_is_the_same_and_another_policy_may_choose_anothe
     assert (found.decisions, found.same, found.partial, found.unreadable) == (1, 0, 0, 0)
 
 
+def test_a_decision_to_wait_can_be_taken_again():
+    full = AGENTS[0]._replace(in_flight=AGENTS[0].slots, lately_successes=30.0, lately_runs=30.0)
+    free = make_agent("free", lately_runs=30.0)
+    kept = row(route(TASK, [full, free], patience=20.0))
+    assert kept["decision"]["waits_for"] == full.agent_id
+    assert replayed(TASK, kept).same
+    kept["decision"]["patience"] = 0.0
+    assert not replayed(TASK, kept).same
+
+
 def test_a_sampled_decision_is_exact_by_its_own_policy_and_partial_by_another():
     pool = [make_agent(f"{n:03d}", lately_runs=5.0, lately_successes=n % 5) for n in range(120)]
     kept = row(route(TASK, pool, draw=99))

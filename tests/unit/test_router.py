@@ -115,7 +115,7 @@ def test_the_learned_policy_explains_itself_the_same_way():
     known = {"success_count": 45, "failure_count": 1, "lately_successes": 24.0, "lately_runs": 25.0}
     agents = [make_agent(**known, overall_successes=24.0, overall_runs=25.0, in_flight=2, recent_request=True)]
     assert route(TASK, agents).reason == (
-        "infra-1: chance 0.97 (46 runs) - queue 0.10 + context 0.02 = 0.89; no other candidate"
+        "infra-1: chance 0.95 (46 runs) - queue 0.05 + context 0.02 = 0.92; no other candidate"
     )
     assert "(0 runs) - queue 0 + context 0" in route(TASK, [make_agent()]).reason
 
@@ -131,7 +131,7 @@ def test_nobody_tries_a_new_agent_out_on_what_destroys():
     known = make_agent("known", lately_successes=14.0, lately_runs=20.0, overall_successes=14.0, overall_runs=20.0)
     new = make_agent("new", usual_rate=0.62)
     assert route(TASK, [known, new]).selected == "known"
-    eager = make_agent("new", usual_rate=0.65)
+    eager = make_agent("new", usual_rate=0.68)
     assert route(TASK, [known, eager]).selected == "new"
     assert route(make_task(risk=Risk.DESTROY), [known, eager]).selected == "known"
 
@@ -321,12 +321,60 @@ def test_a_preference_never_overrides_a_filter(pool, policy):
     assert all((c.score is None) != (c.rejected_by is None) for c in decision.candidates)
 
 
+@settings(max_examples=30)
+@given(agents, st.floats(0.1, 100.0), st.integers(0, 3))
+def test_waiting_never_overrides_a_filter_but_the_one_that_passes_by_itself(pool, patience, in_line):
+    pool = [agent._replace(in_line=in_line) for agent in pool]
+    at_once, patient = route(TASK, pool), route(TASK, pool, patience=patience)
+    assert (at_once.selected is None) == (patient.selected is None and patient.waits_for is None)
+    assert at_once.waits_for is None
+    assert not (patient.selected and patient.waits_for)
+    for agent in pool:
+        if agent.agent_id == patient.waits_for:
+            assert not [f.name for f in FILTERS if f.name not in {"slots", "tried"} and f.rejects(TASK, agent)]
+
+
 @settings(max_examples=15)
 @given(agents, st.randoms(use_true_random=False))
 def test_the_choice_does_not_depend_on_the_order_of_the_agents(pool, chance):
     shuffled = chance.sample(pool, len(pool))
     first, second = route(TASK, pool), route(TASK, shuffled)
     assert (first.selected, first.infeasible) == (second.selected, second.infeasible)
+
+
+FULL = make_agent("best", slots=2, in_flight=2, lately_successes=30.0, lately_runs=30.0)
+FREE = make_agent("free", lately_successes=12.0, lately_runs=30.0)
+
+
+def test_a_better_agent_that_is_full_is_waited_for_as_long_as_there_is_patience():
+    assert route(TASK, [FULL, FREE]).selected == "free"
+    decision = route(TASK, [FULL, FREE], patience=40.0)
+    assert (decision.selected, decision.waits_for, decision.infeasible) == (None, "best", False)
+    assert decision.reason == (
+        "waits for best: chance 0.93 (0 runs) + context 0 - line 0.07 = 0.85; free now free 0.44"
+    )
+    for impatient in (SEED_ADDITIVE, SEED_WEIGHTED, DEFAULT._replace(line=None)):
+        assert route(TASK, [FULL, FREE], policy=impatient, patience=40.0).selected == "free"
+
+
+def test_nobody_joins_a_line_that_is_longer_than_the_agent_is_better():
+    assert route(TASK, [FULL._replace(in_line=2), FREE], patience=40.0).waits_for == "best"
+    assert route(TASK, [FULL._replace(in_line=9), FREE], patience=40.0).selected == "free"
+
+
+def test_a_slot_that_somebody_waits_for_is_left_to_him_while_another_agent_is_free():
+    called = FULL._replace(in_flight=1, in_line=1)
+    worse = make_agent("worse", lately_runs=30.0)
+    assert route(TASK, [called, FREE], patience=40.0).waits_for == "best"
+    assert route(TASK, [called._replace(in_line=0), FREE], patience=40.0).selected == "best"
+    assert route(TASK, [called, FULL._replace(agent_id="other")], patience=40.0).selected == "best"
+    assert route(TASK, [FREE._replace(slots=1, in_line=1), worse._replace(lately_successes=12.0)],
+                 patience=40.0).selected == "worse"  # fmt: skip
+
+
+def test_nobody_waits_for_who_was_tried_is_away_or_is_not_allowed():
+    for fields in ({"tried": True}, {"status": "offline"}, {"granted": False}, {"circuit_open_for": 9.0}):
+        assert route(TASK, [FULL._replace(**fields), FREE], patience=40.0).selected == "free"
 
 
 def test_work_that_is_held_back_looks_at_nobody():

@@ -161,7 +161,8 @@ def move_tasks(
             "tasks", key, status=after, status_reason=reason,
             ready_since=max(tx.now, earliest) if ready else row["ready_since"],
             due_at=max(tx.now + delay, earliest) if ready else None,
-            turn=turn if ready and row["turn"] is None else row["turn"], ended_at=tx.now if over else None,
+            turn=turn if ready and row["turn"] is None else row["turn"], waits_for=None,
+            ended_at=tx.now if over else None,
             result=row["result"] if result is None else result,
         )  # fmt: skip
     return len(found)
@@ -250,7 +251,7 @@ def insert_tasks(
             "work_type": work_type, "spec": spec, "spec_text": json.dumps(spec),
             "status": "pending", "status_reason": "", "attempts_made": 0,
             "forgiven": 0, "tried": [], "ready_since": None, "turn": None,
-            "due_at": None, "wants_capacity": False, "mishaps": 0,
+            "due_at": None, "wants_capacity": False, "waits_for": None, "mishaps": 0,
             "result": None, "ended_at": None,
         }  # fmt: skip
         tx.hold("tasks", [key])
@@ -283,7 +284,7 @@ def claim_ready(tx: Transaction, limit: int, only: UUID | None) -> list[Row]:
     found = sorted(filter(due, tx.rows("tasks")), key=longest_waiting)[:limit]
     requests = [key for key in sorted({row["request_id"] for row in found}) if tx.is_free("requests", key)]
     tx.hold("requests", requests)
-    return [_waiting(tx, row) for row in found if row["request_id"] in requests]
+    return [{**_waiting(tx, row), "waits_for": row["waits_for"]} for row in found if row["request_id"] in requests]
 
 
 @statement
@@ -333,17 +334,22 @@ def count_attempts(tx: Transaction, tasks: Sequence[UUID], agents: Sequence[UUID
 
 
 @statement
-def postpone_tasks(tx: Transaction, ids: Sequence[UUID], delays: Sequence[float], reasons: Sequence[str]) -> int:
-    tx.hold("tasks", ids)
-    for key, delay, reason in zip(ids, delays, reasons, strict=True):
-        tx.update("tasks", key, due_at=tx.now + delay, status_reason=reason, wants_capacity=True)
-    return len(ids)
+def postpone_tasks(
+    tx: Transaction, ids: Sequence[UUID], delays: Sequence[float], reasons: Sequence[str], agents: Sequence[UUID | None]
+) -> int:
+    found = _to_move(tx, "tasks", ids, ["ready"] * len(ids))
+    for key, delay, reason, agent in zip(ids, delays, reasons, agents, strict=True):
+        if key in found:
+            due = tx.now + delay
+            tx.update("tasks", key, due_at=due, status_reason=reason, wants_capacity=True, waits_for=agent)
+    return len(found)
 
 
 @statement
-def hasten_tasks(tx: Transaction, limit: int) -> int:
+def hasten_tasks(tx: Transaction, limit: int, freed: Sequence[UUID]) -> int:
     def wants(row: Row) -> bool:
-        return bool(row["status"] == "ready" and row["wants_capacity"] and row["due_at"] > tx.now)
+        waits = row["status"] == "ready" and row["wants_capacity"] and row["due_at"] > tx.now
+        return bool(waits and row["waits_for"] in (None, *freed))
 
     found = sorted(filter(wants, tx.rows("tasks")), key=lambda row: row["turn"])
     free = [row["task_id"] for row in found if tx.is_free("tasks", row["task_id"])][:limit]

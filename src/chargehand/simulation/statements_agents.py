@@ -42,6 +42,10 @@ def _seen(tx: Transaction, intent: str, agent: Row, done: Row, usual_rate: float
         "recent_context_age": None if last is None else tx.now - last,
         "heartbeat_age": 1e9 if beat is None else tx.now - beat,
         "circuit_open_for": 0.0 if circuit is None else max(circuit - tx.now, 0.0),
+        "in_line": sum(
+            row["waits_for"] == agent["agent_id"] and row["status"] == "ready" and row["due_at"] > tx.now
+            for row in tx.rows("tasks")
+        ),
     }  # fmt: skip
 
 

@@ -42,6 +42,7 @@ SPECS_KEPT = 5_000
 
 _SPECS: dict[UUID, WorkTask] = {}
 
+MOST_LET_GO = 200  # tasks at once, of those that wait when agents go; what is left is due by itself soon
 SPECIALIZATIONS = 1 + AgentFacts._fields.index("specializations")
 
 
@@ -205,11 +206,15 @@ class Batch(Deciding):
             [d.predicted_ms for d in rows],
         )
 
-    async def postpone(self, waits: Sequence[tuple[UUID, float, str]]) -> None:
-        """Let ready tasks wait: (task, seconds, why)."""
+    async def postpone(self, waits: Sequence[tuple[TaskRecord, float, str, UUID | None]]) -> None:
+        """Let ready tasks wait: (task, seconds, why, the agent that it waits for by choice)."""
         if waits:
-            ids, delays, reasons = zip(*waits, strict=True)
-            await self.execute("postpone_tasks", ids, delays, reasons)
+            tasks, delays, reasons, agents = zip(*waits, strict=True)
+            await self.execute("postpone_tasks", [task.task_id for task in tasks], delays, reasons, agents)
+        for task, seconds, reason, agent_id in waits:
+            if agent_id is not None:
+                said = {"agent_id": str(agent_id), "at_most_seconds": round(seconds, 3), "reason": reason}
+                self.note(task.request_id, "task.waits", said, task_id=task.task_id)
 
     async def send(self, messages: Sequence[OutMessage]) -> None:
         """Put messages into the outbox; they are published after the commit."""
@@ -287,7 +292,7 @@ class Batch(Deciding):
         last = {o.agent_id: o.infrastructure for o in outcomes}
         await self.execute("count_infrastructure", list(last), list(last.values()), circuit_failures, circuit_seconds)
         # More than were freed, because some of those that wait may not fit.
-        if await self.execute("hasten_tasks", len(outcomes) * 4):
+        if await self.execute("hasten_tasks", len(outcomes) * 4, [a for a, _ in freed]):
             self.wakes.add("dispatch")
 
     async def undelivered(self, agent_id: UUID) -> list[Undelivered]:
@@ -330,8 +335,11 @@ class Batch(Deciding):
         )
 
     async def mark_offline(self, after: float) -> list[str]:
-        """Mark agents that have been silent for `after` seconds; return their names."""
-        return [row["name"] for row in await self.fetch("mark_offline", after)]
+        """Mark agents that have been silent for `after` seconds; return their names. Nobody waits for them any more."""
+        gone = await self.fetch("mark_offline", after)
+        if gone and await self.execute("hasten_tasks", MOST_LET_GO, [row["agent_id"] for row in gone]):
+            self.wakes.add("dispatch")
+        return [row["name"] for row in gone]
 
     async def keep_anomalies(self, anomalies: Sequence[Anomaly]) -> None:
         """Keep messages that should not have come."""
@@ -431,6 +439,7 @@ def _task(row: asyncpg.Record) -> TaskRecord:
         forgiven=row["forgiven"],
         tried=tuple(row["tried"]),
         waited=row["waited"],
+        waits_for=row.get("waits_for"),
         mishaps=row["mishaps"],
     )
 

@@ -176,6 +176,7 @@ tasks = Table(
     _time("due_at"),
     _time("turn"),  # when it could first have been started, less its request's head start: the earliest goes first
     _flag("wants_capacity"),  # it waits for a slot or a key, not for a time: due as soon as one is freed
+    Column("waits_for", Uuid),  # an agent that it waits for until it is due, though another one was free
     _count("mishaps"),
     Column("result", JSONB),
     Column("read_by_tier", String(30)),  # who made it of the words
@@ -185,6 +186,7 @@ tasks = Table(
     _time("ended_at"),
     UniqueConstraint("request_id", "plan_id", "task_order"),
     Index("ix_tasks_ready", "turn", postgresql_where=text("status = 'ready'")),
+    Index("ix_tasks_waits_for", "waits_for", postgresql_where=text("waits_for IS NOT NULL")),
 )
 
 agent_registry = Table(

@@ -11,8 +11,10 @@ from uuid import UUID
 from chargehand.bench.routing.scenario import Scenario
 from chargehand.bench.routing.simulation import CONTEXT, Attempt, Desk, true_chance
 from chargehand.models import AgentFacts, Policy, WorkTask
+from chargehand.patience import Patience
 from chargehand.performance import Lately
 from chargehand.router import route
+from chargehand.settings import Settings
 
 NOBODY = UUID(int=0)
 
@@ -177,6 +179,7 @@ class Product(Random):
         self.lately: dict[tuple[int, int], Lately] = {}
         self.overall: dict[int, Lately] = {}
         self.usual: dict[int, Lately] = {}
+        self.patience = Patience(Settings().routing_patience)
         self.tasks = [task_of(work_type) for work_type in range(scenario.work_types)]
 
     def learn(self, desk: Desk, attempt: Attempt, ok: bool, now: float) -> None:
@@ -194,8 +197,16 @@ class Product(Random):
     def choose(self, attempt: Attempt, desks: list[Desk], now: float) -> Desk | None:
         pool = Pool(self, desks, attempt, now)
         task, draw = self.tasks[attempt.job.work_type], self.chance.getrandbits(31)
-        decision = route(task, pool, policy=self.policy, draw=draw)
-        return desks[pool.place(decision.selected)] if decision.selected else None
+        waited = now - attempt.since
+        left = self.patience.left(task.intent, waited)
+        decision = route(task, pool, policy=self.policy, draw=draw, patience=left)
+        chosen = decision.selected or decision.waits_for
+        if chosen is None:
+            return None
+        if attempt.place is None:
+            self.patience.saw(task.intent, waited)
+        attempt.until = now + left if decision.waits_for else 0.0
+        return desks[pool.place(chosen)]
 
     def facts(self, agent_id: str, desk: Desk, attempt: Attempt, now: float) -> AgentFacts:
         """Return what the store would say of the agent."""
@@ -213,6 +224,7 @@ class Product(Random):
             overall_successes=overall.successes, overall_runs=overall.runs,
             usual_rate=(usual.successes + 1) / (usual.runs + 2),
             recent_context_age=None if last is None else now - last,
+            in_line=0 if desk is attempt.place else desk.held,
         )  # fmt: skip
 
 

@@ -40,7 +40,11 @@ class Desk:
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One try of a job. `desk` is the agent it is bound to; `tried` those that it failed on."""
+    """One try of a job. `desk` is the agent it is bound to; `tried` those that it failed on.
+
+    `awaits` is the agent that it waits for at the orchestrator, `until` when it stops that (0: as long as it takes),
+    `place` the one that it waited for when it looks again.
+    """
 
     job: Job
     number: int
@@ -48,11 +52,16 @@ class Attempt:
     tried: tuple[int, ...] = ()
     desk: Desk | None = None
     awaits: Desk | None = None
+    until: float = 0.0
+    place: Desk | None = None
     void: bool = False
 
 
 class Chooser(Protocol):
-    """A policy. With `binds_late`, only free agents are offered, and a job may wait at the orchestrator."""
+    """A policy. With `binds_late`, a job goes to agents with a free slot only, and may wait at the orchestrator.
+
+    It waits for the one that was chosen when that one is full, or when `until` was set to a time to come.
+    """
 
     binds_late: bool
 
@@ -87,6 +96,7 @@ class Simulation:
             "missed": self._missed,
             "asked": self._asked,
             "again": self._again,
+            "until": self._until,
             "ended": self._ended,
             "lost": self._lost,
         }
@@ -149,6 +159,8 @@ class Simulation:
         for attempt in queued:
             attempt.desk = None
             self._place(now, attempt)
+        for attempt in [attempt for attempt in self.waiting if attempt.awaits is desk and attempt.until]:
+            self._look_again(now, attempt)
 
     # --- work comes, is bound, begins and ends -------------------------------------------------------------------
 
@@ -159,6 +171,14 @@ class Simulation:
     def _again(self, now: float, attempt: Attempt) -> None:
         self._place(now, attempt)
 
+    def _until(self, now: float, attempt: Attempt) -> None:
+        if attempt in self.waiting and attempt.until <= now:
+            self._look_again(now, attempt)
+
+    def _look_again(self, now: float, attempt: Attempt) -> None:
+        if self._bind(now, attempt):
+            self.waiting.remove(attempt)
+
     def _place(self, now: float, attempt: Attempt) -> None:
         if not self._bind(now, attempt):
             self.waiting.append(attempt)
@@ -167,15 +187,19 @@ class Simulation:
         desks = self.there
         if attempt.tried and any(d.agent.number not in attempt.tried for d in desks):
             desks = [d for d in desks if d.agent.number not in attempt.tried]
+        attempt.place = attempt.awaits
         if attempt.awaits:
             attempt.awaits.held -= 1
             attempt.awaits = None
+        attempt.until = 0.0
         desk = self.chooser.choose(attempt, desks, now) if desks else None
         if desk is None:
             return False
-        if self.chooser.binds_late and desk.load >= desk.agent.slots:
+        if self.chooser.binds_late and (attempt.until or desk.load >= desk.agent.slots):
             attempt.awaits = desk
             desk.held += 1
+            if attempt.until:
+                self._later(attempt.until, "until", attempt)
             return False
         desk.queue.append(attempt)
         attempt.desk = desk
@@ -226,13 +250,16 @@ class Simulation:
         if not self.waiting:
             return
         for attempt in self._who_looks_again(desk):
-            if self._bind(now, attempt):
-                self.waiting.remove(attempt)
+            self._look_again(now, attempt)
 
     def _who_looks_again(self, desk: Desk) -> list[Attempt]:
-        """Those that have waited longest, and before them the first that waits for this very agent."""
+        """Those that have waited longest, and before them the first that waits for this very agent.
+
+        Who waits for another agent until some time is left alone.
+        """
         first = [attempt for attempt in self.waiting if attempt.awaits is desk][:1]
-        return first + [attempt for attempt in islice(self.waiting, LOOK_AGAIN) if attempt not in first]
+        called = (attempt for attempt in self.waiting if attempt.awaits in (None, desk) or not attempt.until)
+        return first + [attempt for attempt in islice(called, LOOK_AGAIN) if attempt not in first]
 
     def _count_fair_share(self) -> None:
         slots = sum(desk.agent.slots for desk in self.there)

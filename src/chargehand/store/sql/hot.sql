@@ -51,6 +51,7 @@ UPDATE tasks t SET status = m.new, status_reason = m.reason, updated_at = now(),
     turn = CASE WHEN m.new = 'ready' AND t.turn IS NULL
         THEN GREATEST(now(), r.not_before) - make_interval(secs => r.head_start) ELSE t.turn END,
     ended_at = CASE WHEN m.ended THEN now() END,
+    waits_for = NULL,
     result = COALESCE(m.result, t.result)
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::float8[], $6::boolean[], $7::jsonb[])
     AS m(id, old, new, reason, delay, ended, result), requests r
@@ -119,7 +120,8 @@ WITH due AS (
     ORDER BY request_id FOR UPDATE SKIP LOCKED
 )
 SELECT t.task_id, t.request_id, t.plan_id, t.task_order, t.intent, t.work_type, t.spec::text, t.status, t.status_reason,
-    t.attempts_made, t.forgiven, t.tried, t.mishaps, extract(epoch FROM now() - t.ready_since)::float8 AS waited
+    t.attempts_made, t.forgiven, t.tried, t.mishaps, extract(epoch FROM now() - t.ready_since)::float8 AS waited,
+    t.waits_for
 FROM tasks t JOIN due USING (task_id) JOIN locked ON locked.request_id = t.request_id
 WHERE t.status = 'ready'
 ORDER BY t.turn, t.task_order
@@ -169,7 +171,8 @@ SELECT w.intent, g.agent_id::text, g.name, g.agent_type, g.pool_name, g.status, 
     p.p50_ms, p.p90_ms,
     extract(epoch FROM now() - p.last_execution_at)::float8 AS recent_context_age,
     COALESCE(extract(epoch FROM now() - g.last_heartbeat_at), 1e9)::float8 AS heartbeat_age,
-    GREATEST(COALESCE(extract(epoch FROM g.circuit_open_until - now()), 0), 0)::float8 AS circuit_open_for
+    GREATEST(COALESCE(extract(epoch FROM g.circuit_open_until - now()), 0), 0)::float8 AS circuit_open_for,
+    COALESCE(l.n, 0) AS in_line
 FROM unnest($1::text[], $2::text[]) AS w(intent, work_type)
 CROSS JOIN LATERAL (
     SELECT o.agent_id FROM agent_intents o WHERE o.intent = w.intent
@@ -180,6 +183,10 @@ CROSS JOIN LATERAL (
 JOIN agent_registry g ON g.agent_id = asked.agent_id
 LEFT JOIN agent_intents i ON i.agent_id = g.agent_id AND i.intent = w.intent
 LEFT JOIN agent_performance p ON p.agent_id = g.agent_id AND p.work_type = w.work_type
+-- Who is called or whose time is over (due) waits no more. Mostly nobody waits, and the index is empty.
+LEFT JOIN (SELECT waits_for, count(*)::int AS n FROM tasks
+           WHERE waits_for IS NOT NULL AND status = 'ready' AND due_at > now() GROUP BY waits_for
+) AS l ON l.waits_for = g.agent_id
 WINDOW all_agents AS (PARTITION BY w.intent)
 ORDER BY w.intent, g.agent_id
 
@@ -260,13 +267,15 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::int[], 
 
 -- name: postpone_tasks
 UPDATE tasks t SET due_at = now() + make_interval(secs => m.delay), status_reason = m.reason, updated_at = now(),
-    wants_capacity = true
-FROM unnest($1::uuid[], $2::float8[], $3::text[]) AS m(task_id, delay, reason) WHERE t.task_id = m.task_id
+    wants_capacity = true, waits_for = m.waits_for
+FROM unnest($1::uuid[], $2::float8[], $3::text[], $4::uuid[]) AS m(task_id, delay, reason, waits_for)
+WHERE t.task_id = m.task_id AND t.status = 'ready'
 
 -- name: hasten_tasks
--- Something was freed: let those whose turn it is look again at once.
+-- Something was freed: let those whose turn it is look again at once. Who waits for another agent goes on waiting.
 UPDATE tasks SET due_at = now(), wants_capacity = false
 WHERE task_id IN (SELECT task_id FROM tasks WHERE status = 'ready' AND wants_capacity AND due_at > now()
+                    AND (waits_for IS NULL OR waits_for = ANY($2::uuid[]))
                   ORDER BY turn LIMIT $1 FOR UPDATE SKIP LOCKED)
 
 -- name: put_outbox

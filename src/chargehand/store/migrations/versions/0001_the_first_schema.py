@@ -316,6 +316,7 @@ def upgrade() -> None:
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("turn", sa.DateTime(timezone=True), nullable=True),
         sa.Column("wants_capacity", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("waits_for", sa.Uuid(), nullable=True),
         sa.Column("mishaps", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("result", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("read_by_tier", sa.String(length=30), nullable=True),
@@ -331,6 +332,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("request_id", "plan_id", "task_order", name=op.f("uq_tasks_request_id_plan_id_task_order")),
     )
     op.create_index("ix_tasks_ready", "tasks", ["turn"], unique=False, postgresql_where=sa.text("status = 'ready'"))
+    op.create_index(
+        "ix_tasks_waits_for", "tasks", ["waits_for"], unique=False, postgresql_where=sa.text("waits_for IS NOT NULL")
+    )
     op.create_index(op.f("ix_tasks_request_id"), "tasks", ["request_id"], unique=False)
     op.create_table(
         "attempts",

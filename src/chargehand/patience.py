@@ -1,0 +1,57 @@
+"""How long a task may wait for an agent that is better than a free one: a little less than it might have to anyway.
+
+Where work waits because nobody is free, some more of waiting for the right agent does not show. Where it never waits, a
+task that did would stand out. So patience follows the waits that nobody chose.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from dataclasses import dataclass, field
+
+WINDOW = 200  # of the latest tasks of an intent: ten of them waited longer than nineteen in twenty did
+ENOUGH = 20  # tasks, before one in twenty can be told
+SHARE = 0.8  # of the wait of the unluckiest twentieth; from 1 on, waiting makes waits grow (docs/decisions/0016)
+SHORTEST = 15.0  # seconds: below, nobody has to wait to speak of, and nobody shall by choice
+
+
+@dataclass(slots=True)
+class Waits:
+    """How long the latest tasks had to wait because nobody was free; 0 for those that found somebody at once."""
+
+    latest: deque[float] = field(default_factory=deque)
+    ordered: list[float] = field(default_factory=list)
+
+    def add(self, seconds: float) -> None:
+        """Count one more, and forget the oldest."""
+        self.latest.append(seconds)
+        insort(self.ordered, seconds)
+        if len(self.latest) > WINDOW:
+            del self.ordered[bisect_left(self.ordered, self.latest.popleft())]
+
+    @property
+    def of_the_unluckiest(self) -> float:
+        """What one in twenty had to wait at least, in seconds; 0 while too few are known."""
+        return self.ordered[int(0.95 * len(self.ordered))] if len(self.ordered) >= ENOUGH else 0.0
+
+
+class Patience:
+    """What is known of waits, by intent. Lives in memory: after a restart nobody waits by choice until it is learnt.
+
+    `most` is how many seconds a task may wait by choice in any case; with 0 none ever does.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._waits: dict[str, Waits] = {}
+
+    def saw(self, intent: str, seconds: float) -> None:
+        """Take note of how long a task waited until somebody was free."""
+        self._waits.setdefault(intent, Waits()).add(seconds)
+
+    def left(self, intent: str, waited: float) -> float:
+        """Return how many seconds a task that has waited so long may still wait by choice."""
+        known = self._waits.get(intent)
+        unlucky = known.of_the_unluckiest if known else 0.0
+        return max(0.0, min(self._most, SHARE * unlucky) - waited) if unlucky >= SHORTEST else 0.0
