@@ -14,6 +14,7 @@ WINDOW = 200  # of the latest tasks of an intent: ten of them waited longer than
 ENOUGH = 20  # tasks, before one in twenty can be told
 SHARE = 0.8  # of the wait of the unluckiest twentieth; from 1 on, waiting makes waits grow (docs/decisions/0016)
 SHORTEST = 15.0  # seconds: below, nobody has to wait to speak of, and nobody shall by choice
+INSTANT = 1.0  # seconds: what is left of a wait and shorter is not worth another look
 
 
 @dataclass(slots=True)
@@ -54,4 +55,5 @@ class Patience:
         """Return how many seconds a task that has waited so long may still wait by choice."""
         known = self._waits.get(intent)
         unlucky = known.of_the_unluckiest if known else 0.0
-        return max(0.0, min(self._most, SHARE * unlucky) - waited) if unlucky >= SHORTEST else 0.0
+        left = min(self._most, SHARE * unlucky) - waited
+        return left if unlucky >= SHORTEST and left >= INSTANT else 0.0

@@ -27,6 +27,7 @@ def test_what_one_in_twenty_must_wait_sets_the_bound() -> None:
     assert learnt(seldom).left("deploy", 0.0) == 0
     assert learnt(often).left("deploy", 0.0) == SHARE * 100
     assert learnt(often).left("deploy", 30.0) == SHARE * 100 - 30
+    assert learnt(often).left("deploy", SHARE * 100 - 0.9) == 0
     assert learnt(often, most=50.0).left("deploy", 0.0) == 50
     assert learnt(often, most=0.0).left("deploy", 0.0) == 0
 
