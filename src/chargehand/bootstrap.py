@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
-from chargehand import audit, keyring
+from chargehand import audit, keyring, verdicts
 from chargehand.engine import Engine
-from chargehand.errors import BadConfiguration, DatabaseUnreachable, DiskFull
+from chargehand.errors import BadConfiguration, ChargehandError, DatabaseUnreachable, DiskFull
 from chargehand.llm.completions import NoAnswer
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM
@@ -26,6 +26,10 @@ from chargehand.store.views import Views
 from chargehand.worker import TAKE_OVER, Worker
 
 log = logging.getLogger("chargehand.bootstrap")
+
+
+RECALIBRATE = 600.0  # seconds: some verdicts an hour is much, and reading them takes some 0.1 s
+JUDGED_DAYS, JUDGED_MOST = 180.0, 5000  # what is read of them: older ones are of another model, prompt or catalog
 
 
 class Office:
@@ -79,6 +83,19 @@ class Office:
                     await llm.prepare()
                 except NoAnswer as failure:
                     log.warning("tier %s (%s) cannot be asked: %s", llm.tier, llm.model, failure)
+
+    async def calibrate(self) -> None:
+        """Take what people made of plans so far into the confidences of the next ones, now and again and again.
+
+        Every server does it for itself: the same rows give the same numbers, and each decomposition names them.
+        """
+        while True:
+            try:
+                found = verdicts.verdicts(*await self.views.readings(JUDGED_DAYS, JUDGED_MOST))
+                self.engine.trust.fits = verdicts.fits(found)
+            except Exception as error:
+                log.warning("confidences stay as they are: %s", error, exc_info=not isinstance(error, ChargehandError))
+            await asyncio.sleep(RECALIBRATE)
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[Worker]:

@@ -179,13 +179,17 @@ async def _serve_once(office: Office, stopping: asyncio.Event) -> None:
 
 @asynccontextmanager
 async def _preparing(office: Office) -> AsyncIterator[None]:
-    """Load the models' client beside the work: no request before the first one for a model waits for it."""
-    task = asyncio.create_task(office.prepare_models(), name="chargehand models")
+    """Beside the work, load the models' client (no request then waits for it) and learn what people made of plans."""
+    tasks = [
+        asyncio.create_task(office.prepare_models(), name="chargehand models"),
+        asyncio.create_task(office.calibrate(), name="chargehand calibration"),
+    ]
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _declare_queues(office: Office) -> None:

@@ -9,6 +9,7 @@ from chargehand.cli import (
     enrolling,
     keeping,
     looking,
+    models,
     reviewing,
     routing,
     serving,
@@ -27,5 +28,17 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
 )
-for module in (submitting, deciding, looking, surveying, reviewing, routing, serving, enrolling, keeping, upkeep):
+for module in (
+    submitting,
+    deciding,
+    looking,
+    surveying,
+    reviewing,
+    routing,
+    models,
+    serving,
+    enrolling,
+    keeping,
+    upkeep,
+):
     app.add_typer(module.group)

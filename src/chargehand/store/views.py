@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Table, func, select
+from sqlalchemy import ColumnElement, Select, Table, func, select, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
@@ -84,6 +84,25 @@ class Views:
         table = t.decompositions
         return await self._rows(_where(table, table.c.request_id == request_id).order_by(table.c.decomposition_id))
 
+    async def readings(self, since_days: float | None, limit: int) -> tuple[Sequence[Row], Sequence[Row]]:
+        """Return the newest decompositions, and the plans of their requests with what people decided about each."""
+        d, p = t.decompositions, t.plans
+        newest = select(d).order_by(d.c.decomposition_id.desc()).limit(limit)
+        if since_days is not None:
+            newest = newest.where(d.c.created_at > _days_ago(since_days))
+        readings = await self._rows(newest)
+        wanted = newest.with_only_columns(d.c.request_id).subquery()
+        said = select(func.array_agg(t.approvals.c.decision)).where(t.approvals.c.plan_id == p.c.plan_id)
+        intents = func.jsonb_path_query_array(p.c.plan, text("'$.tasks[*].intent'")).label("intents")
+        query = select(
+            p.c.request_id,
+            p.c.created_at,
+            intents,
+            p.c.ruling["action"].astext.label("action"),
+            func.coalesce(said.scalar_subquery(), text("'{}'")).label("decisions"),
+        )
+        return readings, await self._rows(query.where(p.c.request_id.in_(select(wanted.c.request_id))))
+
     async def llm_calls(self, request_id: UUID) -> Sequence[Row]:
         """Return each call of each tier for a request, with its cost and what was wrong with it."""
         table = t.llm_calls
@@ -110,9 +129,7 @@ class Views:
         table = t.routing_decisions
         query = select(table, t.tasks.c.spec).join(t.tasks, t.tasks.c.task_id == table.c.task_id)
         if since_days is not None:
-            query = query.where(
-                table.c.created_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, since_days * 86400)
-            )
+            query = query.where(table.c.created_at > _days_ago(since_days))
         rows = await self._rows(query.order_by(table.c.id.desc()).limit(limit))
         return rows[::-1]
 
@@ -196,6 +213,10 @@ class Views:
                 f"the database does not answer: {str(error).splitlines()[0]}",
                 hint="Check that PostgreSQL runs and that CHARGEHAND_DATABASE_URL is right.",
             ) from error
+
+
+def _days_ago(days: float) -> ColumnElement[Any]:
+    return func.now() - func.make_interval(0, 0, 0, 0, 0, 0, days * 86400)
 
 
 def _where(table: Table, condition: ColumnElement[bool]) -> Select[Any]:
