@@ -39,7 +39,7 @@ AGREEING: Mapping[Agreement, float] = {"agrees": 2.0, "leans": 1.0, "silent": 0.
 86, 5, 3, 3 and 3 %, of a wrong one in 0.4, 0.3, 3, 7 and 90 %. A model takes a wrong one that is near, and errs where
 the match errs, too; so about half of these log-odds count (two thirds of those against it)."""
 
-REPAIRED = -0.7  # the first answer could not be used
+REPAIRED = -0.5  # the first answer could not be used; alone it flags nothing
 ELSEWHERE = -0.7  # the words it says it read do not stand in the request
 INVENTED = -0.5  # for each text given to a parameter that does not stand there
 FLAGGED = -0.5  # for each flag it sets itself

@@ -67,6 +67,10 @@ def test_the_match_decides_where_it_is_sure() -> None:
     assert ranked[-1] < 0.2
 
 
+def test_an_answer_that_was_repaired_is_not_flagged_for_that_alone() -> None:
+    assert weigh(replace(PLAIN, repaired=True)).confidence > 0.60
+
+
 @given(EVIDENCE)
 def test_the_terms_add_up_to_the_confidence_and_it_stays_within_its_limits(known: Evidence) -> None:
     found = weigh(known)

@@ -300,3 +300,13 @@ def test_why_tells_what_was_predicted_and_who_was_looked_at_in_a_large_pool() ->
     assert "looked at 2 of 300 agents, picked by draw 7" in brief
     assert "policy learned predicted success 0.90; 2 s" in full
     assert not [line for line in brief if "predicted" in line]
+
+
+def test_why_shows_what_was_claimed_and_each_term_of_a_confidence() -> None:
+    subtask = a_decomposition()["value"]["subtasks"][0]
+    weighed = {**subtask, "confidence": 0.41, "claimed_confidence": 0.95, "terms": {"tier": 1.1, "catalogue match": -3}}
+    row = a_decomposition()
+    row = {**row, "value": {**row["value"], "subtasks": [weighed], "calibration": "1+57:ab"}}
+    told = "\n".join(line.text for line in why_lines(a_story(decompositions=[row]), full=True))
+    assert "0.95 was claimed; in log-odds: tier +1.10, catalogue match -3.00" in told
+    assert "confidences by calibration 1+57:ab" in told
