@@ -173,6 +173,7 @@ class WorkTask(Value):
     confidence: float = 1.0
     flags: tuple[str, ...] = ()
     source: str = ""
+    estimate: str = ""  # what its duration was taken from, where that is more than what is declared
 
 
 class WorkPlan(Value):

@@ -6,7 +6,7 @@ Agents change. So the counts a choice is made with are discounted: each new run 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import exp, sqrt
 from typing import NamedTuple
@@ -18,7 +18,7 @@ KEEP = 0.7  # how much of an old estimate stays when a new measurement comes in
 
 STEP = 0.2  # of a moving quantile: from half the true value it is there after about seven runs
 
-# Searched for on the training scenarios of `./run bench routing` (docs/decisions/0016).
+# Searched for in simulated pools (docs/decisions/0016); `./run bench routing` shows what they come to.
 KEEP_LATELY = 0.97  # how much a run weighs after the next one of its agent: half after 23
 USUAL_RUNS = 8.0  # how many runs "it is like other agents" counts for
 OVERALL_RUNS = 6.0  # how many runs "it does this like all its work" counts for
@@ -149,6 +149,16 @@ class Performance:
             smooth_all(self.resources_used, run.resources_used),
             run.difficulty or self.difficulty,
         )
+
+
+DECLARED_RUNS = 3.0  # how many runs the declared duration counts for: after a dozen, what was measured leads
+
+
+def expected_seconds(declared: float, runs: Iterable[tuple[int, float]]) -> float:
+    """Return how long work takes, from what is declared of it and each agent's (runs, median in milliseconds)."""
+    known = list(runs)
+    weight = DECLARED_RUNS + sum(n for n, _ in known)
+    return (DECLARED_RUNS * declared + sum(n * median / 1000 for n, median in known)) / weight
 
 
 def moved(quantile: float | None, measured: float, part: float) -> float:

@@ -33,6 +33,7 @@ from chargehand.models import (
     WorkPlan,
     WorkTask,
 )
+from chargehand.performance import expected_seconds
 from chargehand.records import Staff
 
 Pool = Mapping[str, Sequence[AgentFacts]]
@@ -85,6 +86,7 @@ def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts
     check_dependencies(drafts)
     drafts, health, taken = _with_alternatives(drafts, catalog, pool, facts)
     _refuse(drafts, health, catalog, pool, facts)
+    drafts = [_estimated(task, pool.get(task.intent, ())) for task in drafts]
     held = {order: seen.reason for order, seen in health.items() if seen.state == "unavailable"}
     sequence = ordering.order(drafts, _capacity(drafts, pool), held=frozenset(held))
     tasks = _in_sequence(drafts, sequence, set(health) if "wait" in facts.otherwise else held.keys())
@@ -264,6 +266,27 @@ def _refuse(
     else:
         hint = health[infeasible[0].order].hint if infeasible else WAIT
     raise Infeasible("; ".join(reasons), hint=hint)
+
+
+def _estimated(task: WorkTask, agents: Sequence[AgentFacts]) -> WorkTask:
+    """Let its duration be what the agents that are there have needed for such work; what is declared counts, too."""
+    measured = [
+        (agent.success_count + agent.failure_count, agent.p50_ms)
+        for agent in agents
+        if agent.p50_ms is not None and _is_there(agent)
+    ]
+    runs = sum(n for n, _ in measured)
+    if not runs:
+        return task
+    need = task.resource_requirements
+    declared = need.estimated_duration_seconds
+    seconds = max(1, round(expected_seconds(declared, measured)))
+    told = f"{seconds} s: {declared} s declared, and {runs} run{'' if runs == 1 else 's'} of {task.work_type}"
+    fields = {
+        "resource_requirements": need.model_copy(update={"estimated_duration_seconds": seconds}),
+        "estimate": told,
+    }
+    return task.model_copy(update=fields)
 
 
 def nobody_there(staff: Sequence[Staff]) -> str | None:

@@ -187,6 +187,36 @@ def test_durations_add_up_one_at_a_time_and_overlap_in_parallel():
     assert (parallel.mode, parallel.estimated_duration_seconds) == ("parallel", 75)
 
 
+def test_durations_are_those_that_agents_have_needed_and_the_digest_stays():
+    catalog = make_catalog(make_spec(A, resources=make_resources(60)), make_spec(B, resources=make_resources(60)))
+    runs = {"success_count": 20, "failure_count": 7, "p50_ms": 600_000.0}
+    pool = {
+        A: [make_agent(intent=A, **runs), make_agent("away", A, status="offline", **runs)],
+        B: [make_agent(intent=B)],
+    }
+    learnt, before = (plan_of(make_decomposed(A, B), catalog, *some, mode="parallel") for some in ((pool,), ()))
+    slow, quick = sorted(learnt.tasks, key=lambda task: task.intent, reverse=True)
+    assert slow.resource_requirements.estimated_duration_seconds == round((3 * 60 + 27 * 600) / 30)
+    assert slow.estimate == "546 s: 60 s declared, and 27 runs of deploy_service"
+    assert (quick.resource_requirements.estimated_duration_seconds, quick.estimate) == (60, "")
+    assert learnt.estimated_duration_seconds > before.estimated_duration_seconds
+    assert learnt.digest == before.digest
+
+
+def test_what_is_learnt_of_durations_changes_the_order():
+    catalog = make_catalog(
+        *(make_spec(name, work_type=name, resources=make_resources(60, cpu=8)) for name in (A, B, C))
+    )
+    known = {"success_count": 50, "p50_ms": 900_000.0}
+    pool = {name: [make_agent(intent=name, cpu_cores=16, **(known if name == C else {}))] for name in (A, B, C)}
+    plan = plan_of(make_decomposed(A, B, C), catalog, pool, mode="parallel")
+    assert [task.intent for task in plan.tasks] == [
+        A,
+        C,
+        B,
+    ]  # two fit side by side, and the long one must begin at once
+
+
 def test_a_dry_run_is_refused_where_it_would_really_be_done():
     tryable, reading, real = make_spec(A, dry_run=True), make_spec(B, risk=Risk.READ), make_spec(C)
     assert plan_of(make_decomposed(A, B), make_catalog(tryable, reading), dry_run=True).dry_run
