@@ -36,6 +36,7 @@ class Appraisal:
 
     decisions: int
     found_nobody: int
+    chose_to_wait: int  # for an agent that is better than who was free
     ended: int
     success_rate: float | None
     low: float | None
@@ -52,13 +53,15 @@ class Appraisal:
 def appraised(rows: Sequence[Mapping[str, Any]]) -> Appraisal:
     """Appraise rows of `routing_decisions`."""
     placed = [row for row in rows if row["selected_agent_id"] is not None]
+    waiting = [row for row in rows if row["decision"].get("waits_for")]
     ended = [row for row in placed if row["succeeded"] is not None]
     known = estimate(Counts(sum(row["succeeded"] for row in ended), sum(not row["succeeded"] for row in ended)))
     told = [(row["predicted_success"], row["succeeded"]) for row in ended if row["predicted_success"] is not None]
     bins = _bins(told)
     return Appraisal(
         decisions=len(rows),
-        found_nobody=len(rows) - len(placed),
+        found_nobody=len(rows) - len(placed) - len(waiting),
+        chose_to_wait=len(waiting),
         ended=len(ended),
         success_rate=known.success_rate if ended else None,
         low=known.low if ended else None,

@@ -49,6 +49,7 @@ def test_a_decision_to_wait_can_be_taken_again():
     free = make_agent("free", lately_runs=30.0)
     kept = row(route(TASK, [full, free], patience=20.0))
     assert kept["decision"]["waits_for"] == full.agent_id
+    assert (appraised([kept]).found_nobody, appraised([kept]).chose_to_wait) == (0, 1)
     assert replayed(TASK, kept).same
     kept["decision"]["patience"] = 0.0
     assert not replayed(TASK, kept).same

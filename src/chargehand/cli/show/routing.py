@@ -17,6 +17,7 @@ def appraisal_lines(found: Appraisal) -> list[Line]:
     if not found.decisions:
         return [Line("No task was handed out yet.")]
     nobody = f"; {found.found_nobody} found nobody" if found.found_nobody else ""
+    nobody += f"; {found.chose_to_wait} to wait for a better agent" if found.chose_to_wait else ""
     lines = [Line(f"{count(found.decisions, 'decision')}, {found.ended} with an outcome{nobody}", "title")]
     if found.success_rate is not None and found.low is not None and found.high is not None:
         between = f"95 % interval {found.low:.0%} to {found.high:.0%}"
