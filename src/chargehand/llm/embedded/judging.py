@@ -168,6 +168,16 @@ class Judge:
         words = coverage * agreement * (1 - RECALL_SHARE + RECALL_SHARE * recall)
         return Guess(profile, words, coverage, found, has_object, agreement, recall)
 
+    def _is_foreign(self, clause: Sequence[Token], guesses: Sequence[Guess]) -> bool:
+        """Whether a clause is about something that the catalog has no word for."""
+        about = [stem for stem in _objects(clause) if stem not in VAGUE_STEMS]
+        unknown = sum(stem not in self.vocabulary for stem in about)
+        if not unknown:
+            return False
+        best = guesses[0] if guesses else None
+        unlikely = best is None or best.confidence < UNLIKELY or best.coverage < UNCOVERED
+        return unlikely and unknown >= FOREIGN * len(about)
+
     def _outcome(self, clause: Sequence[Token], guesses: Sequence[Guess], shares: Mapping[str, float]) -> Outcome:
         content = [stem for stem in content_stems(clause) if stem not in GENERIC]
         values = any(token.is_value for token in clause)
@@ -178,12 +188,18 @@ class Judge:
             return "background"
         if special == BACKGROUND and not named and not values and _is_background(content):
             return "background"
+        if self._is_foreign(clause, guesses):
+            return "out_of_scope"
         if guesses and guesses[0].has_object and (named or best >= PROMISING) and shares[special] < 0.8:
             return "intent"
         if special == VAGUE or not _objects(clause) or not content:
             return "vague"
         return "intent" if named and best > shares[OUT_OF_SCOPE] else "out_of_scope"
 
+
+# No work of this catalog: so little is known of what a clause is about, and the likeliest intent is so unlikely, or
+# accounts for so little of it.
+FOREIGN, UNLIKELY, UNCOVERED = 0.5, 0.05, 0.4
 
 REST_LEFT = 1.3  # where every word is covered, a third of what the other classes got still counts against the intent
 
@@ -207,6 +223,9 @@ def _is_background(content: Sequence[str]) -> bool:
 BACKGROUND_STEMS = frozenset(
     content_stems(token for line in CLASSES[BACKGROUND].splitlines() for token in tokens(line))
 )
+
+
+VAGUE_STEMS = frozenset(content_stems(token for line in CLASSES[VAGUE].splitlines() for token in tokens(line)))
 
 
 def _points(clause: Sequence[Token]) -> bool:
