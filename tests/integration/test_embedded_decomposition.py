@@ -157,7 +157,6 @@ DAGS = merge(
         ("trigger the dag load_users, it is slow again", [("trigger_dag", "load_users")]),
         ("the nightly numbers are wrong, run the dag load_users", [("trigger_dag", "load_users")]),
         ("pause the dags load_users and load_orders", [("pause_dag", "load_users"), ("pause_dag", "load_orders")]),
-        ("start the dag load_users", [("trigger_dag", "load_users")]),
         ("resume the dag load_users", [("unpause_dag", "load_users")]),
         ("unpause the dag load_users and trigger it", [("unpause_dag", "load_users"), ("trigger_dag", "load_users")]),
     ],
@@ -166,6 +165,11 @@ async def test_reasons_lists_and_pronouns(llm: EmbeddedLLM, request_text: str, e
     got = await decompose(llm, request_text, DAGS)
     assert [(task.intent, task.parameters.get("dag")) for task in got.subtasks] == expected
     assert got.ambiguities == ()
+
+
+async def test_starting_is_not_resuming(llm: EmbeddedLLM) -> None:
+    got = await decompose(llm, "start the dag load_users", DAGS)  # it may ask, with the right one as its proposal
+    assert [task.intent for task in got.subtasks] == ["trigger_dag"]
 
 
 async def test_a_reason_that_sets_a_condition_is_asked_about(llm: EmbeddedLLM) -> None:

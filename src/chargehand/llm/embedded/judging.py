@@ -293,12 +293,16 @@ def _recall(clause: Sequence[Token], profile: Profile, found: Found) -> float:
     return max((len(each & said) / len(each) if each else 1.0 for each in wanted), default=1.0)
 
 
+# A clause that is only unknown holds less together than one known to be another trade's: it may be two.
+STRANGER, KNOWN_STRANGER = 0.4, 0.3
+
+
 def _strength(outcome: Outcome, guesses: Sequence[Guess], shares: Mapping[str, float]) -> float:
     best = guesses[0].confidence if guesses else 0.0
     by_outcome = {
         "intent": best,
         "vague": max(best, 0.3 * shares[VAGUE]),
-        "out_of_scope": max(best, 0.55),
+        "out_of_scope": max(best, STRANGER if shares[OUT_OF_SCOPE] < KNOWN_STRANGER else 0.55),
         "background": shares[BACKGROUND],
     }
     return by_outcome[outcome]

@@ -20,6 +20,7 @@ from chargehand.llm.embedded.words import Token, main_verb, tokens
 
 NEAREST = 3  # alternatives in a question: more are not read
 MOST_STEPS = 8  # as `Thresholds.max_subtasks`: more are not one request
+MOST_DOUBTS = 3  # flags of the request on each of its steps
 MOST_LINES = 20  # of questions and the like: nobody answers more at once
 PROPOSED, CLEARLY = 0.30, 2.0  # a proposal: at least so sure, and so many times surer than of the next intent
 ABOUT = 0.3  # confidence from which a clause that is held is about an intent at all
@@ -68,6 +69,11 @@ class _Reading:
             "assumptions": _shown(self.assumptions),
         }
 
+    def _doubts(self) -> list[JsonValue]:
+        """What makes every step worth a second look: a part of the same request that is left out, or passed over."""
+        left = [f"“{words}” is left out: nothing here offers it" for words in self.out_of_scope]
+        return [*self.doubts, *left][:MOST_DOUBTS]
+
     def _subtask(self, place: int) -> dict[str, JsonValue]:
         step = self.steps[place]
         words = " ".join(token.raw for token in step.clause.tokens) if step.clause.borrowed else step.clause.words
@@ -79,7 +85,7 @@ class _Reading:
             "parameters": step.parameters,
             "depends_on": [at + 1 for at in range(place) if _depends(step, self.steps[at], adjacent=at == place - 1)],
             "words": step.clause.words,
-            "flags": [*step.flags, *self.doubts],
+            "flags": [*step.flags, *self._doubts()],
         }
 
 
@@ -142,7 +148,7 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
     guard = _guard(clause, judgement)
     reading.about = _object(meant) or reading.about
     if reading.has_order and tells(clause.tokens) and not (judgement.verbatim or _binds(guard, judgement)):
-        _pass_over(reading, clause)
+        _pass_over(reading, clause, judgement)
         return
     question = f"“{_short(clause.words)}” {guard.says}. Please say only what should be done now." if guard else ""
     if guard and judgement.outcome == "out_of_scope":
@@ -204,11 +210,12 @@ def _is_clear(judgement: Judgement) -> bool:
     return best.sureness >= PROPOSED and all(best.confidence >= CLEARLY * other.confidence for other in others)
 
 
-def _pass_over(reading: _Reading, clause: Clause) -> None:
-    """Leave a reason alone. One with a time in it may be more than a reason, so every step is flagged with it."""
+def _pass_over(reading: _Reading, clause: Clause, judgement: Judgement) -> None:
+    """Leave a reason alone. Every step is flagged with one that has a time in it, or is near something on offer."""
     reading.assumptions.append(f"Nothing is done for “{_short(clause.words)}”.")
     guard = held_by(clause.words, frozenset())
-    if guard and guard.name in ("time", "order"):
+    near = bool(judgement.guesses) and judgement.guesses[0].confidence >= ABOUT
+    if near or (guard and guard.name in ("time", "order")):
         reading.doubts.append(f"“{_short(clause.words)}” is taken to change nothing about it")
 
 
