@@ -172,7 +172,9 @@ SELECT w.intent, g.agent_id::text, g.name, g.agent_type, g.pool_name, g.status, 
     extract(epoch FROM now() - p.last_execution_at)::float8 AS recent_context_age,
     COALESCE(extract(epoch FROM now() - g.last_heartbeat_at), 1e9)::float8 AS heartbeat_age,
     GREATEST(COALESCE(extract(epoch FROM g.circuit_open_until - now()), 0), 0)::float8 AS circuit_open_for,
-    COALESCE(l.n, 0) AS in_line
+    -- By each agent: a table that was never analysed would else be read through. Who is due (called, or its time is
+    -- over) waits no more, and only what is ready waits (`move_tasks`). Mostly nobody does, and the index is empty.
+    (SELECT count(*)::int FROM tasks t WHERE t.waits_for = g.agent_id AND t.due_at > now()) AS in_line
 FROM unnest($1::text[], $2::text[]) AS w(intent, work_type)
 CROSS JOIN LATERAL (
     SELECT o.agent_id FROM agent_intents o WHERE o.intent = w.intent
@@ -183,10 +185,6 @@ CROSS JOIN LATERAL (
 JOIN agent_registry g ON g.agent_id = asked.agent_id
 LEFT JOIN agent_intents i ON i.agent_id = g.agent_id AND i.intent = w.intent
 LEFT JOIN agent_performance p ON p.agent_id = g.agent_id AND p.work_type = w.work_type
--- Who is called or whose time is over (due) waits no more. Mostly nobody waits, and the index is empty.
-LEFT JOIN (SELECT waits_for, count(*)::int AS n FROM tasks
-           WHERE waits_for IS NOT NULL AND status = 'ready' AND due_at > now() GROUP BY waits_for
-) AS l ON l.waits_for = g.agent_id
 WINDOW all_agents AS (PARTITION BY w.intent)
 ORDER BY w.intent, g.agent_id
 
