@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -21,6 +23,7 @@ from chargehand.nlu import build_ask
 from chargehand.testing.llm import HANG, Answer, LLMServer, fails, says, sends, writes
 from tests.builders import make_catalog
 
+ROOT = Path(__file__).parents[2]
 WORDS = "deploy the page of the northern office"
 KEY = "virtual-key-1234"
 GOOD = {"subtasks": [], "out_of_scope": ["that"]}
@@ -223,3 +226,25 @@ async def test_a_server_that_refuses_or_hangs_says_so(answer: Answer, error_clas
 def test_starting_up_does_not_import_the_client() -> None:
     program = "import sys, chargehand.llm.litellm_proxy; sys.exit('httpx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+FIRST_REQUEST = """
+import asyncio, sys
+from chargehand.llm.litellm_proxy import ProxyLLM, _prepared
+from chargehand.nlu import build_ask
+from tests.builders import make_catalog, make_id
+
+_prepared()
+loaded = set(sys.modules)
+llm = ProxyLLM("http://127.0.0.1:1", "small", tier="local", key=None, timeout=30)
+asyncio.run(llm.structured(build_ask(make_id("r"), "do it", make_catalog("deploy_page"))))
+print(*sorted(name for name in set(sys.modules) - loaded if name.split(".")[0] in ("anyio", "httpcore", "httpx")))
+"""
+
+
+def test_the_first_request_imports_no_client_while_the_event_loop_waits() -> None:
+    env = os.environ | {"PYTHONPATH": "src:."}
+    ran = subprocess.run(
+        [sys.executable, "-c", FIRST_REQUEST], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout.split()) == (0, []), ran.stderr

@@ -6,6 +6,7 @@ One call per question. Retries, fallback and the record of calls are the engine'
 from __future__ import annotations
 
 import asyncio
+import importlib
 import ssl
 import time
 from functools import cache
@@ -115,11 +116,17 @@ class ProxyLLM:
         return Reply(tier=self.tier, model=self.model, seconds=time.monotonic() - started, **fields)
 
 
+LATER = ("httpcore", "anyio.streams.tls", "anyio._backends._asyncio")
+"""What httpx imports at its first request, on the event loop: 0.4 s on a slow machine."""
+
+
 @cache
 def _prepared() -> ssl.SSLContext:
     """Import the client, which takes 0.2 s, and read the authorities, in a thread: nobody waits for it."""
     import httpx
 
+    for later in LATER:
+        importlib.import_module(later)
     return httpx.create_ssl_context()  # SSL_CERT_FILE names a company's own authority
 
 
