@@ -33,7 +33,9 @@ KEY = "sk-virtual-key-1234"
 GOOD = {"subtasks": [task | {"words": ""} for task in decomposition("deploy_page")["subtasks"]]}
 MODES = modes(GOOD)
 PATIENCE = 60.0  # seconds for a tier: two retries wait 1.5 s, but the machine may be busy
-LONGEST_STALL = 0.5  # seconds of work in one go; 0.2 were measured
+LONGEST_STALL = 1.0
+"""Seconds of work in one go. 0.33 are measured on an idle machine, where `bench tiers` holds it to 0.5; this one may be
+slower and busy."""
 
 
 @pytest.fixture(scope="module")
