@@ -28,8 +28,7 @@ class Allotment:
         self._policy = router.policy_named(
             settings.routing_policy, settings.routing_weights or {}, settings.routing_minimum_runs
         )
-        # Half, so that who has waited in vain still has time to get somebody else before it fails for want of anybody.
-        self.patience = Patience(min(settings.routing_patience, settings.no_agent_timeout / 2))
+        self.patience = Patience(settings.routing_patience)
 
     async def decide(self, batch: Batch, tasks: Sequence[TaskRecord]) -> Decided:
         """Decide for each task, in this order, what it gets. Nothing is written."""
@@ -73,6 +72,7 @@ class Allotment:
         """Take note of how long these tasks, as they were decided on, had to wait before anybody was free."""
         for task, decision in decided:
             somebody = decision.selected or decision.waits_for
-            # Work that waits for a key, or for one agent alone, says nothing about how busy agents are.
-            if somebody and not task.waits_for and not task.spec.exclusive_keys and task.spec.pinned_agent is None:
+            # Work that waits for a key, or for one agent alone, says nothing about how busy agents are. Nor does what
+            # chose to wait: it was counted then, and has waited for its choice since.
+            if somebody and not task.chose and not task.spec.exclusive_keys and task.spec.pinned_agent is None:
                 self.patience.saw(task.intent, task.waited)

@@ -330,7 +330,7 @@ class Engine:
         await batch.record_decisions(news)
         patience = self.settings.no_agent_timeout
         lost = [
-            (t, d) for t, d in left if d.infeasible or (t.waited > patience and not _may_wait(t) and not d.waits_for)
+            (t, d) for t, d in left if d.infeasible or (t.stranded > patience and not _may_wait(t) and not d.waits_for)
         ]
         await batch.move_tasks([_task_to(task, TaskStatus.FAILED, _gave_up(task, d)) for task, d in lost])
         gone = {task.task_id for task, _ in lost}
@@ -431,7 +431,7 @@ def _wait(task: TaskRecord, decision: RoutingDecision) -> tuple[TaskRecord, floa
 
 
 def _gave_up(task: TaskRecord, decision: RoutingDecision) -> str:
-    return decision.reason if decision.infeasible else f"no agent came in {task.waited:.0f} s: {decision.reason}"
+    return decision.reason if decision.infeasible else f"no agent came in {task.stranded:.0f} s: {decision.reason}"
 
 
 def _to(

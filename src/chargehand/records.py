@@ -111,6 +111,8 @@ class TaskRecord:
     mishaps: int = 0
     forgiven: int = 0
     waits_for: UUID | None = None  # the agent that it waits for by choice
+    chose: bool = False  # whether it has ever waited by choice since it is ready
+    stranded: float = 0.0  # seconds it has been ready, but for those that it was to wait by choice
     supplied: Json = field(default_factory=dict)
 
     @property

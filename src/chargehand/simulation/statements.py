@@ -161,7 +161,7 @@ def move_tasks(
             "tasks", key, status=after, status_reason=reason,
             ready_since=max(tx.now, earliest) if ready else row["ready_since"],
             due_at=max(tx.now + delay, earliest) if ready else None,
-            turn=turn if ready and row["turn"] is None else row["turn"], waits_for=None,
+            turn=turn if ready and row["turn"] is None else row["turn"], waits_for=None, chose_until=None,
             ended_at=tx.now if over else None,
             result=row["result"] if result is None else result,
         )  # fmt: skip
@@ -251,7 +251,7 @@ def insert_tasks(
             "work_type": work_type, "spec": spec, "spec_text": json.dumps(spec),
             "status": "pending", "status_reason": "", "attempts_made": 0,
             "forgiven": 0, "tried": [], "ready_since": None, "turn": None,
-            "due_at": None, "wants_capacity": False, "waits_for": None, "mishaps": 0,
+            "due_at": None, "wants_capacity": False, "waits_for": None, "chose_until": None, "mishaps": 0,
             "result": None, "ended_at": None,
         }  # fmt: skip
         tx.hold("tasks", [key])
@@ -284,7 +284,14 @@ def claim_ready(tx: Transaction, limit: int, only: UUID | None) -> list[Row]:
     found = sorted(filter(due, tx.rows("tasks")), key=longest_waiting)[:limit]
     requests = [key for key in sorted({row["request_id"] for row in found}) if tx.is_free("requests", key)]
     tx.hold("requests", requests)
-    return [{**_waiting(tx, row), "waits_for": row["waits_for"]} for row in found if row["request_id"] in requests]
+    return [{**_waiting(tx, row), **_choice(tx, row)} for row in found if row["request_id"] in requests]
+
+
+def _choice(tx: Transaction, row: Row) -> Row:
+    """Return for whom it waits, whether it ever chose to, and how long it has been ready but for that."""
+    since, until = row["ready_since"], row["chose_until"]
+    stranded = 0.0 if since is None else max(0.0, tx.now - max(since, until or since))
+    return {"waits_for": row["waits_for"], "chose": until is not None, "stranded": stranded}
 
 
 @statement
@@ -341,7 +348,10 @@ def postpone_tasks(
     for key, delay, reason, agent in zip(ids, delays, reasons, agents, strict=True):
         if key in found:
             due = tx.now + delay
-            tx.update("tasks", key, due_at=due, status_reason=reason, wants_capacity=True, waits_for=agent)
+            until = found[key]["chose_until"] if agent is None else due
+            tx.update(
+                "tasks", key, due_at=due, status_reason=reason, wants_capacity=True, waits_for=agent, chose_until=until
+            )
     return len(found)
 
 

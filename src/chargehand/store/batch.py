@@ -440,6 +440,8 @@ def _task(row: asyncpg.Record) -> TaskRecord:
         tried=tuple(row["tried"]),
         waited=row["waited"],
         waits_for=row.get("waits_for"),
+        chose=row.get("chose", False),
+        stranded=row.get("stranded", 0.0),
         mishaps=row["mishaps"],
     )
 

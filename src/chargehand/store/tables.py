@@ -177,6 +177,7 @@ tasks = Table(
     _time("turn"),  # when it could first have been started, less its request's head start: the earliest goes first
     _flag("wants_capacity"),  # it waits for a slot or a key, not for a time: due as soon as one is freed
     Column("waits_for", Uuid),  # an agent that it waits for until it is due, though another one was free
+    _time("chose_until"),  # when its latest wait by choice was to end; NULL: since it is ready, it never chose to
     _count("mishaps"),
     Column("result", JSONB),
     Column("read_by_tier", String(30)),  # who made it of the words

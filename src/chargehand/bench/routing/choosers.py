@@ -203,8 +203,9 @@ class Product(Random):
         chosen = decision.selected or decision.waits_for
         if chosen is None:
             return None
-        if attempt.place is None:
+        if not attempt.chose:
             self.patience.saw(task.intent, waited)
+        attempt.chose = attempt.chose or decision.waits_for is not None
         attempt.until = now + left if decision.waits_for else 0.0
         return desks[pool.place(chosen)]
 

@@ -43,7 +43,7 @@ class Attempt:
     """One try of a job. `desk` is the agent it is bound to; `tried` those that it failed on.
 
     `awaits` is the agent that it waits for at the orchestrator, `until` when it stops that (0: as long as it takes),
-    `place` the one that it waited for when it looks again.
+    `place` the one that it waited for when it looks again, `chose` whether it ever waited though somebody was free.
     """
 
     job: Job
@@ -54,6 +54,7 @@ class Attempt:
     awaits: Desk | None = None
     until: float = 0.0
     place: Desk | None = None
+    chose: bool = False
     void: bool = False
 
 

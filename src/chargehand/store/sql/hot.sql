@@ -51,7 +51,7 @@ UPDATE tasks t SET status = m.new, status_reason = m.reason, updated_at = now(),
     turn = CASE WHEN m.new = 'ready' AND t.turn IS NULL
         THEN GREATEST(now(), r.not_before) - make_interval(secs => r.head_start) ELSE t.turn END,
     ended_at = CASE WHEN m.ended THEN now() END,
-    waits_for = NULL,
+    waits_for = NULL, chose_until = NULL,
     result = COALESCE(m.result, t.result)
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::float8[], $6::boolean[], $7::jsonb[])
     AS m(id, old, new, reason, delay, ended, result), requests r
@@ -121,7 +121,8 @@ WITH due AS (
 )
 SELECT t.task_id, t.request_id, t.plan_id, t.task_order, t.intent, t.work_type, t.spec::text, t.status, t.status_reason,
     t.attempts_made, t.forgiven, t.tried, t.mishaps, extract(epoch FROM now() - t.ready_since)::float8 AS waited,
-    t.waits_for
+    t.waits_for, t.chose_until IS NOT NULL AS chose,
+    GREATEST(extract(epoch FROM now() - GREATEST(t.ready_since, t.chose_until)), 0)::float8 AS stranded
 FROM tasks t JOIN due USING (task_id) JOIN locked ON locked.request_id = t.request_id
 WHERE t.status = 'ready'
 ORDER BY t.turn, t.task_order
@@ -265,7 +266,8 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::int[], 
 
 -- name: postpone_tasks
 UPDATE tasks t SET due_at = now() + make_interval(secs => m.delay), status_reason = m.reason, updated_at = now(),
-    wants_capacity = true, waits_for = m.waits_for
+    wants_capacity = true, waits_for = m.waits_for,
+    chose_until = CASE WHEN m.waits_for IS NULL THEN t.chose_until ELSE now() + make_interval(secs => m.delay) END
 FROM unnest($1::uuid[], $2::float8[], $3::text[], $4::uuid[]) AS m(task_id, delay, reason, waits_for)
 WHERE t.task_id = m.task_id AND t.status = 'ready'
 
