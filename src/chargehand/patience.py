@@ -1,4 +1,4 @@
-"""How long a task may wait for an agent that is better than a free one: a little less than it might have to anyway.
+"""How long a task may wait for an agent that is better than a free one: about as long as it might have to anyway.
 
 Where work waits because nobody is free, some more of waiting for the right agent does not show. Where it never waits, a
 task that did would stand out. So patience follows the waits that nobody chose.
@@ -10,10 +10,11 @@ from bisect import bisect_left, insort
 from collections import deque
 from dataclasses import dataclass, field
 
-WINDOW = 200  # of the latest tasks of an intent: ten of them waited longer than nineteen in twenty did
+# Measured in simulated pools (docs/decisions/0018).
+WINDOW = 1000  # of the latest tasks of an intent: of fewer, one busy hour would set the bound for the quiet one after it
 ENOUGH = 20  # tasks, before one in twenty can be told
-SHARE = 0.8  # of the wait of the unluckiest twentieth; from 1 on, waiting makes waits grow (docs/decisions/0016)
-SHORTEST = 15.0  # seconds: below, nobody has to wait to speak of, and nobody shall by choice
+CALM = 45.0  # seconds: whoever is this unlucky where it is calm shall not be outdone by choice
+SHARE = 1.5  # of what is beyond that: twice is what people would call slow, and waiting by choice adds to other waits
 INSTANT = 1.0  # seconds: what is left of a wait and shorter is not worth another look
 
 
@@ -54,6 +55,6 @@ class Patience:
     def left(self, intent: str, waited: float) -> float:
         """Return how many seconds a task that has waited so long may still wait by choice."""
         known = self._waits.get(intent)
-        unlucky = known.of_the_unluckiest if known else 0.0
-        left = min(self._most, SHARE * unlucky) - waited
-        return left if unlucky >= SHORTEST and left >= INSTANT else 0.0
+        busy = known.of_the_unluckiest - CALM if known else 0.0
+        left = min(self._most, SHARE * busy) - waited
+        return left if left >= INSTANT else 0.0

@@ -107,7 +107,7 @@ async def test_who_waits_for_one_agent_is_not_called_when_another_is_freed(world
 
 async def test_a_task_that_has_waited_for_long_enough_takes_who_is_free(world: World) -> None:
     _, bad, request_id = await busy(world)
-    await world.run("UPDATE tasks SET ready_since = now() - interval '81 seconds' WHERE request_id = $1", request_id)
+    await world.run("UPDATE tasks SET ready_since = now() - interval '91 seconds' WHERE request_id = $1", request_id)
     await world.due_now()
     await world.engine.dispatch()
     assert await placed(world, request_id) == ("dispatched", None, False)
