@@ -86,22 +86,17 @@ def passes(task: WorkTask, agent: AgentFacts) -> bool:
     )
 
 
-def sift(task: WorkTask, agents: Sequence[AgentFacts]) -> tuple[list[AgentFacts], dict[str, Candidate]]:
-    """Apply `FILTERS` in their order. Return who is able, and why each other agent is not, by its id.
+def sift(task: WorkTask, agents: Sequence[AgentFacts]) -> list[Candidate | None]:
+    """Apply `FILTERS` in their order. Return for each agent why it cannot have the task, or None where it can.
 
     An agent that was tried for the task is able only when nobody else is.
     """
-    able, rejected = list[AgentFacts](), dict[str, Candidate]()
-    for agent in agents:
-        if passes(task, agent):
-            able.append(agent)
-        else:
-            rejected[agent.agent_id] = rejection(_first(task, agent), task, agent)
-    fresh = [agent for agent in able if not agent.tried]
-    if not fresh or len(fresh) == len(able):
-        return able, rejected
-    rejected.update({agent.agent_id: rejection(FILTER["tried"], task, agent) for agent in able if agent.tried})
-    return fresh, rejected
+    sifted = [None if passes(task, agent) else rejection(_first(task, agent), task, agent) for agent in agents]
+    able = [agent.tried for agent, why in zip(agents, sifted, strict=True) if why is None]
+    if True in able and False in able:
+        tried = FILTER["tried"]
+        return [why or (rejection(tried, task, a) if a.tried else None) for a, why in zip(agents, sifted, strict=True)]
+    return sifted
 
 
 def _first(task: WorkTask, agent: AgentFacts) -> Filter:
@@ -123,14 +118,14 @@ def pool_health(task: WorkTask, agents: Sequence[AgentFacts], others: int = 0) -
 
     `others` is how many agents there are beside these, which do not offer it.
     """
-    able, rejected = sift(task, agents)
-    reason = counted(rejected.values(), task.intent, of=len(agents), others=others)
-    lasting = {FILTER[candidate.rejected_by or ""].lasting for candidate in rejected.values()}
-    if able or "busy" in lasting:
+    rejected = [why for why in sift(task, agents) if why is not None]
+    reason = counted(rejected, task.intent, of=len(agents), others=others)
+    lasting = {FILTER[candidate.rejected_by or ""].lasting for candidate in rejected}
+    if len(rejected) < len(agents) or "busy" in lasting:
         return PoolHealth("available", reason)
     if "down" in lasting:
         return PoolHealth("unavailable", reason)
-    return PoolHealth("infeasible", reason, _way_out(rejected.values()))
+    return PoolHealth("infeasible", reason, _way_out(rejected))
 
 
 def counted(candidates: Iterable[Candidate], intent: str, *, of: int | None = None, others: int = 0) -> str:

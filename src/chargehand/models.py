@@ -272,8 +272,7 @@ class Policy(NamedTuple):
     line: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RoutingDecision:
+class RoutingDecision(NamedTuple):
     """Which agent, and why. `selected` is None when nobody can now; `infeasible` when nobody ever could.
 
     `candidates` are those that were looked at: all `pool_size` of them, unless `draw` says how they were picked.

@@ -55,9 +55,9 @@ def _expected(task: WorkTask, agent: AgentFacts) -> tuple[float, float]:
 
 
 SCORERS: Mapping[str, Scorer] = {
-    "context": Scorer(lambda t, a, p: float(recent_context(a))),
+    "context": Scorer(lambda t, a, p: recent_context(a)),
     "success": Scorer(_observed, from_runs=True),
-    "specialization": Scorer(lambda t, a, p: float(specialized(t, a))),
+    "specialization": Scorer(lambda t, a, p: specialized(t, a)),
     "load": Scorer(lambda t, a, p: float(max(0, 10 - a.in_flight))),
     "chance": Scorer(_chance, from_runs=True),
     "queue": Scorer(lambda t, a, p: a.in_flight / (a.slots - a.in_flight if a.slots > a.in_flight else 1)),
@@ -150,31 +150,32 @@ def weigh(
     task: WorkTask, agents: Sequence[AgentFacts], policy: Policy, around: Around = ALL_AT_ONCE
 ) -> RoutingDecision:
     """Decide among exactly these agents. The same facts and policy always give the same decision."""
-    able, seen = sift(task, agents)
-    if not able:
-        return _nobody(task, tuple([seen[agent.agent_id] for agent in agents]), policy, around)
     parts = _parts(policy)
-    scored = [_score(task, agent, policy, parts) for agent in able]
-    seen.update([(candidate.agent_id, candidate) for candidate in scored])
+    candidates = tuple(
+        [why or _score(task, agent, policy, parts) for agent, why in zip(agents, sift(task, agents), strict=True)]
+    )
+    scored = [candidate for candidate in candidates if candidate.rejected_by is None]
+    if not scored:
+        return _nobody(task, candidates, policy, around)
     if around.patience > 0 and policy.line is not None:
-        waiting = _worth_waiting_for(task, scored, seen.values(), policy)
+        waiting = _worth_waiting_for(task, scored, candidates, policy)
         if waiting is not None:
-            return _waits(task, waiting, tuple([seen[agent.agent_id] for agent in agents]), policy, around)
+            return _waits(task, waiting, candidates, policy, around)
         scored = [candidate for candidate in scored if not _is_kept(candidate)] or scored
-    first = _best(scored)
-    second = _best([candidate for candidate in scored if candidate is not first]) if len(scored) > 1 else None
-    best = first.facts or able[0]
-    counts = counts_of(best)
+    first, second = _best_two(scored)
+    best = first.facts
+    assert best is not None
+    runs = best.success_count + best.failure_count
     return RoutingDecision(
         task_id=task.task_id,
         intent=task.intent,
         work_type=task.work_type,
         policy=policy.name,
         selected=best.agent_id,
-        candidates=tuple([seen[agent.agent_id] for agent in agents]),
-        reason=_explained(first, counts.runs, second, policy),
+        candidates=candidates,
+        reason=_explained(first, runs, second, policy),
         retried=around.retried,
-        success_rate_percent=round(100 * counts.successes / counts.runs) if counts.runs else 0,
+        success_rate_percent=round(100 * best.success_count / runs) if runs else 0,
         specialization_match=specialized(task, best),
         recent_context_match=recent_context(best),
         agent_pool=best.pool_name,
@@ -244,7 +245,7 @@ def _waits(
     later, there = waiting
     agent = later.facts
     assert agent is not None
-    told = _told(later, counts_of(agent).runs, policy)
+    told = _told(later, agent.success_count + agent.failure_count, policy)
     return RoutingDecision(
         task_id=task.task_id,
         intent=task.intent,
@@ -302,9 +303,19 @@ def _score(task: WorkTask, agent: AgentFacts, policy: Policy, parts: Sequence[Pa
 
 def _best(scored: Sequence[Candidate]) -> Candidate:
     """Return the first by `_rank`, which is only asked where scores are equal."""
-    highest = max([candidate.score or 0.0 for candidate in scored])
-    equal = [candidate for candidate in scored if candidate.score == highest]
-    return equal[0] if len(equal) == 1 else min(equal, key=_rank)
+    scores = [candidate.score or 0.0 for candidate in scored]
+    highest = max(scores)
+    if scores.count(highest) == 1:
+        return scored[scores.index(highest)]
+    equal = [candidate for candidate, score in zip(scored, scores, strict=True) if score == highest]
+    return min(equal, key=_rank)
+
+
+def _best_two(scored: Sequence[Candidate]) -> tuple[Candidate, Candidate | None]:
+    """Return the first and the second by `_rank`."""
+    first = _best(scored)
+    others = [candidate for candidate in scored if candidate is not first]
+    return first, _best(others) if others else None
 
 
 def _rank(candidate: Candidate) -> tuple[float, int, int, str]:
@@ -322,12 +333,13 @@ def _explained(best: Candidate, runs: int, runner_up: Candidate | None, policy: 
 
 
 def _told(candidate: Candidate, runs: int, policy: Policy) -> str:
-    terms = "".join(_term(name, value, runs, policy.digits) for name, value in candidate.terms.items())
-    return f"{candidate.name}: {terms.removeprefix(' + ')} = {candidate.score:.{policy.digits}f}"
+    shown = f".{policy.digits}f"
+    terms = "".join([_term(name, value, runs, shown) for name, value in candidate.terms.items()])
+    return f"{candidate.name}: {terms.removeprefix(' + ')} = {format(candidate.score, shown)}"
 
 
-def _term(name: str, value: float, runs: int, digits: int) -> str:
-    size = f"{abs(value):.0f}" if value == round(value) else f"{abs(value):.{digits}f}"
+def _term(name: str, value: float, runs: int, shown: str) -> str:
+    size = format(abs(value), ".0f" if value == int(value) else shown)
     evidence = f" ({runs} run{'' if runs == 1 else 's'})" if name in FROM_RUNS else ""
     sign = "-" if copysign(1, value) < 0 else "+"  # a negative weight on nothing is -0.0
     return f" {sign} {name} {size}{evidence}"
