@@ -301,7 +301,10 @@ class Engine:
         chosen = [(task, decision, UUID(decision.selected)) for task, decision in decided if decision.selected]
         tokens = await batch.lease_tokens(len(chosen)) if chosen else []
         placements = [
-            Placement(uuid4(), task, agent_id, task.attempts_made + 1, token, decision, self.recorder.limits(task.spec))
+            Placement(
+                *(uuid4(), task, agent_id, task.attempts_made + 1, token, decision),
+                self.recorder.limits(task.spec, decision.p90_ms),
+            )
             for (task, decision, agent_id), token in zip(chosen, tokens, strict=True)
         ]
         await batch.place(placements)
@@ -312,7 +315,9 @@ class Engine:
         await batch.send(
             [
                 self.recorder.work_order(
-                    agents[p.agent_id], p.task, requests[p.task.request_id], (p.attempt_id, p.lease_token, p.number)
+                    *(agents[p.agent_id], p.task, requests[p.task.request_id]),
+                    (p.attempt_id, p.lease_token, p.number),
+                    p.limits.run,
                 )
                 for p in placements
             ]

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -299,6 +298,7 @@ class RoutingDecision(NamedTuple):
     rules: Policy | None = None  # with its weights, as they were set
     predicted_success: float | None = None  # the mean, without the optimism a choice is made with
     predicted_ms: int | None = None
+    p90_ms: float | None = None  # in which nine in ten such runs of the selected agent have succeeded lately
 
 
 class RetryDecision(Value):

@@ -11,10 +11,10 @@ from collections import deque
 from dataclasses import dataclass, field
 
 # Measured in simulated pools (docs/decisions/0018).
-WINDOW = 1000  # of the latest tasks of an intent: of fewer, one busy hour would set the bound for the quiet one after it
+WINDOW = 1000  # of the latest tasks of an intent: of fewer, one busy hour would set the bound of the quiet one after it
 ENOUGH = 20  # tasks, before one in twenty can be told
-CALM = 45.0  # seconds: whoever is this unlucky where it is calm shall not be outdone by choice
-SHARE = 1.5  # of what is beyond that: twice is what people would call slow, and waiting by choice adds to other waits
+CALM = 45.0  # seconds: where one in twenty waits for less, nobody waits by choice
+SHARE = 1.5  # of what is beyond that; at 2 and more, the unluckiest would wait twice as long as they have to
 INSTANT = 1.0  # seconds: what is left of a wait and shorter is not worth another look
 
 
@@ -51,6 +51,10 @@ class Patience:
     def saw(self, intent: str, seconds: float) -> None:
         """Take note of how long a task waited until somebody was free."""
         self._waits.setdefault(intent, Waits()).add(seconds)
+
+    def known(self, intent: str) -> int:
+        """Return of how many tasks of the intent it is known how long they had to wait."""
+        return len(self._waits[intent].latest) if intent in self._waits else 0
 
     def left(self, intent: str, waited: float) -> float:
         """Return how many seconds a task that has waited so long may still wait by choice."""

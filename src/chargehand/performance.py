@@ -115,7 +115,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """What is kept of one agent's runs of one work type. Times in milliseconds."""
+    """What is kept of one agent's runs of one work type. Times in milliseconds.
+
+    The quantiles are of runs that succeeded: one that was cut off or lost says nothing of how long the work takes.
+    """
 
     counts: Counts = Counts()
     lately: Lately = NOTHING_YET
@@ -144,8 +147,8 @@ class Performance:
             counts,
             self.lately.after(run.ok),
             self.total_duration_ms2 + float(run.duration_ms) ** 2,
-            moved(self.p50_ms, run.duration_ms, 0.5),
-            moved(self.p90_ms, run.duration_ms, 0.9),
+            moved(self.p50_ms, run.duration_ms, 0.5) if run.ok else self.p50_ms,
+            moved(self.p90_ms, run.duration_ms, 0.9) if run.ok else self.p90_ms,
             smooth_all(self.resources_used, run.resources_used),
             run.difficulty or self.difficulty,
         )
@@ -159,6 +162,15 @@ def expected_seconds(declared: float, runs: Iterable[tuple[int, float]]) -> floa
     known = list(runs)
     weight = DECLARED_RUNS + sum(n for n, _ in known)
     return (DECLARED_RUNS * declared + sum(n * median / 1000 for n, median in known)) / weight
+
+
+HEADROOM = 3.0  # times what nine in ten of its runs take: of lognormal durations, one in a thousand takes longer
+
+
+def allowed_seconds(declared: float, p90_ms: float | None, most: float) -> float:
+    """Return how long a run may take: what is declared, or more where the agent's runs come near that; never above
+    `most`. Never less than is declared: what has been quick so far may be long for once."""
+    return min(most, max(declared, HEADROOM * (p90_ms or 0.0) / 1000))
 
 
 def moved(quantile: float | None, measured: float, part: float) -> float:

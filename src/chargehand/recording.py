@@ -24,6 +24,7 @@ from chargehand.models import (
     WorkResult,
     WorkTask,
 )
+from chargehand.performance import allowed_seconds
 from chargehand.ports import control_queue, work_queue
 from chargehand.records import (
     Anomaly,
@@ -138,21 +139,24 @@ class Recorder:
         head = Letterhead(uuid4(), trace, request, datetime.now(UTC))
         return self._correspondence.order(agent, kind, payload, head)
 
-    def limits(self, spec: WorkTask) -> Limits:
-        """Return a task's own limits where it has some, else the settings'."""
+    def limits(self, spec: WorkTask, p90_ms: float | None = None) -> Limits:
+        """Return a task's own limits where it has some, else the settings'. It may run for longer than it declares on
+        an agent that takes nearly as long as that: `p90_ms` is in what time nine in ten of its runs succeed."""
         own, settings = spec.deadlines, self._settings
+        declared = min(own.run_seconds or settings.task_deadline, settings.task_deadline)
+        run = allowed_seconds(declared, p90_ms, settings.task_deadline)
+        why = f"declared {declared:g} s; nine in ten take up to {(p90_ms or 0) / 1000:.1f} s" if run > declared else ""
         return Limits(
-            own.heartbeat_seconds or settings.lease_seconds,
-            own.start_seconds or settings.start_deadline,
-            min(own.run_seconds or settings.task_deadline, settings.task_deadline),
+            own.heartbeat_seconds or settings.lease_seconds, own.start_seconds or settings.start_deadline, run, why
         )
 
     def work_order(
-        self, agent: KnownAgent, task: TaskRecord, request: RequestRecord, lease: tuple[UUID, int, int]
+        self, agent: KnownAgent, task: TaskRecord, request: RequestRecord, lease: tuple[UUID, int, int], run: float
     ) -> OutMessage:
-        """Return the message that hands a task to an agent; `lease` is (attempt id, token, number)."""
+        """Return the message that hands a task to an agent; `lease` is (attempt id, token, number), `run` how many
+        seconds it may take."""
         attempt_id, token, number = lease
-        spec, limits = task.spec, self.limits(task.spec)
+        spec = task.spec
         payload = WorkOrder(
             attempt_id=attempt_id,
             task_id=task.task_id,
@@ -165,8 +169,8 @@ class Recorder:
             content_hash=spec.content_hash,
             retry_safe=repeatable(task, request),
             dry_run=request.dry_run,
-            lease_seconds=limits.lease,
-            deadline_seconds=limits.run,
+            lease_seconds=self.limits(spec).lease,
+            deadline_seconds=run,
             journal=agent.journal,
         )
         body = self.order(agent, MessageType.WORK_REQUEST, payload, request)
@@ -246,7 +250,7 @@ class Recorder:
             task = next(t for t in tasks if t.task_id == left.task.task_id)
             lease = (left.attempt_id, left.lease_token, left.number)
             whole, _ = await admission.supply(batch, [task])
-            await batch.send([self.work_order(agent, each, request, lease) for each in whole])
+            await batch.send([self.work_order(agent, each, request, lease, left.run_seconds) for each in whole])
 
     async def _record_attempts(self, batch: Batch, letters: Sequence[Letter]) -> None:
         ids = [letter.attempt_id for letter in letters if letter.attempt_id]

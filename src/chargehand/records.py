@@ -192,6 +192,7 @@ class Undelivered:
     trace_id: UUID
     request_id: UUID
     dry_run: bool
+    run_seconds: float  # how long it may take, as the order said at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +253,7 @@ class Limits:
     lease: float
     start: float
     run: float
+    stretched: str = ""  # why it may run for longer than is declared
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,6 +185,7 @@ def weigh(
         rules=policy,
         predicted_success=round(_expected(task, best)[0], 6),
         predicted_ms=None if best.p50_ms is None else round(best.p50_ms),
+        p90_ms=best.p90_ms,
     )
 
 

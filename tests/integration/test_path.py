@@ -308,6 +308,24 @@ async def test_one_task_can_be_held_back(world: World) -> None:
         await world.steering.pause(request_id, "ann")
 
 
+async def test_who_takes_nearly_as_long_as_is_declared_is_given_more_time_and_the_reason_is_kept(world: World) -> None:
+    agent = await world.agent("infra-1", make_spec("deploy_page", deadlines=Deadlines(run_seconds=120)))
+    for took, allowed in ((50_000, 120), (60_000, 150)):
+        request_id = await world.approved("deploy_page", words=f"one that takes {took} ms")
+        await world.engine.dispatch()
+        (order,) = await agent.orders()
+        assert order.deadline_seconds == pytest.approx(allowed)
+        await agent.accept(order)
+        await agent.finish(order, None, duration_ms=took)
+    leased = next(event for event in await world.views.events(request_id) if event.kind == "attempt.leased")
+    assert leased.data["stretched"] == "declared 120 s; nine in ten take up to 50.0 s"
+    await world.run("UPDATE agent_performance SET p90_ms = 1e12")
+    await world.approved("deploy_page", words="one that may take as long as anything")
+    await world.engine.dispatch()
+    (order,) = await agent.orders()
+    assert order.deadline_seconds == world.engine.settings.task_deadline
+
+
 async def test_a_task_has_deadlines_of_its_own(world: World) -> None:
     limits = Deadlines(start_seconds=30, run_seconds=120, heartbeat_seconds=20)
     agent = await world.agent("infra-1", make_spec("deploy_page", retry_safe=True, deadlines=limits))

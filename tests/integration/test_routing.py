@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -112,6 +113,27 @@ async def test_a_task_that_has_waited_for_long_enough_takes_who_is_free(world: W
     await world.engine.dispatch()
     assert await placed(world, request_id) == ("dispatched", None, False)
     assert len(await bad.orders()) == 1
+
+
+async def test_the_time_of_a_choice_is_none_in_which_nobody_was_there(world: World) -> None:
+    _, _, request_id = await busy(world)
+    counted = world.engine.allotment.patience.known("deploy_page")
+    await world.run("UPDATE agent_registry SET in_flight = slots")
+    over = "UPDATE tasks SET ready_since = now() - interval '1 day', due_at = now(), chose_until = now() - $2::interval"
+    for since, status in ((299, "ready"), (301, "failed")):
+        await world.run(f"{over} WHERE request_id = $1", request_id, timedelta(seconds=since))
+        await world.engine.dispatch()
+        assert (await placed(world, request_id))[:2] == (status, None)
+    assert world.engine.allotment.patience.known("deploy_page") == counted
+
+
+async def test_who_waited_by_choice_is_counted_once(world: World) -> None:
+    _, bad, _ = await busy(world)
+    counted = world.engine.allotment.patience.known("deploy_page")
+    await world.run("UPDATE tasks SET waits_for = NULL, due_at = now(), ready_since = now() - interval '1 day'")
+    await world.engine.dispatch()
+    assert len(await bad.orders()) == 1
+    assert world.engine.allotment.patience.known("deploy_page") == counted
 
 
 async def test_nobody_waits_for_an_agent_that_has_gone(world: World) -> None:

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargehand.performance import (
+    HEADROOM,
     MINIMUM_RUNS,
     Counts,
     Lately,
     Performance,
     Run,
+    allowed_seconds,
     estimate,
     expected_success,
     smooth,
@@ -132,3 +134,16 @@ def test_what_was_not_measured_stays():
 def test_the_mean_duration_needs_a_run():
     assert Counts().mean_duration_ms is None
     assert Counts(3, 1, 8_000).mean_duration_ms == 2_000
+
+
+@given(st.floats(0.1, 1e5), st.none() | st.floats(0, 1e9))
+def test_a_deadline_is_never_shorter_than_declared_nor_longer_than_any(declared: float, p90_ms: float | None) -> None:
+    allowed = allowed_seconds(declared, p90_ms, 21_600.0)
+    assert min(declared, 21_600.0) <= allowed <= 21_600.0
+    assert allowed >= min(HEADROOM * (p90_ms or 0) / 1000, 21_600.0)
+
+
+def test_runs_that_failed_say_nothing_of_how_long_the_work_takes() -> None:
+    known = Performance().after(Run(ok=True, duration_ms=4000)).after(Run(ok=False, duration_ms=60_000))
+    assert (known.p50_ms, known.p90_ms) == (4000, 4000)
+    assert known.counts == Counts(1, 1, 64_000)

@@ -266,7 +266,9 @@ def undelivered_attempts(tx: Transaction, agent_id: UUID) -> list[Row]:
     found = []
     for row in sorted(rows, key=lambda row: row["lease_token"]):
         request, task = row_of(tx, "requests", row["request_id"]), row_of(tx, "tasks", row["task_id"])
-        told = columns("attempt_id", "lease_token", "number")(row)
+        told = columns("attempt_id", "lease_token", "number")(row) | {
+            "run_seconds": row["deadline_at"] - row["start_by"]
+        }
         found.append({**told, "spec": task["spec"], **columns("trace_id", "request_id", "dry_run")(request)})
     return found
 

@@ -176,10 +176,13 @@ class Batch(Deciding):
         await self._take_keys(placements)
         await self.execute("count_attempts", [p.task.task_id for p in placements], [p.agent_id for p in placements])
         for p in placements:
+            stretched = (
+                {"may_take_seconds": p.limits.run, "stretched": p.limits.stretched} if p.limits.stretched else {}
+            )
             self.note(
                 p.task.request_id,
                 "attempt.leased",
-                {"agent_id": str(p.agent_id), "lease_token": p.lease_token, "reason": p.decision.reason},
+                {"agent_id": str(p.agent_id), "lease_token": p.lease_token, "reason": p.decision.reason, **stretched},
                 task_id=p.task.task_id,
                 attempt_id=p.attempt_id,
             )
@@ -307,6 +310,7 @@ class Batch(Deciding):
                 row["trace_id"],
                 row["request_id"],
                 row["dry_run"],
+                row["run_seconds"],
             )
             for row in rows
         ]

@@ -308,7 +308,8 @@ FROM attempts WHERE request_id = $1 AND status IN ('leased', 'accepted', 'starte
 
 -- name: undelivered_attempts
 -- Orders that the agent's former life may never have seen.
-SELECT a.attempt_id, a.lease_token, a.number, t.spec, r.trace_id, r.request_id, r.dry_run
+SELECT a.attempt_id, a.lease_token, a.number, t.spec, r.trace_id, r.request_id, r.dry_run,
+    extract(epoch FROM a.deadline_at - a.start_by)::float8 AS run_seconds
 FROM attempts a JOIN tasks t USING (task_id) JOIN requests r ON r.request_id = a.request_id
 WHERE a.agent_id = $1 AND a.status = 'leased'
 ORDER BY a.lease_token
