@@ -67,10 +67,16 @@ WAITABLE = "slots"  # what passes by itself, and by when can be guessed
 FILTER = {filter_.name: filter_ for filter_ in FILTERS}
 
 
-def passes(task: WorkTask, agent: AgentFacts) -> bool:
+def is_sized(need: Resources) -> bool:
+    """Whether a task needs anything that a machine could lack: one core they all have."""
+    return bool(need.gpu_vram_mb or need.memory_mb or need.cpu_cores > 1)
+
+
+def passes(task: WorkTask, agent: AgentFacts, sized: bool = True) -> bool:
     """Whether no filter rejects the agent, `tried` apart. Says the same as the table (a test holds it to that), faster.
 
-    In a pool of thousands this is asked of each; a reason is found only for those that are shown.
+    In a pool of thousands this is asked of each; a reason is found only for those that are shown. `sized` is whether
+    the task `is_sized`: what is not fits everywhere.
     """
     need = task.resource_requirements
     return (
@@ -80,9 +86,8 @@ def passes(task: WorkTask, agent: AgentFacts) -> bool:
         and agent.status not in AWAY
         and agent.in_flight < agent.slots
         and agent.circuit_open_for <= 0
-        and fits(need, agent)
         and (task.pinned_agent is None or task.pinned_agent in (agent.agent_id, agent.name))
-        and (not (need.memory_mb or need.gpu_vram_mb) or has_room(need, agent))
+        and (not sized or (fits(need, agent) and has_room(need, agent)))
     )
 
 
@@ -91,7 +96,8 @@ def sift(task: WorkTask, agents: Sequence[AgentFacts]) -> list[Candidate | None]
 
     An agent that was tried for the task is able only when nobody else is.
     """
-    sifted = [None if passes(task, agent) else rejection(_first(task, agent), task, agent) for agent in agents]
+    sized = is_sized(task.resource_requirements)
+    sifted = [None if passes(task, agent, sized) else rejection(_first(task, agent), task, agent) for agent in agents]
     able = [agent.tried for agent, why in zip(agents, sifted, strict=True) if why is None]
     if True in able and False in able:
         tried = FILTER["tried"]

@@ -14,7 +14,7 @@ from math import copysign, gcd
 from typing import NamedTuple
 
 from chargehand.errors import BadConfiguration
-from chargehand.filters import WAITABLE, counted, never, one_line, passes, sift
+from chargehand.filters import WAITABLE, counted, is_sized, never, one_line, passes, sift
 from chargehand.models import AgentFacts, Candidate, Policy, Risk, RoutingDecision, WorkTask
 from chargehand.performance import OPTIMISM, UNKNOWN_RATE, Counts, expected_success
 
@@ -121,13 +121,14 @@ def sample(task: WorkTask, agents: Sequence[AgentFacts], draw: int, able: int) -
     The stride shares no factor with the size of the pool, so the walk comes by everybody before it ends.
     """
     size, seen, found = len(agents), list[AgentFacts](), 0
+    sized = is_sized(task.resource_requirements)
     start, stride = draw % size, 1 + (draw // size) % (size - 1)
     while gcd(stride, size) != 1:
         stride += 1
     for step in range(size):
         agent = agents[(start + step * stride) % size]
         seen.append(agent)
-        found += passes(task, agent) and not agent.tried
+        found += passes(task, agent, sized) and not agent.tried
         if found >= able:
             break
     return seen

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargehand.errors import BadConfiguration
-from chargehand.filters import FILTERS, counted, one_line, passes, pool_health
-from chargehand.models import Candidate, Risk
+from chargehand.filters import FILTERS, counted, is_sized, one_line, passes, pool_health
+from chargehand.models import Candidate, Resources, Risk
 from chargehand.router import (
     DEFAULT,
     POLICIES,
@@ -304,6 +304,17 @@ agents = st.lists(
     max_size=6,
     unique_by=lambda agent: agent.agent_id,
 )
+
+
+@settings(max_examples=30)
+@given(
+    st.builds(make_agent, cpu_cores=st.integers(0, 2), memory_mb=st.integers(0, 2), gpu_vram_mb=st.integers(0, 2)),
+    st.builds(Resources, cpu_cores=st.integers(0, 3), memory_mb=st.integers(0, 3), gpu_vram_mb=st.integers(0, 3)),
+)
+def test_what_is_not_sized_fits_on_every_machine(agent, need):
+    task = TASK.model_copy(update={"resource_requirements": need})
+    assert passes(task, agent, is_sized(need)) == passes(task, agent)
+    assert passes(task, agent) == (not any(f.rejects(task, agent) for f in FILTERS))
 
 
 @settings(max_examples=15)
