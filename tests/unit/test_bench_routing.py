@@ -54,7 +54,7 @@ def test_least_loaded_waits_less_than_random():
 
 def test_the_scenarios_that_come_with_it_can_be_read():
     names = [path.stem for path in BUILT_IN.glob("*/*.json")]
-    assert len(names) == 11
+    assert len(names) == 15
     assert all(load(name).name == name for name in names)
 
 
