@@ -35,6 +35,12 @@ def test_every_policy_starts_every_task_once_and_gives_the_same_again(name):
     assert (first.first_tries, first.waits) == (second.first_tries, second.waits)
 
 
+def test_an_agent_that_is_gone_again_before_anybody_noticed_loses_its_work_once():
+    flapping = Scenario(name="flapping", agents=4, tasks=200, outages=Outages(every=40, seconds=2))
+    for seed in range(3):
+        assert len(Simulation(draw(flapping, seed), LeastLoaded(flapping, seed)).run().first_tries) == flapping.tasks
+
+
 def test_without_differences_every_policy_succeeds_as_often():
     alike = Scenario(name="alike", agents=4, tasks=400, load=0.3, success=Success(agent_spread=0, type_spread=0))
     rates = {

@@ -145,9 +145,10 @@ class Simulation:
 
     def _went(self, now: float, desk: Desk) -> None:
         desk.up = False
-        for attempt in [*desk.at_work]:
-            attempt.void = True
-            self._later(now + UNNOTICED, "lost", attempt)
+        for attempt in desk.at_work:
+            if not attempt.void:  # nobody may have noticed yet that it was lost the last time
+                attempt.void = True
+                self._later(now + UNNOTICED, "lost", attempt)
 
     def _missed(self, now: float, desk: Desk) -> None:
         if desk.up:
