@@ -58,6 +58,16 @@ def test_least_loaded_waits_less_than_random():
     assert waits[LeastLoaded] < waits[Random]
 
 
+@pytest.mark.parametrize("load", [0.15, 0.8])
+def test_the_default_waits_at_most_twice_as_long_as_least_loaded(load):
+    pool = Scenario(name="pool", agents=6, tasks=800, load=load, changes=Changes(every=5000))
+    waits = {
+        name: figures([Simulation(draw(pool, 1), makers()[name](pool, 1)).run()], 0.0)["p95_wait_s"]
+        for name in ("least_loaded", "learned")
+    }
+    assert waits["learned"] <= 2 * waits["least_loaded"]
+
+
 def test_the_scenarios_that_come_with_it_can_be_read():
     names = [path.stem for path in BUILT_IN.glob("*/*.json")]
     assert len(names) == 15
