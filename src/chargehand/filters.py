@@ -98,7 +98,7 @@ def sift(task: WorkTask, agents: Sequence[AgentFacts]) -> list[Candidate | None]
     """
     sized = is_sized(task.resource_requirements)
     sifted = [None if passes(task, agent, sized) else rejection(_first(task, agent), task, agent) for agent in agents]
-    if not any([agent.tried for agent in agents]):
+    if True not in [agent.tried for agent in agents]:
         return sifted
     able = [agent.tried for agent, why in zip(agents, sifted, strict=True) if why is None]
     if True in able and False in able:
