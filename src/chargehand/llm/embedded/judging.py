@@ -14,8 +14,8 @@ from typing import Literal
 from chargehand.llm.embedded.calibration import FITTED, Evidence, Weights, calibrated
 from chargehand.llm.embedded.classifier import Classifier
 from chargehand.llm.embedded.lexicon import GENERIC, KINDRED, LIGHT, NOT_NAMES, PRONOUNS
-from chargehand.llm.embedded.parameters import Found, extract
-from chargehand.llm.embedded.profiles import Profile, content_stems, first_word, leading_actions
+from chargehand.llm.embedded.parameters import Found, extract, is_name
+from chargehand.llm.embedded.profiles import Profile, content_stems, first_word, leading_actions, literals
 from chargehand.llm.embedded.spelling import closest
 from chargehand.llm.embedded.training import BACKGROUND, CLASSES, OUT_OF_SCOPE, VAGUE, features
 from chargehand.llm.embedded.words import Token, main_verb, stem, tokens
@@ -25,10 +25,12 @@ Outcome = Literal["intent", "vague", "out_of_scope", "background"]
 CANDIDATES = 6  # intents looked at closely; the right one was never below the fourth in trials
 
 # How far the verb of a clause agrees with an intent.
+LIKE_ACTION = 0.8  # from here on it is what the intent does, so that what nobody knows may be a name for it
 SAME_ACTION, NO_ACTION, LIGHT_ACTION, OTHER_ACTION = 1.0, 0.65, 0.6, 0.25
 
 # What a word that the intent does not know weighs against one that it knows.
 WEIGHT_UNKNOWN, WEIGHT_KNOWN, WEIGHT_QUANTIFIER, WEIGHT_GENERIC = 1.5, 1.0, 0.5, 0.3
+NAMED = 0.8  # a word that nobody knows, in the place of a value: it may as well change what is meant
 MISSPELT = 0.9  # a word read as another one counts a little less
 RECALL_SHARE = 0.4  # of the confidence: how much of the intent's own content the clause names
 
@@ -83,6 +85,11 @@ class Judge:
     def vocabulary(self) -> frozenset[str]:
         """The words of the catalog alone, without those of the generic phrases."""
         return frozenset[str]().union(*(each.stems | each.values for each in self.profiles.values()))
+
+    @cached_property
+    def told(self) -> frozenset[str]:
+        """The words that are no value: all that are known but those that examples give for one."""
+        return self.known - literals(list(self.profiles.values()))
 
     @cached_property
     def _examples(self) -> dict[tuple[str, ...], str]:
@@ -163,8 +170,9 @@ class Judge:
     def _draft(self, clause: Sequence[Token], profile: Profile, misspelt: set[str]) -> Guess:
         """A guess whose confidence is only what the words say, before the classifier's share."""
         found = extract(profile, clause)
-        coverage, has_object = _coverage(clause, profile, found, self.known, misspelt)
         agreement, recall = _agreement(clause, profile), _recall(clause, profile, found)
+        named = _names(clause, profile, found, self.told) if agreement >= LIKE_ACTION else set()
+        coverage, has_object = _coverage(clause, profile, found, self.known, misspelt, named)
         words = coverage * agreement * (1 - RECALL_SHARE + RECALL_SHARE * recall)
         return Guess(profile, words, coverage, found, has_object, agreement, recall)
 
@@ -239,7 +247,7 @@ def _objects(clause: Sequence[Token]) -> list[str]:
 
 
 def _coverage(
-    clause: Sequence[Token], profile: Profile, found: Found, known: frozenset[str], misspelt: set[str]
+    clause: Sequence[Token], profile: Profile, found: Found, known: frozenset[str], misspelt: set[str], named: set[int]
 ) -> tuple[float, bool]:
     """Return the share of the clause's content that the intent accounts for, and whether an object is part of it."""
     verb = main_verb(clause)
@@ -249,11 +257,39 @@ def _coverage(
         if place == verb or token.kind in ("mark", "particle") or token.is_filler:
             continue
         covered = place in found.used or bool(set(token.stems) & profile.stems)
-        weight = _weight(token, known) if place not in found.used else WEIGHT_KNOWN
-        has_object = has_object or (covered and not set(token.stems) & GENERIC) or place in found.used
+        is_name = place in named and not covered
+        weight = WEIGHT_KNOWN if place in found.used or is_name else _weight(token, known)
+        has_object = has_object or (covered and not set(token.stems) & GENERIC) or place in found.used or is_name
         total += weight
-        good += weight * (MISSPELT if token.raw in misspelt else 1.0) * covered
+        good += weight * (NAMED if is_name else MISSPELT if token.raw in misspelt else 1.0) * (covered or is_name)
     return (good / total if total else 1.0), has_object
+
+
+def _names(clause: Sequence[Token], profile: Profile, found: Found, told: frozenset[str]) -> set[int]:
+    """Return the places of words nobody knows that can be values of parameters the intent still has open.
+
+    One run of words for each parameter: "restart checkout" names a deployment, whatever it is called.
+    """
+    left = len(profile.open - set(found.values))
+    names: set[int] = set()
+    last = -2
+    verb = main_verb(clause)
+    for place, token in enumerate(clause):
+        if place == verb or not _may_be_name(token, told) or place in found.used:
+            continue
+        if last != place - 1:
+            left -= 1
+        if left < 0:
+            break
+        names.add(place)
+        last = place
+    return names
+
+
+def _may_be_name(token: Token, told: frozenset[str]) -> bool:
+    if token.kind in ("id", "host", "quoted", "path"):
+        return True
+    return is_name(token) and not set(token.stems) & told
 
 
 def _weight(token: Token, known: frozenset[str]) -> float:

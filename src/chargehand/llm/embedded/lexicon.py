@@ -32,6 +32,14 @@ ACTIONS: dict[str, str] = {
     "clean": "clean cleanup prune tidy vacuum free clear empty",
     "run": "run execute perform trigger do make take kick give",
     "scale": "scale resize grow shrink",
+    "raise": "raise increase lift extend",
+    "lower": "lower decrease reduce",
+    "open": "open",
+    "close": "close shut",
+    "lock": "lock",
+    "unlock": "unlock",
+    "grant": "grant assign",
+    "revoke": "revoke withdraw",
     "create": "create generate make build open",
     "send": "send notify email message alert post publish",
     "move": "move migrate relocate rename",
@@ -45,7 +53,6 @@ ACTIONS: dict[str, str] = {
 # Verb of two words, also with words between them ("set the page up") -> the action's verb.
 PHRASAL: dict[tuple[str, str], str] = {
     ("set", "up"): "deploy",
-    ("roll", "out"): "deploy",
     ("spin", "up"): "deploy",
     ("stand", "up"): "deploy",
     ("bring", "up"): "deploy",
@@ -81,6 +88,23 @@ PHRASAL: dict[tuple[str, str], str] = {
     ("clear", "out"): "clean",
     ("free", "up"): "clean",
     ("kick", "off"): "run",
+    ("shut", "off"): "stop",
+    ("cut", "off"): "stop",
+    ("put", "on"): "start",
+    ("pull", "up"): "open",
+    ("pull", "down"): "close",
+    ("put", "back"): "restore",
+    ("bring", "back"): "restore",
+    ("go", "back"): "restore",
+    ("roll", "out"): "deploy",
+}
+
+# A particle that stands without its verb -> what it says to do.
+PARTICLES: dict[str, frozenset[str]] = {
+    "on": _set("start"),
+    "off": _set("stop"),
+    "up": _set("raise open start"),
+    "down": _set("lower close stop"),
 }
 
 # A verb that says only that something is to happen; what is in its object ("run the backup", "do a restart").
@@ -125,7 +149,7 @@ FILLERS = _set(
     sure got gotten existing current present new newest latest recent own actual brand fresh shiny nice little
     good great proper properly correctly available us still currently what which who how much many any kind sort
     bit moment minute really actually basically simply already get gets getting needs wants pls plz thx ty yo
-    hmm folks guys"""
+    hmm folks guys u ur r n rn lol idk thx tmrw fyi btw imo"""
 )
 
 DETERMINERS = _set("""a an the this these those my our your his her their its some another any every each""")

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from chargehand.llm.embedded.lexicon import LOOKING, QUESTIONS
 from chargehand.llm.embedded.words import Token, imperatives, main_verb, tokens
 from chargehand.models import IntentSpec
+from chargehand.secretref import is_secret
 
 Schema = Mapping[str, JsonValue]
 
@@ -31,6 +32,7 @@ class Profile:
     values: frozenset[str]
     phrases: tuple[tuple[Token, ...], ...]
     too_few_phrases: bool
+    open: frozenset[str]  # parameters that any word can be a value of
 
     @property
     def title(self) -> str:
@@ -56,6 +58,7 @@ def profile(spec: IntentSpec) -> Profile:
         values=frozenset(content_stems(closed)),
         phrases=phrases,
         too_few_phrases=len(spec.examples) < 3 and not spec.description,
+        open=frozenset(name for name, schema in properties(spec).items() if _is_open(schema)),
     )
 
 
@@ -90,6 +93,37 @@ def properties(spec: IntentSpec) -> dict[str, Schema]:
     if not isinstance(found, dict):
         return {}
     return {name: schema if isinstance(schema, dict) else {} for name, schema in found.items()}
+
+
+def _is_open(schema: Schema) -> bool:
+    """Whether it takes a name that somebody gave something."""
+    return schema.get("type", "string") == "string" and not choices(schema) and not is_secret(schema)
+
+
+def literals(profiles: Sequence[Profile]) -> frozenset[str]:
+    """Return words that stand in examples where a value would: "create database shop", of an intent with a `name`.
+
+    They are in no description and no name of an intent or a parameter; a catalog that describes nothing has none.
+    """
+    if not all(each.spec.description for each in profiles):
+        return frozenset()
+    told = frozenset[str]().union(*(_told(each) for each in profiles))
+    plain = (phrase for each in profiles if each.open for phrase in each.phrases if not _has_slot(phrase))
+    return frozenset(stem for phrase in plain for stem in content_stems(_beside_verb(phrase))) - told
+
+
+def _told(each: Profile) -> frozenset[str]:
+    named = [each.spec.intent, each.spec.service or "", *properties(each.spec)]
+    return frozenset(content_stems(tokens(" ".join([each.spec.description, *named]).replace("_", " ")))) | each.values
+
+
+def _has_slot(phrase: Sequence[Token]) -> bool:
+    return any(token.kind == "slot" for token in phrase)
+
+
+def _beside_verb(phrase: Sequence[Token]) -> list[Token]:
+    verb = main_verb(phrase)
+    return [token for place, token in enumerate(phrase) if place != verb and not token.actions and place]
 
 
 def choices(schema: Schema) -> list[JsonValue]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from chargehand.llm.embedded import phrases
-from chargehand.llm.embedded.profiles import Profile, choices, content_stems, properties
+from chargehand.llm.embedded.profiles import Profile, choices, content_stems, literals, properties
 from chargehand.llm.embedded.values import kind_of
 from chargehand.llm.embedded.words import Token, main_verb, tokens
 
@@ -69,10 +69,10 @@ def _seen(token: Token, main: bool, known: frozenset[str]) -> list[str]:
 
 def examples(profiles: Sequence[Profile]) -> list[Example]:
     """Return the training set of a catalog."""
-    known = known_stems(profiles)
+    known, open_words = known_stems(profiles), literals(profiles)
     services = sorted({stem for each in profiles for stem in each.service})
     sources = [
-        *((each.spec.intent, variants) for each in profiles for variants in _phrases(each, services)),
+        *((each.spec.intent, variants) for each in profiles for variants in _phrases(each, services, open_words)),
         *((label, [phrase]) for label, phrase in generic_phrases(profiles)),
     ]
     return [
@@ -82,9 +82,11 @@ def examples(profiles: Sequence[Profile]) -> list[Example]:
     ]
 
 
-def _phrases(each: Profile, services: Sequence[str]) -> Iterator[list[tuple[Token, ...]]]:
+def _phrases(
+    each: Profile, services: Sequence[str], open_words: frozenset[str]
+) -> Iterator[list[tuple[Token, ...]]]:
     for phrase in each.phrases:
-        yield _filled(phrase, each, services)
+        yield [*_filled(phrase, each, services), *_with_other_names(phrase, each, open_words)]
     if each.spec.description:
         yield [tokens(each.spec.description)]
     yield [tokens(each.spec.intent.replace("_", " "))]
@@ -96,6 +98,14 @@ def _filled(phrase: tuple[Token, ...], each: Profile, services: Sequence[str]) -
     turns = max((len(options) for options in values.values()), default=1)
     chosen = [{slot: options[turn % len(options)] for slot, options in values.items()} for turn in range(turns)]
     return [tokens(" ".join(_put(token, values) for token in phrase)) for values in chosen]
+
+
+def _with_other_names(phrase: tuple[Token, ...], each: Profile, open_words: frozenset[str]) -> list[tuple[Token, ...]]:
+    """The same with names nobody knows for those an example gives: "create database shop" is of no shop."""
+    if not each.open or not any(set(token.stems) & open_words for token in phrase):
+        return []
+    said = [NAMELESS if set(token.stems) & open_words and not token.actions else token.raw for token in phrase]
+    return [tokens(" ".join(said))]
 
 
 def _put(token: Token, values: Mapping[str, str]) -> str:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from chargehand.llm.embedded.lexicon import DETERMINERS, FILLERS, PHRASAL, actions_by_verb, nouns_by_word
+from chargehand.llm.embedded.lexicon import (
+    DETERMINERS,
+    FILLERS,
+    PARTICLES,
+    PHRASAL,
+    PLACES,
+    actions_by_verb,
+    nouns_by_word,
+)
 
 # First match wins, so the more specific come first. Repetitions are bounded: 10,000 dots must not take seconds.
 TOKEN = re.compile(
@@ -16,7 +24,8 @@ TOKEN = re.compile(
     | (?P<quoted>“[^”]{1,400}”|"[^"]{1,400}"|`[^`]{1,400}`|(?<!\w)'[^']{1,400}'(?!\w))
     | (?P<url>https?://[^\s<>"“”]*[\w/])
     | (?P<email>[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{0,100}\w)
-    | (?P<id>(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b|v?\d+\.\d+\.\d+(?:-\w+(?:\.\d+)?)?(?![\w.]\w)|\d+(?:-\w+)+)
+    | (?P<id>(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b|(?:[A-Za-z][\w./-]{0,100}:)?v?\d+\.\d+\.\d+(?:-\w+(?:\.\d+)?)?(?![\w.]\w)
+        |[A-Za-z][\w./-]{0,100}:(?:v?\d+\.\d+(?:-\w+)?|v\d+|latest)\b|v\d+(?:\.\d+)*\b|\d+(?:-\w+)+)
     | (?P<path>[A-Za-z][\w.-]{0,100}(?:/[\w.@-]*[\w@-])+|(?:~|\.{1,2})?(?:/[\w.@+-]*[\w@+-])+/?
         |[\w-]+\.(?:ya?ml|json|ini|conf|cfg|toml|txt|sh|service|log|env)\b)
     | (?P<secret>\bsecret:[a-z][a-z0-9_]{0,62}\b)
@@ -70,7 +79,25 @@ class Token:
 
 def tokens(text: str) -> tuple[Token, ...]:
     """Cut a text into tokens; verbs carry the actions they name."""
-    return _with_phrasals([_token(match) for match in TOKEN.finditer(text)])
+    found = [_token(match) for match in TOKEN.finditer(text)]
+    return _with_particles(_with_phrasals(_without_numbering(found)))
+
+
+def _without_numbering(found: list[Token]) -> list[Token]:
+    """Read "1. stop it 2. start it" as sentences: the numbers of a list are marks, and so are its full stops."""
+    expected, numbers = 1, []
+    for place, token in enumerate(found[:-1]):
+        if token.raw == str(expected) and found[place + 1].raw in (".", ")") and _starts_an_item(found, place):
+            numbers.append(place)
+            expected += 1
+    if len(numbers) < 2:
+        return found
+    return [replace(token, raw=";", kind="mark") if place in numbers else token for place, token in enumerate(found)]
+
+
+def _starts_an_item(found: Sequence[Token], place: int) -> bool:
+    """Whether a word follows the number and its mark: "4.5" and "web-1." start none."""
+    return place + 2 < len(found) and found[place + 2].kind in ("word", "quoted")
 
 
 def _token(match: re.Match[str]) -> Token:
@@ -128,6 +155,28 @@ def _with_phrasals(found: list[Token]) -> tuple[Token, ...]:
                 found[other] = Token(found[other].raw, found[other].start, found[other].end, "particle")
                 break
     return tuple(found)
+
+
+def _with_particles(found: tuple[Token, ...]) -> tuple[Token, ...]:
+    """ "The lights off in the hall", "web up to 8": a particle without its verb says what to do, as the verb would."""
+    return tuple(
+        replace(token, actions=PARTICLES[token.lower])
+        if token.kind == "word" and token.lower in PARTICLES and _ends_a_phrase(found, place)
+        else token
+        for place, token in enumerate(found)
+    )
+
+
+def _ends_a_phrase(found: Sequence[Token], place: int) -> bool:
+    """Whether a noun stands before it and none after: "on web-1" is a place, "lights on" is none."""
+    before = found[place - 1] if place else None
+    following = found[place + 1] if place + 1 < len(found) else None
+    if before is None or before.kind in ("mark", "particle") or (before.is_filler and before.lower != "back"):
+        return False
+    return following is None or following.kind == "mark" or following.lower in (PLACES | AFTER_PARTICLE)
+
+
+AFTER_PARTICLE = frozenset("in for and then please pls again now first next with by".split())  # noqa: SIM905
 
 
 def main_verb(clause: Sequence[Token]) -> int | None:
