@@ -22,7 +22,7 @@ SPAN = 5  # pieces in one clause at most: enumerations are longer only in prose
 MOST_PIECES = 60  # a request with more is prose, not a command
 
 # In log strength: a cut before a verb is what is expected, a second order inside a clause is not.
-NEW_CLAUSE_COST, BORROWED_VERB_COST, SECOND_ORDER_COST = 0.05, 0.35, 0.7
+NEW_CLAUSE_COST, BORROWED_VERB_COST, SECOND_ORDER_COST = 0.05, 0.35, 2.0
 WEAKEST = 0.02  # a strength of zero must not forbid a cut
 
 

@@ -178,13 +178,27 @@ class Judge:
 
     def _is_foreign(self, clause: Sequence[Token], guesses: Sequence[Guess]) -> bool:
         """Whether a clause is about something that the catalog has no word for."""
-        about = [stem for stem in _objects(clause) if stem not in VAGUE_STEMS]
-        unknown = sum(stem not in self.vocabulary for stem in about)
+        about = [token for token in self._topics(clause) if not set(token.stems) <= VAGUE_STEMS]
+        unknown = sum(not set(token.stems) & self.vocabulary for token in about)
         if not unknown:
             return False
         best = guesses[0] if guesses else None
         unlikely = best is None or best.confidence < UNLIKELY or best.coverage < UNCOVERED
         return unlikely and unknown >= FOREIGN * len(about)
+
+    def _topics(self, clause: Sequence[Token]) -> list[Token]:
+        """The words that say what a clause is about; a name somebody made up ("smtp-creds") says nothing of it."""
+        verb = main_verb(clause)
+        return [
+            token
+            for place, token in enumerate(clause)
+            if place != verb and token.lower not in NOT_NAMES and len(token.stems) < 2 and content_stems([token])
+            if not set(token.stems) <= GENERIC and not (token.actions and token.actions & self._deeds)
+        ]
+
+    @cached_property
+    def _deeds(self) -> frozenset[str]:
+        return frozenset[str]().union(*(each.deeds for each in self.profiles.values()))
 
     def _outcome(self, clause: Sequence[Token], guesses: Sequence[Guess], shares: Mapping[str, float]) -> Outcome:
         content = [stem for stem in content_stems(clause) if stem not in GENERIC]
@@ -256,7 +270,7 @@ def _coverage(
     for place, token in enumerate(clause):
         if place == verb or token.kind in ("mark", "particle") or token.is_filler:
             continue
-        covered = place in found.used or bool(set(token.stems) & profile.stems)
+        covered = place in found.used or bool(set(token.stems) & profile.stems or token.actions & profile.deeds)
         is_name = place in named and not covered
         weight = WEIGHT_KNOWN if place in found.used or is_name else _weight(token, known)
         has_object = has_object or (covered and not set(token.stems) & GENERIC) or place in found.used or is_name

@@ -12,38 +12,38 @@ def _set(words: str) -> frozenset[str]:
 
 # Action -> its verbs. A verb may name several actions; an intent agrees when it shares one of them.
 ACTIONS: dict[str, str] = {
-    "deploy": "deploy redeploy install reinstall rollout provision launch setup bootstrap",
-    "remove": "remove delete uninstall teardown destroy drop purge wipe decommission undeploy erase dispose detach",
-    "restart": "restart reboot bounce recycle respawn powercycle",
+    "deploy": "deploy redeploy install reinstall rollout provision launch setup bootstrap ship push release",
+    "remove": "remove delete uninstall teardown destroy drop purge wipe decommission undeploy erase dispose detach nuke scrap discard trash ditch eliminate kill",
+    "restart": "restart reboot bounce recycle respawn powercycle cycle",
     "reload": "reload refresh rehash",
     "start": "start activate boot enable launch",
     "resume": "resume unpause continue",
-    "stop": "stop halt kill shutdown terminate deactivate disable",
-    "pause": "pause suspend",
-    "check": "check verify inspect test monitor probe ping examine validate watch confirm diagnose review ensure",
+    "stop": "stop halt kill shutdown terminate deactivate disable quit end abort cancel cease",
+    "pause": "pause suspend hold",
+    "check": "check verify inspect test monitor probe ping examine validate watch confirm diagnose review ensure see",
     "list": "list show display print view get fetch report see tell count enumerate",
     "add": "add append insert include register attach put",
     "update": "update upgrade patch bump",
     "change": "change set modify edit adjust configure switch reconfigure tune",
-    "backup": "backup snapshot dump archive save",
-    "restore": "restore recover rollback revert",
-    "copy": "copy sync synchronise synchronize transfer mirror upload download clone replicate rsync",
+    "backup": "backup snapshot dump archive save export",
+    "restore": "restore recover rollback revert reset undo",
+    "copy": "copy sync synchronise synchronize transfer mirror upload download clone replicate rsync duplicate grab",
     "renew": "renew rotate reissue regenerate",
-    "clean": "clean cleanup prune tidy vacuum free clear empty",
+    "clean": "clean cleanup prune tidy vacuum free clear empty wash wipe",
     "run": "run execute perform trigger do make take kick give",
     "scale": "scale resize grow shrink",
-    "raise": "raise increase lift extend",
-    "lower": "lower decrease reduce",
+    "raise": "raise increase lift extend up bump boost",
+    "lower": "lower decrease reduce dim shrink",
     "open": "open",
     "close": "close shut",
-    "lock": "lock",
+    "lock": "lock bolt latch secure",
     "unlock": "unlock",
     "grant": "grant assign",
     "revoke": "revoke withdraw",
     "create": "create generate make build open",
-    "send": "send notify email message alert post publish",
+    "send": "send notify email message alert post publish forward",
     "move": "move migrate relocate rename",
-    "block": "block ban deny blacklist close",
+    "block": "block ban deny blacklist close prohibit",
     "allow": "allow permit whitelist unblock open",
     "mount": "mount",
     "unmount": "unmount umount",
@@ -126,10 +126,29 @@ NOUNS: dict[str, str] = {
     "postgres": "postgres postgresql pg pgsql",
     "kubernetes": "kubernetes k8s",
     "up": "up alive reachable running online responding healthy answering respond answer",
-    "user": "user users account accounts",
+    "user": "user users account accounts acct accts login logins",
     "package": "package packages software",
     "service": "service services daemon daemons unit",
     "health": "health condition state",
+    "password": "password passwords passwd pwd pw",
+    "namespace": "namespace namespaces ns",
+    "repository": "repository repositories repo repos",
+    "environment": "environment environments env envs",
+    "production": "production prod",
+    "staging": "staging stage stg",
+    "revision": "revision revisions rev revs",
+    "temperature": "temperature temperatures temp temps",
+    "camera": "camera cameras cam cams",
+    "light": "light lights lamp lamps",
+    "message": "message messages msg msgs",
+    "notification": "notification notifications notif notifs",
+    "document": "document documents doc docs",
+    "administrator": "administrator administrators admin admins",
+    "permission": "permission permissions perms right rights privilege privileges",
+    "statistic": "statistic statistics stats",
+    "maximum": "maximum max",
+    "minimum": "minimum min",
+    "reference": "reference ref refs",
 }
 
 # So general that it says nothing about which intent is meant; alone it is no object.
@@ -152,6 +171,9 @@ FILLERS = _set(
     hmm folks guys u ur r n rn lol idk thx tmrw fyi btw imo"""
 )
 
+# What announces a thing that is not there yet: "new user for lena" asks for one.
+NEW = _set("new another fresh additional")
+
 DETERMINERS = _set("""a an the this these those my our your his her their its some another any every each""")
 # Verbs that people use for one another.
 LOOKING = _set("check list read")
@@ -162,6 +184,13 @@ KINDRED = (
     (_set("stop pause"), 0.5),
     (_set("start run"), 0.9),
     (_set("remove clean"), 0.8),
+    (_set("create add deploy"), 0.8),
+    (_set("backup copy"), 0.8),
+    (_set("raise scale"), 0.9),
+    (_set("lower scale"), 0.9),
+    (_set("open raise"), 0.9),
+    (_set("close lower"), 0.9),
+    (_set("update deploy"), 0.8),
 )
 
 # A clause that starts with one of these and has no other verb asks to look at something.

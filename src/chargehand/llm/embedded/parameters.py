@@ -402,6 +402,8 @@ def is_name(token: Token) -> bool:
 def _stands_alone(search: Search, place: int) -> bool:
     """A name of several words is not understood here, so it is not cut to one of them: people can quote it."""
     following = search.clause[place + 1] if place + 1 < len(search.clause) else None
+    if following is not None and following.lower in ("one", "ones"):
+        return False  # "the old one" has no name
     if following is None or following.kind != "word" or following.is_filler:
         return True
     return bool(set(following.stems) & (KINDS_OF_NAMED | search.profile.stems))

@@ -33,6 +33,7 @@ class Profile:
     phrases: tuple[tuple[Token, ...], ...]
     too_few_phrases: bool
     open: frozenset[str]  # parameters that any word can be a value of
+    deeds: frozenset[str]  # actions that its nouns name: "the backups" of an intent that lists them
 
     @property
     def title(self) -> str:
@@ -58,6 +59,7 @@ def profile(spec: IntentSpec) -> Profile:
         values=frozenset(content_stems(closed)),
         phrases=phrases,
         too_few_phrases=len(spec.examples) < 3 and not spec.description,
+        deeds=frozenset[str]().union(*(_deeds(phrase) for phrase in (name, described, *phrases))),
         open=frozenset(name for name, schema in properties(spec).items() if _is_open(schema)),
     )
 
@@ -67,6 +69,12 @@ def _actions(name: Sequence[Token], phrases: Sequence[Sequence[Token]]) -> froze
     own = leading_actions(name)
     single = (phrase for phrase in phrases if len({phrase[place].actions for place in imperatives(phrase)}) <= 1)
     return own.union(*(leading_actions(phrase) for phrase in single))
+
+
+def _deeds(phrase: Sequence[Token]) -> frozenset[str]:
+    verb = main_verb(phrase)
+    nouns = (token.actions for place, token in enumerate(phrase) if place != verb and token.stems)
+    return frozenset[str]().union(*nouns)
 
 
 def leading_actions(phrase: Sequence[Token]) -> frozenset[str]:

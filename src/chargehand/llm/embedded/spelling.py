@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from chargehand.llm.embedded.lexicon import nouns_by_word
 from chargehand.llm.embedded.words import VERBS, stem
 
+NOUNS_BY_WORD = nouns_by_word()
 SHORTEST = 5  # letters: shorter names differ by one letter from too many others
 
 
@@ -26,7 +28,7 @@ def closest(word: str, known: frozenset[str]) -> Word | None:
     if len(word) < SHORTEST or not word.isalpha():
         return None
     verbs = [verb for verb in _slips(word, VERBS) if len(verb) >= SHORTEST]
-    stems = _slips(stem(word), known)
+    stems = sorted({*_slips(stem(word), known), *(NOUNS_BY_WORD[noun] for noun in _slips(word, NOUNS_BY_WORD))} & known)
     if len(verbs) == 1:
         return Word(verbs[0], (stem(verbs[0]),), VERBS[verbs[0]])
     return Word(stems[0], (stems[0],), frozenset()) if len(stems) == 1 and not verbs else None

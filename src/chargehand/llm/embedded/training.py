@@ -64,7 +64,9 @@ def _seen(token: Token, main: bool, known: frozenset[str]) -> list[str]:
         return []
     if "_" in token.raw:  # a name somebody made up, whatever words it is made of: "load_orders" orders nothing
         return ["@name"]
-    return [stem if stem in known else "@name" for stem in token.stems]
+    named = [stem if stem in known else "@name" for stem in token.stems]
+    # "A snapshot" is what "back it up" makes: the noun stands for its verb's synonyms too.
+    return [*named, *(f"~{action}" for action in sorted(token.actions))]
 
 
 def examples(profiles: Sequence[Profile]) -> list[Example]:
