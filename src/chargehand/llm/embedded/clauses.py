@@ -18,6 +18,7 @@ SENTENCE_ENDS = frozenset(".;!?")
 CUTTING_MARKS = frozenset(",:()–—&+-")
 CONNECTIVES = frozenset("and then also plus next finally afterwards first firstly secondly lastly & ,".split())  # noqa: SIM905
 SEQUENCE = frozenset({"then", "next", "finally", "afterwards", "after"})
+TURNING = frozenset({"but", "before", "after"})  # what follows is a clause only if it has a verb: not "before lunch"
 SPAN = 5  # pieces in one clause at most: enumerations are longer only in prose
 MOST_PIECES = 60  # a request with more is prose, not a command
 
@@ -69,7 +70,21 @@ def _may_start(found: Sequence[Token], place: int) -> bool:
     if before.kind == "mark":
         return before.raw in SENTENCE_ENDS | CUTTING_MARKS
     # "next" joins only after another joint ("and next, ..."): "next week" is a time.
-    return here.lower in CONNECTIVES - {",", "next"} or (here.lower == "after" and _next_is_that(found, place))
+    if here.lower in TURNING:
+        return here.lower == "after" and _next_is_that(found, place) or _orders_soon(found, place + 1)
+    return here.lower in CONNECTIVES - {",", "next"} or _follows_what_comes_first(found, place)
+
+
+def _orders_soon(found: Sequence[Token], place: int) -> bool:
+    """Whether a verb follows, of an order or of what is to come first: "but renew it", "before you reboot it"."""
+    said = [token for token in found[place : place + 4] if not token.is_filler][:1]
+    return bool(said and said[0].actions)
+
+
+def _follows_what_comes_first(found: Sequence[Token], place: int) -> bool:
+    """Whether an order follows what is said to come later, without a comma: "before you reboot it | make a copy"."""
+    sentence = max((at + 1 for at in range(place) if found[at].raw in SENTENCE_ENDS), default=0)
+    return found[sentence].lower in TURNING and place > sentence + 2 and place in imperatives(found[:place + 1])
 
 
 def _next_is_that(found: Sequence[Token], place: int) -> bool:

@@ -19,7 +19,13 @@ class Guard:
     @property
     def binds_others(self) -> bool:
         """Whether it can change what the clauses beside it mean, although its own clause is no work at all."""
-        return self.name in ("negation", "condition", "order")
+        return self.name in ("negation", "limit", "condition", "order")
+
+    @property
+    def proposes(self) -> bool:
+        """Whether the work is wanted all the same, so that the question can say which: not what is to be left alone,
+        nor what somebody else did."""
+        return self.name not in ("negation", "report")
 
 
 def _guard(name: str, says: str, *patterns: str, hard: bool = False) -> Guard:
@@ -47,15 +53,22 @@ GUARDS = (
         "skip",
         "neither",
         "nor",
-        "instead",
-        "rather",
-        "but",
         "leave",
         "ignore",
         "forget (?:about|it)",
         "hold off",
         "hands off",
+        "nothing else",
+        hard=True,
+    ),
+    _guard(
+        "limit",
+        "limits or takes back something",
+        "instead",
+        "rather",
+        "but",
         "only",
+        "wait",
         hard=True,
     ),
     _guard(
@@ -119,7 +132,7 @@ GUARDS = (
         "suppose[d]?",
         "wonder(?:ing)?",
         "consider(?:ing)?",
-        r"(?:should|shall|could|can|may|must|do) (?:i|we|one|they|he|she)",
+        r"(?:should|shall|could|can|may|must|do) (?:i|we|one|they|he|she)(?! (?:get|have|see)\b)",
         r"(?:we|they|he|she|somebody|someone) (?:should|could|must|may|might|would|will)",
         "would it",
         "what if",
@@ -130,7 +143,8 @@ GUARDS = (
         "hypothetically",
         "imagine",
         "pretend",
-        "already",
+        r"(?:i|we|you|he|she|they|is|are|was|were|has|have|had|did|done)(?: \w+)? already",
+        r"already (?:\w+ed|did|done|ran|run)",
         "yesterday",
         "ago",
         r"(?:was|were|has been|have been|had been|been|being|got) \w+ed",

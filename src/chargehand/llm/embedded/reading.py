@@ -123,12 +123,26 @@ def _read(text: str, judge: Judge, sure: float) -> _Reading:
     for clause in clauses:
         _read_clause(reading, clause)
     _settle_bound(reading)
+    reading.steps = _in_time(reading.steps)
     if len(reading.steps) > MOST_STEPS:
         reading.ambiguities.insert(0, f"These are {len(reading.steps)} tasks: ask for at most {MOST_STEPS} at once.")
         del reading.steps[MOST_STEPS:]
     if not (reading.steps or reading.ambiguities or reading.out_of_scope):
         reading.ambiguities.append(f"“{_short(text)}”: which action on what?")
     return reading
+
+
+def _in_time(steps: Sequence[_Step]) -> list[_Step]:
+    """Put what is to be done "before" something before it, and what is to follow "after" something after it."""
+    ordered: list[_Step] = []
+    for step in steps:
+        behind = bool(ordered) and _begins(ordered[-1], "before") and not _begins(step, "before", "after")
+        ordered.insert(len(ordered) - (behind or (bool(ordered) and _begins(step, "after"))), step)
+    return ordered
+
+
+def _begins(step: _Step, *words: str) -> bool:
+    return step.clause.tokens[0].lower in words
 
 
 def _settle_bound(reading: _Reading) -> None:
@@ -155,6 +169,8 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
         reading.bound.append((_short(clause.words), question))
     elif guard:
         reading.ambiguities.append(question)
+        if guard.proposes and judgement.outcome == "intent" and _is_clear(judgement):
+            reading.steps.append(_Step(clause, judgement.guesses[0], dict(judgement.guesses[0].found.values)))
     elif judgement.outcome == "out_of_scope" and not _is_statement(clause, judgement):
         reading.out_of_scope.append(_short(clause.words))
     elif judgement.outcome in ("out_of_scope", "background") or _is_statement(clause, judgement):
@@ -305,6 +321,8 @@ def _is_statement(clause: Clause, judgement: Judgement) -> bool:
     """Whether it tells something of no thing in the catalog, instead of asking for it: "our users complain"."""
     lowers = {token.lower for token in clause.tokens}
     best = judgement.guesses[0] if judgement.guesses else None
+    if tells(clause.tokens) and not lowers & WISHING and judgement.outcome == "out_of_scope":
+        return True
     if lowers & WISHING or any(token.is_value or token.actions for token in clause.tokens):
         return False
     about = best is not None and (

@@ -25,6 +25,8 @@ def tells(clause: Sequence[Token]) -> bool:
         return len(said) > 1
     if 0 in imperatives(said):
         return False
+    if said[0].actions and said[0].lower.endswith("ed"):  # "restarted it this morning"
+        return True
     if said[0].lower in ASKING:
         return False
     return any(_is_finite(token) for token in said[1 : SUBJECT + 1])
