@@ -68,7 +68,8 @@ def _pieces(found: Sequence[Token]) -> list[_Piece]:
 def _may_start(found: Sequence[Token], place: int) -> bool:
     before, here = found[place - 1], found[place]
     if before.kind == "mark":
-        return before.raw in SENTENCE_ENDS | CUTTING_MARKS
+        glued = before.raw in "-&+" and before.end == here.start  # "-f", "+1"
+        return before.raw in SENTENCE_ENDS | CUTTING_MARKS and not glued
     # "next" joins only after another joint ("and next, ..."): "next week" is a time.
     if here.lower in TURNING:
         return here.lower == "after" and _next_is_that(found, place) or _orders_soon(found, place + 1)

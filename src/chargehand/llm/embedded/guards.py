@@ -19,7 +19,7 @@ class Guard:
     @property
     def binds_others(self) -> bool:
         """Whether it can change what the clauses beside it mean, although its own clause is no work at all."""
-        return self.name in ("negation", "limit", "condition", "order")
+        return self.name in ("negation", "limit", "doubt", "condition", "order")
 
     @property
     def proposes(self) -> bool:
@@ -68,7 +68,26 @@ GUARDS = (
         "rather",
         "but",
         "only",
-        "wait",
+        hard=True,
+    ),
+    _guard(
+        "doubt",
+        "is not sure of itself",
+        "maybe",
+        "perhaps",
+        "possibly",
+        "probably",
+        "i guess",
+        "not sure",
+        "i ?do ?n['’]?t ?know",
+        "idk",
+        "dunno",
+        "no wait",
+        "wait,? no",
+        "actually no",
+        "scratch that",
+        "never ?mind",
+        "on second thoughts?",
         hard=True,
     ),
     _guard(
@@ -123,12 +142,7 @@ GUARDS = (
         "suggest(?:s|ed)?",
         "recommend(?:s|ed)?",
         "advised",
-        "maybe",
-        "perhaps",
         "might",
-        "possibly",
-        "probably",
-        "i guess",
         "suppose[d]?",
         "wonder(?:ing)?",
         "consider(?:ing)?",
@@ -139,10 +153,10 @@ GUARDS = (
         "thinking (?:about|of)",
         "(?:planning|plan|going) to",
         "used to",
-        "not sure",
         "hypothetically",
         "imagine",
         "pretend",
+        r"^(?!need|feed|seed|embed|speed|proceed|shed)\w+ed (?:the|a|an|my|our|it|them|all|every\w*|his|her|this|that|these)",
         r"(?:i|we|you|he|she|they|is|are|was|were|has|have|had|did|done)(?: \w+)? already",
         r"already (?:\w+ed|did|done|ran|run)",
         "yesterday",

@@ -14,7 +14,7 @@ from typing import Literal
 from chargehand.llm.embedded.calibration import FITTED, Evidence, Weights, calibrated
 from chargehand.llm.embedded.classifier import Classifier
 from chargehand.llm.embedded.lexicon import GENERIC, KINDRED, LIGHT, NOT_NAMES, PRONOUNS
-from chargehand.llm.embedded.parameters import Found, extract, is_name
+from chargehand.llm.embedded.parameters import Found, extract, may_be_name
 from chargehand.llm.embedded.profiles import Profile, content_stems, first_word, leading_actions, literals
 from chargehand.llm.embedded.spelling import closest
 from chargehand.llm.embedded.training import BACKGROUND, CLASSES, OUT_OF_SCOPE, VAGUE, features
@@ -169,7 +169,7 @@ class Judge:
 
     def _draft(self, clause: Sequence[Token], profile: Profile, misspelt: set[str]) -> Guess:
         """A guess whose confidence is only what the words say, before the classifier's share."""
-        found = extract(profile, clause)
+        found = extract(profile, clause, self.told)
         agreement, recall = _agreement(clause, profile), _recall(clause, profile, found)
         named = _names(clause, profile, found, self.told) if agreement >= LIKE_ACTION else set()
         coverage, has_object = _coverage(clause, profile, found, self.known, misspelt, named)
@@ -275,7 +275,8 @@ def _coverage(
         weight = WEIGHT_KNOWN if place in found.used or is_name else _weight(token, known)
         has_object = has_object or (covered and not set(token.stems) & GENERIC) or place in found.used or is_name
         total += weight
-        good += weight * (NAMED if is_name else MISSPELT if token.raw in misspelt else 1.0) * (covered or is_name)
+        supposed = NAMED if is_name or place in found.supposed else MISSPELT if token.raw in misspelt else 1.0
+        good += weight * supposed * (covered or is_name)
     return (good / total if total else 1.0), has_object
 
 
@@ -289,7 +290,7 @@ def _names(clause: Sequence[Token], profile: Profile, found: Found, told: frozen
     last = -2
     verb = main_verb(clause)
     for place, token in enumerate(clause):
-        if place == verb or not _may_be_name(token, told) or place in found.used:
+        if place == verb or not may_be_name(clause, place, told) or place in found.used:
             continue
         if last != place - 1:
             left -= 1
@@ -298,12 +299,6 @@ def _names(clause: Sequence[Token], profile: Profile, found: Found, told: frozen
         names.add(place)
         last = place
     return names
-
-
-def _may_be_name(token: Token, told: frozenset[str]) -> bool:
-    if token.kind in ("id", "host", "quoted", "path"):
-        return True
-    return is_name(token) and not set(token.stems) & told
 
 
 def _weight(token: Token, known: frozenset[str]) -> float:
@@ -345,12 +340,13 @@ def _recall(clause: Sequence[Token], profile: Profile, found: Found) -> float:
 
 # A clause that is only unknown holds less together than one known to be another trade's: it may be two.
 STRANGER, KNOWN_STRANGER = 0.4, 0.3
+UNSURE = 0.3  # an order that is about something here, whatever it is, holds together better than half of two does
 
 
 def _strength(outcome: Outcome, guesses: Sequence[Guess], shares: Mapping[str, float]) -> float:
     best = guesses[0].confidence if guesses else 0.0
     by_outcome = {
-        "intent": best,
+        "intent": max(best, UNSURE),
         "vague": max(best, 0.3 * shares[VAGUE]),
         "out_of_scope": max(best, STRANGER if shares[OUT_OF_SCOPE] < KNOWN_STRANGER else 0.55),
         "background": shares[BACKGROUND],

@@ -32,7 +32,7 @@ ACTIONS: dict[str, str] = {
     "clean": "clean cleanup prune tidy vacuum free clear empty wash wipe",
     "run": "run execute perform trigger do make take kick give",
     "scale": "scale resize grow shrink",
-    "raise": "raise increase lift extend up bump boost",
+    "raise": "raise increase lift extend bump boost",
     "lower": "lower decrease reduce dim shrink",
     "open": "open",
     "close": "close shut",

@@ -16,7 +16,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from chargehand.llm.embedded.lexicon import DETERMINERS, GENERIC, NOT_NAMES, NOUNS, PLACES, PRONOUNS
-from chargehand.llm.embedded.profiles import Profile, Schema, choices, properties
+from chargehand.llm.embedded.profiles import Profile, Schema, choices, properties, required
 from chargehand.llm.embedded.values import KINDS, coerce, kind_of
 from chargehand.llm.embedded.words import Token, main_verb, stem
 from chargehand.secretref import referring
@@ -39,6 +39,7 @@ class Found:
 
     values: dict[str, JsonValue] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
+    supposed: set[int] = field(default_factory=set)  # of those, the ones taken because nothing else could be meant
     refused: list[str] = field(default_factory=list)  # values that were said but do not fit the schema
 
 
@@ -79,15 +80,33 @@ def _words(name: str, profile: Profile) -> set[str]:
 Match = tuple[tuple[int, ...], tuple[int, ...]]  # places of the value's tokens, places of the words that name it
 
 
-def extract(profile: Profile, clause: Sequence[Token]) -> Found:
-    """Return what the clause says about the intent's parameters."""
+def extract(profile: Profile, clause: Sequence[Token], told: frozenset[str] = frozenset()) -> Found:
+    """Return what the clause says about the intent's parameters; `told` are words that are no names."""
     found = Found()
     for finder in FINDERS:
         for name, schema in properties(profile.spec).items():
             if name not in found.values:
                 search = Search(profile, name, schema, clause, frozenset(found.used))
                 _take(found, search, finder(search))
+    _suppose(found, profile, clause, told)
     return found
+
+
+def _suppose(found: Found, profile: Profile, clause: Sequence[Token], told: frozenset[str]) -> None:
+    """Take the only word that nobody knows for the only value that is needed and missing: "restart checkout"."""
+    schemas = properties(profile.spec)
+    missing = [name for name in sorted(profile.open & required(profile.spec)) if name not in found.values]
+    verb = main_verb(clause)
+    places = [
+        place
+        for place in range(len(clause))
+        if place != verb and place not in found.used and may_be_name(clause, place, told)
+    ]
+    if len(missing) != 1 or len(places) != 1:
+        return
+    name, place = missing[0], places[0]
+    _take(found, Search(profile, name, schemas[name], clause, frozenset(found.used)), iter([((place,), ())]))
+    found.supposed |= {place} & found.used
 
 
 def _take(found: Found, search: Search, matches: Iterator[Match]) -> None:
@@ -343,6 +362,8 @@ def _is_introduced(search: Search, place: int, verb: int | None) -> bool:
 
 def _ends(search: Search, place: int) -> bool:
     """Whether nothing follows that it could belong to: "the web box", "the nginx thingy"."""
+    if _is_adjective(search.clause, place):
+        return False
     following = search.clause[place + 1] if place + 1 < len(search.clause) else None
     return following is None or following.is_filler or following.kind == "mark"
 
@@ -399,11 +420,26 @@ def is_name(token: Token) -> bool:
     )
 
 
+def may_be_name(clause: Sequence[Token], place: int, told: frozenset[str]) -> bool:
+    """Whether a word that nobody knows could be what somebody calls something, also if it looks like a verb."""
+    token = clause[place]
+    if token.kind in ("id", "host", "quoted", "path"):
+        return True
+    if token.kind != "word" or token.is_filler or set(token.stems) & (told | GENERIC) or _is_adjective(clause, place):
+        return False
+    return not any(token.lower in words for words in (NOT_NAMES, PRONOUNS, PLAIN))
+
+
+def _is_adjective(clause: Sequence[Token], place: int) -> bool:
+    """ "The old one" has no name."""
+    return place + 1 < len(clause) and clause[place + 1].lower in ("one", "ones")
+
+
 def _stands_alone(search: Search, place: int) -> bool:
     """A name of several words is not understood here, so it is not cut to one of them: people can quote it."""
     following = search.clause[place + 1] if place + 1 < len(search.clause) else None
-    if following is not None and following.lower in ("one", "ones"):
-        return False  # "the old one" has no name
+    if _is_adjective(search.clause, place):
+        return False
     if following is None or following.kind != "word" or following.is_filler:
         return True
     return bool(set(following.stems) & (KINDS_OF_NAMED | search.profile.stems))

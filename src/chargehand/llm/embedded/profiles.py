@@ -60,7 +60,7 @@ def profile(spec: IntentSpec) -> Profile:
         phrases=phrases,
         too_few_phrases=len(spec.examples) < 3 and not spec.description,
         deeds=frozenset[str]().union(*(_deeds(phrase) for phrase in (name, described, *phrases))),
-        open=frozenset(name for name, schema in properties(spec).items() if _is_open(schema)),
+        open=frozenset(name for name, schema in properties(spec).items() if _is_open(schema) and _is_wanted(spec, name)),
     )
 
 
@@ -106,6 +106,17 @@ def properties(spec: IntentSpec) -> dict[str, Schema]:
 def _is_open(schema: Schema) -> bool:
     """Whether it takes a name that somebody gave something."""
     return schema.get("type", "string") == "string" and not choices(schema) and not is_secret(schema)
+
+
+def _is_wanted(spec: IntentSpec, name: str) -> bool:
+    """Whether it takes a value usually: it must have one, or an example gives one."""
+    return name in required(spec) or any(f"{{{name}}}" in example for example in spec.examples)
+
+
+def required(spec: IntentSpec) -> frozenset[str]:
+    """Return the parameters that an intent must have."""
+    names = spec.parameters.get("required")
+    return frozenset(str(name) for name in names) if isinstance(names, list) else frozenset()
 
 
 def literals(profiles: Sequence[Profile]) -> frozenset[str]:

@@ -240,7 +240,7 @@ def _binds(guard: Guard | None, judgement: Judgement) -> bool:
     if guard is None or guard.name in ("time", "order", "question"):
         return False
     about = bool(judgement.guesses) and judgement.guesses[0].confidence >= ABOUT
-    return about or guard.name in ("condition", "choice")
+    return about or guard.name in ("condition", "choice", "doubt")
 
 
 def with_topic(clause: tuple[Token, ...], topic: Sequence[Token]) -> tuple[Token, ...]:
@@ -295,15 +295,18 @@ def _object(clause: Sequence[Token]) -> tuple[Token, ...]:
 
 
 def _guard(clause: Clause, judgement: Judgement) -> Guard | None:
-    if judgement.outcome == "background" or judgement.verbatim:
+    if judgement.verbatim:
         return None
+    if judgement.outcome == "background":
+        doubt = held_by(clause.words, frozenset())
+        return doubt if doubt is not None and doubt.name == "doubt" else None
     best = judgement.guesses[0].profile if judgement.guesses else None
     phrases = frozenset(example.lower() for example in best.spec.examples) if best else frozenset[str]()
     guard = held_by(clause.words, phrases)
     if guard is None or judgement.outcome != "out_of_scope" or guard.binds_others:
         return guard
     # Another trade's words change no plan, for whenever they are; a time or a doubt that stands alone does.
-    return guard if not _left(clause, guard) else None
+    return guard if guard.name == "doubt" or not _left(clause, guard) else None
 
 
 def _left(clause: Clause, guard: Guard) -> list[Token]:
