@@ -13,7 +13,7 @@ from typing import Literal
 
 from chargehand.llm.embedded.calibration import FITTED, Evidence, Weights, calibrated
 from chargehand.llm.embedded.classifier import Classifier
-from chargehand.llm.embedded.lexicon import GENERIC, KINDRED, LIGHT, NOT_NAMES, PRONOUNS
+from chargehand.llm.embedded.lexicon import DETERMINERS, GENERIC, KINDRED, LIGHT, NOT_NAMES, PLACES, PRONOUNS
 from chargehand.llm.embedded.parameters import Found, extract, may_be_name
 from chargehand.llm.embedded.profiles import Profile, content_stems, first_word, leading_actions, literals
 from chargehand.llm.embedded.spelling import closest
@@ -283,22 +283,33 @@ def _coverage(
 def _names(clause: Sequence[Token], profile: Profile, found: Found, told: frozenset[str]) -> set[int]:
     """Return the places of words nobody knows that can be values of parameters the intent still has open.
 
-    One run of words for each parameter: "restart checkout" names a deployment, whatever it is called.
+    One word for each, two after a preposition: "restart checkout" names a deployment, whatever it is called; "the nginx
+    thingy" names nothing.
     """
-    left = len(profile.open - set(found.values))
-    names: set[int] = set()
-    last = -2
     verb = main_verb(clause)
-    for place, token in enumerate(clause):
-        if place == verb or not may_be_name(clause, place, told) or place in found.used:
+    may = [at != verb and at not in found.used and may_be_name(clause, at, told) for at in range(len(clause))]
+    left, aside = len(profile.open - set(found.values)), len(profile.aside - set(found.values))
+    names: set[int] = set()
+    for start, end in _runs(may):
+        placed = _is_placed(clause, start)
+        if end - start > 1 + placed or (left < 1 and not (placed and aside)):
             continue
-        if last != place - 1:
-            left -= 1
-        if left < 0:
-            break
-        names.add(place)
-        last = place
+        names.update(range(start, end))
+        left -= left > 0
+        aside -= placed
     return names
+
+
+def _runs(may: Sequence[bool]) -> list[tuple[int, int]]:
+    """Return where runs of true start and end."""
+    edges = [at for at in range(len(may) + 1) if (may[at] if at < len(may) else False) != (may[at - 1] if at else False)]
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def _is_placed(clause: Sequence[Token], place: int) -> bool:
+    """Whether a preposition stands before it."""
+    before = next((token for token in reversed(clause[:place]) if token.lower not in DETERMINERS), None)
+    return before is not None and before.lower in PLACES | {"for", "with"}
 
 
 def _weight(token: Token, known: frozenset[str]) -> float:
@@ -347,7 +358,7 @@ def _strength(outcome: Outcome, guesses: Sequence[Guess], shares: Mapping[str, f
     best = guesses[0].confidence if guesses else 0.0
     by_outcome = {
         "intent": max(best, UNSURE),
-        "vague": max(best, 0.3 * shares[VAGUE]),
+        "vague": max(best, UNSURE),
         "out_of_scope": max(best, STRANGER if shares[OUT_OF_SCOPE] < KNOWN_STRANGER else 0.55),
         "background": shares[BACKGROUND],
     }

@@ -184,7 +184,8 @@ KINDRED = (
     (_set("stop pause"), 0.5),
     (_set("start run"), 0.9),
     (_set("remove clean"), 0.8),
-    (_set("create add deploy"), 0.8),
+    (_set("create add"), 0.8),
+    (_set("create deploy"), 0.8),
     (_set("backup copy"), 0.8),
     (_set("raise scale"), 0.9),
     (_set("lower scale"), 0.9),
@@ -194,7 +195,7 @@ KINDRED = (
 )
 
 # A clause that starts with one of these and has no other verb asks to look at something.
-QUESTIONS = _set("is are does how what which who where whats hows")
+QUESTIONS = _set("is are does did was were has how what which who where when whats hows whos what's who's how's")
 
 # How a sentence starts that tells something, unless it is one that wishes for something.
 STATING = _set("we i they he she it there our my everyone everybody somebody people users nobody")

@@ -226,6 +226,18 @@ that is all
 that would be great
 much appreciated
 sorry for the trouble
+all good
+all fine now
+looks good
+works fine again
+no action needed
+nothing to do
+nothing to do for you
+just so you know
+good night
+see you
+no rush
+never mind the typos
 """
 
 

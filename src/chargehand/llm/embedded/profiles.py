@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from chargehand.llm.embedded.lexicon import LOOKING, QUESTIONS
+from chargehand.llm.embedded.lexicon import DETERMINERS, LOOKING, PLACES, QUESTIONS
 from chargehand.llm.embedded.words import Token, imperatives, main_verb, tokens
 from chargehand.models import IntentSpec
 from chargehand.secretref import is_secret
@@ -32,7 +32,8 @@ class Profile:
     values: frozenset[str]
     phrases: tuple[tuple[Token, ...], ...]
     too_few_phrases: bool
-    open: frozenset[str]  # parameters that any word can be a value of
+    open: frozenset[str]  # parameters that any word can be a value of: what its verb does it to
+    aside: frozenset[str]  # those that an example gives after a preposition: "the backups of {target}"
     deeds: frozenset[str]  # actions that its nouns name: "the backups" of an intent that lists them
 
     @property
@@ -60,7 +61,8 @@ def profile(spec: IntentSpec) -> Profile:
         phrases=phrases,
         too_few_phrases=len(spec.examples) < 3 and not spec.description,
         deeds=frozenset[str]().union(*(_deeds(phrase) for phrase in (name, described, *phrases))),
-        open=frozenset(name for name, schema in properties(spec).items() if _is_open(schema) and _is_wanted(spec, name)),
+        open=frozenset(name for name in _takes_names(spec) if name in required(spec) or _is_object(name, phrases, spec)),
+        aside=frozenset(name for name in _takes_names(spec) if any(f"{{{name}}}" in each for each in spec.examples)),
     )
 
 
@@ -68,7 +70,8 @@ def _actions(name: Sequence[Token], phrases: Sequence[Sequence[Token]]) -> froze
     """What the intent does: "stop and remove the page" does not offer to stop it."""
     own = leading_actions(name)
     single = (phrase for phrase in phrases if len({phrase[place].actions for place in imperatives(phrase)}) <= 1)
-    return own.union(*(leading_actions(phrase) for phrase in single))
+    said = frozenset[str]().union(*(leading_actions(phrase) for phrase in single))
+    return said if said & LOOKING and not own & LOOKING else own | said  # "rollout_status" rolls out nothing
 
 
 def _deeds(phrase: Sequence[Token]) -> frozenset[str]:
@@ -108,9 +111,19 @@ def _is_open(schema: Schema) -> bool:
     return schema.get("type", "string") == "string" and not choices(schema) and not is_secret(schema)
 
 
-def _is_wanted(spec: IntentSpec, name: str) -> bool:
-    """Whether it takes a value usually: it must have one, or an example gives one."""
-    return name in required(spec) or any(f"{{{name}}}" in example for example in spec.examples)
+def _takes_names(spec: IntentSpec) -> list[str]:
+    return [name for name, schema in properties(spec).items() if _is_open(schema)]
+
+
+def _is_object(name: str, phrases: Sequence[Sequence[Token]], spec: IntentSpec) -> bool:
+    """Whether an example has it as what the intent is about: "restart {service}", not "deploy Kuma on {host}"."""
+    before = [
+        next((token.lower for token in reversed(phrase[:at]) if token.lower not in DETERMINERS), "")
+        for phrase in phrases
+        for at, token in enumerate(phrase)
+        if token.raw == f"{{{name}}}"
+    ]
+    return any(word not in PLACES for word in before) if spec.service else bool(set(before) - {"on", "at"})
 
 
 def required(spec: IntentSpec) -> frozenset[str]:

@@ -13,6 +13,7 @@ from chargehand.llm.embedded.guards import Guard, held_by
 from chargehand.llm.embedded.judging import NO_ACTION, Guess, Judge, Judgement
 from chargehand.llm.embedded.language import is_english
 from chargehand.llm.embedded.lexicon import POSSESSIVES, PRONOUNS, STATING, WISHING
+from chargehand.llm.embedded.parameters import extract
 from chargehand.llm.embedded.profiles import Profile, Schema, content_stems, properties
 from chargehand.llm.embedded.telling import orders, tells
 from chargehand.llm.embedded.values import kind_of
@@ -164,6 +165,8 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
     if reading.has_order and tells(clause.tokens) and not (judgement.verbatim or _binds(guard, judgement)):
         _pass_over(reading, clause, judgement)
         return
+    if guard is None and _continues(reading, clause, judgement):
+        return
     question = f"“{_short(clause.words)}” {guard.says}. Please say only what should be done now." if guard else ""
     if guard and judgement.outcome == "out_of_scope":
         reading.bound.append((_short(clause.words), question))
@@ -183,6 +186,21 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
     last = reading.steps[-1] if reading.steps else None
     sure = last is not None and last is not before and _is_sure(judgement, reading.sure)
     reading.lost = "" if sure else clause.words
+
+
+def _continues(reading: _Reading, clause: Clause, judgement: Judgement) -> bool:
+    """Whether a part without a verb only gives values to the step just before: "..., username k.meyer"."""
+    if not reading.steps or reading.lost or main_verb(clause.tokens) is not None or judgement.outcome == "background":
+        return False
+    step = reading.steps[-1]
+    found = extract(step.profile, clause.tokens, reading.judge.told)
+    content = [at for at, token in enumerate(clause.tokens) if not token.is_filler and token.kind != "mark"]
+    rest = [at for at in content if at not in found.used and not set(clause.tokens[at].stems) & step.profile.stems]
+    new = {name: value for name, value in found.values.items() if name not in step.parameters}
+    if not new or rest:
+        return False
+    step.parameters.update(new)
+    return True
 
 
 def _read_intent(reading: _Reading, clause: Clause, judgement: Judgement, before: _Step | None) -> None:

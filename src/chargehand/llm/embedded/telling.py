@@ -25,7 +25,8 @@ def tells(clause: Sequence[Token]) -> bool:
         return len(said) > 1
     if 0 in imperatives(said):
         return False
-    if said[0].actions and said[0].lower.endswith("ed"):  # "restarted it this morning"
+    first = next((token for token in said if not token.is_filler), said[0])
+    if first.actions and first.lower.endswith("ed") and first in said[:2]:  # "restarted it this morning"
         return True
     if said[0].lower in ASKING:
         return False

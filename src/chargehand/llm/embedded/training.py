@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from chargehand.llm.embedded import phrases
+from chargehand.llm.embedded.lexicon import LOOKING, QUESTIONS
 from chargehand.llm.embedded.profiles import Profile, choices, content_stems, literals, properties
 from chargehand.llm.embedded.values import kind_of
 from chargehand.llm.embedded.words import Token, main_verb, tokens
@@ -50,8 +51,9 @@ def _is_offered(phrase: Sequence[Token], own: Sequence[frozenset[str]]) -> bool:
 
 def features(found: Sequence[Token], known: frozenset[str]) -> tuple[str, ...]:
     """Return what the classifier sees: actions instead of verbs, kinds instead of values, `@name` for the unknown."""
-    place = main_verb(found)
-    seen = [feature for at, token in enumerate(found) for feature in _seen(token, at == place, known)]
+    asks = bool(found) and found[0].lower in QUESTIONS  # "what snapshots are there" is to be looked up, not made
+    place = None if asks else main_verb(found)
+    seen = [*(f"!{action}" for action in sorted(LOOKING) if asks)] + [feature for at, token in enumerate(found) for feature in _seen(token, at == place, known)]
     return (*seen, *(f"{left} {right}" for left, right in pairwise(seen)))
 
 

@@ -173,6 +173,8 @@ def _ends_a_phrase(found: Sequence[Token], place: int) -> bool:
     following = found[place + 1] if place + 1 < len(found) else None
     if before is None or before.kind in ("mark", "particle") or (before.is_filler and before.lower != "back"):
         return False
+    if before.lower.endswith(("ing", "ed")):  # "is acting up"
+        return False
     return following is None or following.kind == "mark" or following.lower in (PLACES | AFTER_PARTICLE)
 
 
