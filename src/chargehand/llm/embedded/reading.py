@@ -159,7 +159,7 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
     before = reading.steps[-1] if reading.steps else None
     service = before.profile.service if before else frozenset[str]()
     meant = with_topic(clause.tokens, _topic(reading, before))
-    judgement = reading.judge.judge(meant, service)
+    judgement = reading.judge.reconsidered(meant, reading.judge.judge(meant, service))
     guard = _guard(clause, judgement)
     reading.about = _object(meant) or reading.about
     if reading.has_order and tells(clause.tokens) and not (judgement.verbatim or _binds(guard, judgement)):

@@ -10,7 +10,7 @@ from typing import Any
 
 from chargehand.catalog import Catalog
 from chargehand.crosscheck import Opinion
-from chargehand.llm.embedded import weights
+from chargehand.llm.embedded import meaning, weights
 from chargehand.llm.embedded.calibration import FITTED, Weights
 from chargehand.llm.embedded.classifier import train
 from chargehand.llm.embedded.judging import Judge
@@ -46,11 +46,13 @@ class EmbeddedLLM:
         sure: float = SURE,
         notice: str = ALONE,
         calibration: Weights = FITTED,
+        embed: bool = False,
     ) -> None:
         self._cache_dir = cache_dir
         self._sure = sure
         self._notice = notice
         self._calibration = calibration
+        self._embed = embed
         self._judges: dict[str, Judge] = {}
         self._training = asyncio.Lock()
 
@@ -82,12 +84,14 @@ class EmbeddedLLM:
         if digest not in self._judges:
             # One catalog is current; one before it may still be asked for by requests under way.
             self._judges = dict([*self._judges.items()][-1:]) | {
-                digest: learn(specs, self._cache_dir, self._calibration)
+                digest: learn(specs, self._cache_dir, self._calibration, embed=self._embed)
             }
         return self._judges[digest]
 
 
-def learn(specs: Sequence[IntentSpec], cache_dir: Path | None = None, calibration: Weights = FITTED) -> Judge:
+def learn(
+    specs: Sequence[IntentSpec], cache_dir: Path | None = None, calibration: Weights = FITTED, *, embed: bool = False
+) -> Judge:
     """Return what judges clauses by a catalog: trained now, or with the weights kept from an earlier time."""
     profiles = [profile(spec) for spec in specs]
     phrases = examples(profiles)
@@ -96,4 +100,5 @@ def learn(specs: Sequence[IntentSpec], cache_dir: Path | None = None, calibratio
         trained = train(phrases)
         if cache_dir:
             weights.save(cache_dir, phrases, trained)
-    return Judge({each.spec.intent: each for each in profiles}, known_stems(profiles), trained, calibration)
+    meant = meaning.learn(profiles, cache_dir) if embed else None
+    return Judge({each.spec.intent: each for each in profiles}, known_stems(profiles), trained, calibration, meant)
