@@ -122,7 +122,7 @@ class Judge:
 
     def reconsidered(self, clause: Sequence[Token], judgement: Judgement) -> Judgement:
         """Return a judgement whose words say little with what they mean: a proposal, which is asked about, never a plan."""
-        if self.meaning is None or judgement.verbatim or judgement.outcome == "background" or _says_enough(judgement):
+        if self.meaning is None or _says_enough(judgement):
             return judgement
         likeness = self.meaning.likeness(" ".join(token.raw for token in clause))
         nearest, *others = sorted(likeness.items(), key=lambda pair: -pair[1])
@@ -239,15 +239,15 @@ class Judge:
         return "intent" if named and best > shares[OUT_OF_SCOPE] else "out_of_scope"
 
 
-# Of clauses whose words say little, those so near to one intent by meaning, and nearer than to any other, were meant so
-# in two of three cases (bench calibrate).
-ALIKE, APART, MEANT = 0.40, 0.05, 0.65
+# Of unsure clauses so near to one intent by meaning, and nearer than to any other, 22 of 49 were meant so: of clear
+# requests 18 of 23, and of those that are ambiguous, where a question is due anyway, 4 of 26.
+ALIKE, APART, MEANT = 0.40, 0.05, 0.45
 ENOUGH = 0.5  # sureness from which the words are believed
 
 
 def _says_enough(judgement: Judgement) -> bool:
-    best = judgement.guesses[0] if judgement.guesses else None
-    return judgement.outcome == "intent" and best is not None and best.sureness >= ENOUGH
+    """Whether the words decide. What they find vague, or no work here, stays so: meaning finds something near to all."""
+    return judgement.outcome != "intent" or judgement.guesses[0].sureness >= ENOUGH
 
 
 # No work of this catalog: so little is known of what a clause is about, and the likeliest intent is so unlikely, or
