@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from chargehand.llm.embedded.calibration import FITTED, Evidence, Weights, calibrated
 from chargehand.llm.embedded.classifier import Classifier
@@ -50,6 +50,7 @@ class Guess:
     recall: float = 1.0
     sureness: float = 0.0
     verbatim: bool = False  # the words of an example: they need no calibration
+    unused: tuple[str, ...] = ()  # words with content that the intent does not account for
 
     @property
     def evidence(self) -> Evidence:
@@ -192,9 +193,11 @@ class Judge:
         found = extract(profile, clause, self.told)
         agreement, recall = _agreement(clause, profile), _recall(clause, profile, found)
         named = _names(clause, profile, found, self.told) if agreement >= LIKE_ACTION else set()
-        coverage, has_object = _coverage(clause, profile, found, self.known, misspelt, named)
-        words = coverage * agreement * (1 - RECALL_SHARE + RECALL_SHARE * recall)
-        return Guess(profile, words, coverage, found, has_object, agreement, recall)
+        covered = _coverage(clause, profile, found, self.known, misspelt, named)
+        words = covered.share * agreement * (1 - RECALL_SHARE + RECALL_SHARE * recall)
+        return Guess(
+            *(profile, words, covered.share, found, covered.has_object, agreement, recall), unused=covered.unused
+        )
 
     def _is_foreign(self, clause: Sequence[Token], guesses: Sequence[Guess]) -> bool:
         """Whether a clause is about something that the catalog has no word for."""
@@ -291,24 +294,40 @@ def _objects(clause: Sequence[Token]) -> list[str]:
     return [stem for stem in content_stems(rest) if stem not in GENERIC]
 
 
+class _Covered(NamedTuple):
+    """The share of a clause's content that an intent accounts for, whether an object is part of it, and the rest."""
+
+    share: float
+    has_object: bool
+    unused: tuple[str, ...]
+
+
 def _coverage(
     clause: Sequence[Token], profile: Profile, found: Found, known: frozenset[str], misspelt: set[str], named: set[int]
-) -> tuple[float, bool]:
-    """Return the share of the clause's content that the intent accounts for, and whether an object is part of it."""
+) -> _Covered:
     verb = main_verb(clause)
     good = total = 0.0
     has_object = False
+    unused = []
     for place, token in enumerate(clause):
         if place == verb or token.kind in ("mark", "particle") or token.is_filler:
             continue
-        covered = place in found.used or bool(set(token.stems) & profile.stems or token.actions & profile.deeds)
-        is_name = place in named and not covered
-        weight = WEIGHT_KNOWN if place in found.used or is_name else _weight(token, known)
-        has_object = has_object or (covered and not set(token.stems) & GENERIC) or place in found.used or is_name
+        is_value = place in found.used or place in named
+        covered = is_value or bool(set(token.stems) & profile.stems or token.actions & profile.deeds)
+        weight = WEIGHT_KNOWN if is_value else _weight(token, known)
+        has_object = has_object or (covered and (is_value or not set(token.stems) & GENERIC))
         total += weight
-        supposed = NAMED if is_name or place in found.supposed else MISSPELT if token.raw in misspelt else 1.0
-        good += weight * supposed * (covered or is_name)
-    return (good / total if total else 1.0), has_object
+        if covered:
+            good += weight * _worth(token, place, found, named, misspelt)
+        elif weight >= WEIGHT_KNOWN:
+            unused.append(token.raw)
+    return _Covered(good / total if total else 1.0, has_object, tuple(unused))
+
+
+def _worth(token: Token, place: int, found: Found, named: set[int], misspelt: set[str]) -> float:
+    if place in found.supposed or (place in named and place not in found.used):
+        return NAMED
+    return MISSPELT if token.raw in misspelt else 1.0
 
 
 def _names(clause: Sequence[Token], profile: Profile, found: Found, told: frozenset[str]) -> set[int]:
