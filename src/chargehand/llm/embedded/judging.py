@@ -15,7 +15,7 @@ from chargehand.llm.embedded.calibration import FITTED, Evidence, Weights, calib
 from chargehand.llm.embedded.classifier import Classifier
 from chargehand.llm.embedded.meaning import Meaning
 from chargehand.llm.embedded.lexicon import DETERMINERS, GENERIC, KINDRED, LIGHT, NOT_NAMES, PLACES, PRONOUNS
-from chargehand.llm.embedded.parameters import Found, extract, may_be_name
+from chargehand.llm.embedded.parameters import Found, always_given, extract, may_be_name
 from chargehand.llm.embedded.profiles import Profile, content_stems, first_word, leading_actions, literals
 from chargehand.llm.embedded.spelling import closest
 from chargehand.llm.embedded.training import BACKGROUND, CLASSES, OUT_OF_SCOPE, VAGUE, features
@@ -51,6 +51,7 @@ class Guess:
     sureness: float = 0.0
     verbatim: bool = False  # the words of an example: they need no calibration
     unused: tuple[str, ...] = ()  # words with content that the intent does not account for
+    supposed: tuple[str, ...] = ()  # words taken for a value because one is needed
 
     @property
     def evidence(self) -> Evidence:
@@ -90,6 +91,13 @@ class Judge:
         return frozenset[str]().union(*(each.stems | each.values for each in self.profiles.values()))
 
     @cached_property
+    def generic(self) -> frozenset[str]:
+        """General nouns that tell no intent of this catalog from another: where one is named after the network and
+        another after the instance, these say what is meant."""
+        names = [frozenset(content_stems(tokens(intent.replace("_", " ")))) for intent in self.profiles]
+        return GENERIC - {stem for stem in GENERIC if 0 < sum(stem in name for name in names) < TELLING * len(names)}
+
+    @cached_property
     def told(self) -> frozenset[str]:
         """The words that are no value: all that are known but those that examples give for one."""
         return self.known - literals(list(self.profiles.values()))
@@ -102,6 +110,15 @@ class Judge:
             for phrase in each.phrases:
                 owners.setdefault(_spoken(phrase), set()).add(intent)
         return {words: next(iter(intents)) for words, intents in owners.items() if len(intents) == 1}
+
+    def not_given(self, guess: Guess) -> list[str]:
+        """Return the parameters that every example of an intent gives and a clause does not, as they are said."""
+        missing = self._always[guess.profile.spec.intent] - set(guess.found.values)
+        return [name.replace("_", " ") for name in sorted(missing)]
+
+    @cached_property
+    def _always(self) -> dict[str, frozenset[str]]:
+        return {intent: always_given(each) for intent, each in self.profiles.items()}
 
     def judge(self, clause: Sequence[Token], service: frozenset[str] = frozenset()) -> Judgement:
         """Return what a clause means; `service` is what the clause before was about, for pronouns and near ties."""
@@ -153,7 +170,7 @@ class Judge:
             token.kind == "word"
             and not token.actions
             and not token.is_filler
-            and not set(token.stems) & (self.known | GENERIC | NOT_NAMES)
+            and not set(token.stems) & (self.known | self.generic | NOT_NAMES)
         )
 
     def _about(self, service: frozenset[str], clause: Sequence[Token], shares: Mapping[str, float]) -> dict[str, float]:
@@ -191,12 +208,14 @@ class Judge:
     def _draft(self, clause: Sequence[Token], profile: Profile, misspelt: set[str]) -> Guess:
         """A guess whose confidence is only what the words say, before the classifier's share."""
         found = extract(profile, clause, self.told)
-        agreement, recall = _agreement(clause, profile), _recall(clause, profile, found)
+        agreement, recall = _agreement(clause, profile), _recall(clause, profile, found, self.generic)
         named = _names(clause, profile, found, self.told) if agreement >= LIKE_ACTION else set()
-        covered = _coverage(clause, profile, found, self.known, misspelt, named)
+        covered = _coverage(clause, profile, found, (self.known, self.generic), misspelt, named)
         words = covered.share * agreement * (1 - RECALL_SHARE + RECALL_SHARE * recall)
         return Guess(
-            *(profile, words, covered.share, found, covered.has_object, agreement, recall), unused=covered.unused
+            *(profile, words, covered.share, found, covered.has_object, agreement, recall),
+            unused=covered.unused,
+            supposed=tuple(clause[place].raw for place in sorted(found.supposed)),
         )
 
     def _is_foreign(self, clause: Sequence[Token], guesses: Sequence[Guess]) -> bool:
@@ -216,7 +235,7 @@ class Judge:
             token
             for place, token in enumerate(clause)
             if place != verb and token.lower not in NOT_NAMES and len(token.stems) < 2 and content_stems([token])
-            if not set(token.stems) <= GENERIC and not (token.actions and token.actions & self._deeds)
+            if not set(token.stems) <= self.generic and not (token.actions and token.actions & self._deeds)
         ]
 
     @cached_property
@@ -224,9 +243,9 @@ class Judge:
         return frozenset[str]().union(*(each.deeds for each in self.profiles.values()))
 
     def _outcome(self, clause: Sequence[Token], guesses: Sequence[Guess], shares: Mapping[str, float]) -> Outcome:
-        content = [stem for stem in content_stems(clause) if stem not in GENERIC]
+        content = [stem for stem in content_stems(clause) if stem not in self.generic]
         values = any(token.is_value for token in clause)
-        named = set(_objects(clause)) & self.vocabulary
+        named = set(_objects(clause, self.generic)) & self.vocabulary
         best = guesses[0].confidence if guesses else 0.0
         special = max((VAGUE, OUT_OF_SCOPE, BACKGROUND), key=lambda label: shares[label])
         if all(token.kind == "mark" or token.is_filler for token in clause) and not _points(clause):
@@ -237,7 +256,7 @@ class Judge:
             return "out_of_scope"
         if guesses and guesses[0].has_object and (named or best >= PROMISING) and shares[special] < 0.8:
             return "intent"
-        if special == VAGUE or not _objects(clause) or not content:
+        if special == VAGUE or not _objects(clause, self.generic) or not content:
             return "vague"
         return "intent" if named and best > shares[OUT_OF_SCOPE] else "out_of_scope"
 
@@ -257,6 +276,7 @@ def _says_enough(judgement: Judgement) -> bool:
 # accounts for so little of it.
 FOREIGN, UNLIKELY, UNCOVERED = 0.5, 0.05, 0.4
 
+TELLING = 0.5  # share of the intents: a word in the names of more of them tells none from another
 REST_LEFT = 1.3  # where every word is covered, a third of what the other classes got still counts against the intent
 
 
@@ -288,10 +308,10 @@ def _points(clause: Sequence[Token]) -> bool:
     return any(token.lower in PRONOUNS or token.actions for token in clause)
 
 
-def _objects(clause: Sequence[Token]) -> list[str]:
+def _objects(clause: Sequence[Token], generic: frozenset[str] = GENERIC) -> list[str]:
     verb = main_verb(clause)
     rest = [token for place, token in enumerate(clause) if place != verb and token.lower not in NOT_NAMES]
-    return [stem for stem in content_stems(rest) if stem not in GENERIC]
+    return [stem for stem in content_stems(rest) if stem not in generic]
 
 
 class _Covered(NamedTuple):
@@ -303,7 +323,12 @@ class _Covered(NamedTuple):
 
 
 def _coverage(
-    clause: Sequence[Token], profile: Profile, found: Found, known: frozenset[str], misspelt: set[str], named: set[int]
+    clause: Sequence[Token],
+    profile: Profile,
+    found: Found,
+    words: tuple[frozenset[str], frozenset[str]],
+    misspelt: set[str],
+    named: set[int],
 ) -> _Covered:
     verb = main_verb(clause)
     good = total = 0.0
@@ -314,8 +339,8 @@ def _coverage(
             continue
         is_value = place in found.used or place in named
         covered = is_value or bool(set(token.stems) & profile.stems or token.actions & profile.deeds)
-        weight = WEIGHT_KNOWN if is_value else _weight(token, known)
-        has_object = has_object or (covered and (is_value or not set(token.stems) & GENERIC))
+        weight = WEIGHT_KNOWN if is_value else _weight(token, *words)
+        has_object = has_object or (covered and (is_value or not set(token.stems) & words[1]))
         total += weight
         if covered:
             good += weight * _worth(token, place, found, named, misspelt)
@@ -362,8 +387,8 @@ def _is_placed(clause: Sequence[Token], place: int) -> bool:
     return before is not None and before.lower in PLACES | {"for", "with"}
 
 
-def _weight(token: Token, known: frozenset[str]) -> float:
-    if set(token.stems) & GENERIC:
+def _weight(token: Token, known: frozenset[str], generic: frozenset[str]) -> float:
+    if set(token.stems) & generic:
         return WEIGHT_GENERIC
     if token.lower in NOT_NAMES:
         return WEIGHT_QUANTIFIER
@@ -389,13 +414,13 @@ def _agreement(clause: Sequence[Token], profile: Profile) -> float:
     return LIGHT_ACTION if actions <= LIGHT and not nouns else OTHER_ACTION
 
 
-def _recall(clause: Sequence[Token], profile: Profile, found: Found) -> float:
+def _recall(clause: Sequence[Token], profile: Profile, found: Found, generic: frozenset[str]) -> float:
     """Return how much of what the intent's nearest example is about the clause names.
 
     A value stands for the word that would announce it: "restart radarr" for "restart the radarr container".
     """
     said = set(content_stems(clause)) | {stem(part) for name in found.values for part in name.split("_")}
-    wanted = [set(_objects(phrase)) - profile.service for phrase in profile.phrases]
+    wanted = [set(_objects(phrase, generic)) - profile.service for phrase in profile.phrases]
     return max((len(each & said) / len(each) if each else 1.0 for each in wanted), default=1.0)
 
 

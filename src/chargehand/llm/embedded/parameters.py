@@ -92,6 +92,18 @@ def extract(profile: Profile, clause: Sequence[Token], told: frozenset[str] = fr
     return found
 
 
+def always_given(profile: Profile) -> frozenset[str]:
+    """Return the parameters without a default that every example gives a value, by a slot or in so many words."""
+    given = [_given(profile, phrase) for phrase in profile.phrases]
+    named = frozenset.intersection(*given) if given else frozenset[str]()
+    return frozenset(name for name in named if "default" not in properties(profile.spec).get(name, {}))
+
+
+def _given(profile: Profile, phrase: Sequence[Token]) -> frozenset[str]:
+    slots = {token.raw[1:-1] for token in phrase if token.kind == "slot"}
+    return frozenset(slots or extract(profile, phrase).values)
+
+
 def _suppose(found: Found, profile: Profile, clause: Sequence[Token], told: frozenset[str]) -> None:
     """Take the only word that nobody knows for the only value that is needed and missing: "restart checkout"."""
     schemas = properties(profile.spec)

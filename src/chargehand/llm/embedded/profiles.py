@@ -33,7 +33,6 @@ class Profile:
     phrases: tuple[tuple[Token, ...], ...]
     too_few_phrases: bool
     open: frozenset[str]  # parameters that any word can be a value of: what its verb does it to
-    always: frozenset[str]  # parameters without a default that every example gives
     aside: frozenset[str]  # those that an example gives after a preposition: "the backups of {target}"
     deeds: frozenset[str]  # actions that its nouns name: "the backups" of an intent that lists them
 
@@ -63,7 +62,6 @@ def profile(spec: IntentSpec) -> Profile:
         too_few_phrases=len(spec.examples) < 3 and not spec.description,
         deeds=frozenset[str]().union(*(_deeds(phrase) for phrase in (name, described, *phrases))),
         open=frozenset(name for name in _takes_names(spec) if name in required(spec) or _is_object(name, phrases, spec)),
-        always=_always(spec),
         aside=frozenset(name for name in _takes_names(spec) if any(f"{{{name}}}" in each for each in spec.examples)),
     )
 
@@ -132,12 +130,6 @@ def required(spec: IntentSpec) -> frozenset[str]:
     """Return the parameters that an intent must have."""
     names = spec.parameters.get("required")
     return frozenset(str(name) for name in names) if isinstance(names, list) else frozenset()
-
-
-def _always(spec: IntentSpec) -> frozenset[str]:
-    slots = [set(re.findall(r"\{(\w+)\}", example)) for example in spec.examples]
-    named = set.intersection(*slots) if slots else set()
-    return frozenset(name for name in named if "default" not in properties(spec).get(name, {}))
 
 
 def literals(profiles: Sequence[Profile]) -> frozenset[str]:

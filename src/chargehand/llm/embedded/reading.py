@@ -25,6 +25,7 @@ MOST_DOUBTS = 3  # flags of the request on each of its steps
 MOST_LINES = 20  # of questions and the like: nobody answers more at once
 PROPOSED, CLEARLY = 0.30, 2.0  # a proposal: at least so sure, and so many times surer than of the next intent
 ABOUT = 0.3  # confidence from which a clause that is held is about an intent at all
+TELLING = 2  # words with content from which a reason may change what is to be done: not "it is slow"
 COVERED = 0.7  # of the words with content, the share an intent must account for: the rest may change what is meant
 OUTWEIGHS = 0.4  # confidence before calibration: below it something that is no intent at all is as likely
 CERTAIN = 0.90  # a step below it is planned with a flag
@@ -225,9 +226,9 @@ def _read_intent(reading: _Reading, clause: Clause, judgement: Judgement, before
         step = _Step(clause, best, dict(best.found.values))
         _share_hosts(reading, step)
         _note(reading, step, judgement, before)
-        if best.sureness < CERTAIN:
+        if best.sureness < CERTAIN or best.coverage < 1 or _has_rival(judgement):
             step.flags.append(_doubt(judgement))
-        step.flags += _gaps(clause, best)
+        step.flags += _gaps(best, judgement, reading.judge.not_given(best))
         reading.steps.append(step)
 
 
@@ -246,11 +247,11 @@ def _is_clear(judgement: Judgement) -> bool:
 
 
 def _pass_over(reading: _Reading, clause: Clause, judgement: Judgement) -> None:
-    """Leave a reason alone. Every step is flagged with one that has a time in it, or is near something on offer."""
+    """Leave a reason alone. Every step is flagged with one that says more than a word, or has a time in it."""
     reading.assumptions.append(f"Nothing is done for “{_short(clause.words)}”.")
     guard = held_by(clause.words, frozenset())
-    near = bool(judgement.guesses) and judgement.guesses[0].confidence >= ABOUT
-    if near or (guard and guard.name in ("time", "order")):
+    content = sum(token.kind == "word" and not token.is_filler for token in clause.tokens)
+    if content >= TELLING or (guard and guard.name in ("time", "order")):
         reading.doubts.append(f"“{_short(clause.words)}” is taken to change nothing about it")
 
 
@@ -361,17 +362,21 @@ def _question(clause: Clause, judgement: Judgement) -> str:
     return f"“{_short(clause.words)}” is unclear to me{why}. Did you mean: {', or '.join(nearest)}?"
 
 
-def _gaps(clause: Clause, best: Guess) -> list[JsonValue]:
-    """What a step takes for granted, however sure its intent is. Of few steps that are right, and of most wrong ones."""
-    missing = [name.replace("_", " ") for name in sorted(best.profile.always - set(best.found.values))]
-    unused = [f"“{_short(word)}”" for word in best.unused[:3]]
-    supposed = [f"“{_short(clause.tokens[place].raw)}”" for place in sorted(best.found.supposed)]
+def _gaps(best: Guess, judgement: Judgement, missing: Sequence[str]) -> list[JsonValue]:
+    """What a step takes for granted, however sure its intent is: of few steps that are right, of many that are not."""
     told = (
         (missing, "no {} is named, as in every example"),
-        (unused, "{} is left out of account"),
-        (supposed, "{} is taken for a name, because one is needed"),
+        (best.unused, "{} is left out of account"),
+        (best.supposed, "{} is taken for a name, because one is needed"),
+        ([wrong for wrong, _ in judgement.respelt], "{} is taken for a slip of the keyboard"),
     )
-    return [says.format(", ".join(words)) for words, says in told if words]
+    return [says.format(", ".join(map(_short, words[:3]))) for words, says in told if words]
+
+
+def _has_rival(judgement: Judgement) -> bool:
+    """Whether another intent is nearly as likely."""
+    best, *others = judgement.guesses
+    return any(CLOSE * other.confidence > best.confidence for other in others)
 
 
 def _doubt(judgement: Judgement) -> str:
@@ -379,8 +384,8 @@ def _doubt(judgement: Judgement) -> str:
     best, *others = judgement.guesses
     unknown = ", ".join(f"“{_short(word)}”" for word in judgement.unknown[:3])
     why = f"{unknown} means nothing to me here" if unknown else "its words are not quite those of the examples"
-    near = [other.profile.title for other in others[:1] if CLOSE * other.confidence > best.confidence]
-    return f"taken for “{best.profile.title}”: {why}" + (f"; it may mean: {near[0]}" if near else "")
+    near = f"; it may mean: {others[0].profile.title}" if _has_rival(judgement) else ""
+    return f"taken for “{best.profile.title}”: {why}{near}"
 
 
 def _short(words: str) -> str:
