@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from chargehand import audit, keyring, verdicts
@@ -25,11 +26,15 @@ from chargehand.store.postgres import PostgresStore
 from chargehand.store.views import Views
 from chargehand.worker import TAKE_OVER, Worker
 
+if TYPE_CHECKING:
+    from chargehand.llm.embedded import EmbeddedLLM
+
 log = logging.getLogger("chargehand.bootstrap")
 
 
 RECALIBRATE = 600.0  # seconds: some verdicts an hour is much, and reading them takes some 0.1 s
 JUDGED_DAYS, JUDGED_MOST = 180.0, 5000  # what is read of them: older ones are of another model, prompt or catalog
+LOOK_AT_CATALOG = 5.0  # seconds: a query of 1 ms; a request that comes sooner begins the training by itself
 
 
 class Office:
@@ -47,6 +52,7 @@ class Office:
         self.engine.trust.second = second(readers)
         self.steering = Steering(self.engine)
         self.registry = Registry(self.store, master)
+        self.approved: list[verdicts.Approved] = []
         self.wake = Wake()
         self._changed = self.wake.subscribe()
 
@@ -91,11 +97,23 @@ class Office:
         """
         while True:
             try:
-                found = verdicts.verdicts(*await self.views.readings(JUDGED_DAYS, JUDGED_MOST))
-                self.engine.trust.fits = verdicts.fits(found)
+                rows = await self.views.readings(JUDGED_DAYS, JUDGED_MOST)
+                self.engine.trust.fits = verdicts.fits(verdicts.verdicts(*rows))
+                self.approved = verdicts.approved(*rows)
             except Exception as error:
                 log.warning("confidences stay as they are: %s", error, exc_info=not isinstance(error, ChargehandError))
             await asyncio.sleep(RECALIBRATE)
+
+    async def learn_catalog(self) -> None:
+        """Have the catalogue match learn what agents are granted, soon after it changes, in the background."""
+        match = matcher(self.engine.tiers)
+        while match is not None:
+            try:
+                async with self.store.batch() as batch:
+                    match.prepare(await batch.catalog(), self.approved)
+            except Exception as error:
+                log.warning("the catalog is not learned: %s", error, exc_info=not isinstance(error, ChargehandError))
+            await asyncio.sleep(LOOK_AT_CATALOG)
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[Worker]:
@@ -173,12 +191,19 @@ def tiers(settings: Settings) -> Mapping[str, LLM]:
 
     models = {endpoint.tier: model(endpoint) for endpoint in settings.endpoints}
     notice = AFTER_AN_LLM if models else ALONE
-    embedded = EmbeddedLLM(settings.home / "cache", sure=settings.confidence_embedded, notice=notice)
+    embedded = EmbeddedLLM(
+        settings.home / "cache", sure=settings.confidence_embedded, notice=notice, embed=settings.embed
+    )
     return {**models, "embedded": embedded}
 
 
 def second(readers: Mapping[str, LLM]) -> SecondReader | None:
     """Return who reads beside the models: the catalogue match, where it is there."""
+    return matcher(readers)
+
+
+def matcher(readers: Mapping[str, LLM]) -> EmbeddedLLM | None:
+    """Return the catalogue match, where it is there."""
     from chargehand.llm.embedded import EmbeddedLLM
 
     match = readers.get("embedded")

@@ -71,6 +71,7 @@ class Settings(BaseSettings):
 
     confidence_flag: float = Field(default=0.60, ge=0, le=1)
     confidence_embedded: float = Field(default=0.70, ge=0, le=1)
+    embed: bool = False  # the catalogue match also goes by meaning: the extra `embed`
     max_flags: int = Field(default=2, ge=0)
 
     llm_local_via: Literal["http", "litellm"] = "http"  # how it is spoken to

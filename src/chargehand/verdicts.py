@@ -2,6 +2,7 @@
 
     verdicts(stored readings, stored plans) -> one for each subtask that somebody has judged
     fits(verdicts) -> what to add to the next confidences
+    approved(stored readings, stored plans) -> words and intents that any reader must go on reading so
     reported(verdicts, readings) -> a report for each tier and model
 
 Only people judge. A plan that ran because the operator lets all of its kind run says nothing, and neither does work
@@ -62,10 +63,8 @@ def _by_time(rows: Iterable[Row]) -> list[Row]:
 
 def _of_request(readings: Sequence[Row], plans: Sequence[Row]) -> list[Verdict]:
     found: list[Verdict] = []
-    ends = [after["created_at"] for _, after in pairwise(readings)]
-    for reading, end in zip(readings, [*ends, None], strict=True):
+    for reading, own in _with_plans(readings, plans):
         since = [plan for plan in plans if plan["created_at"] >= reading["created_at"]]
-        own = [plan for plan in since if end is None or plan["created_at"] < end]
         accepted = next((plan for plan in since if _by_a_person(plan)), None)
         if accepted is not None:
             how: How = "approved" if accepted in own else "changed"
@@ -73,6 +72,34 @@ def _of_request(readings: Sequence[Row], plans: Sequence[Row]) -> list[Verdict]:
         elif any("rejected" in plan["decisions"] for plan in own):
             found += _judged(reading, Counter(), "rejected")
     return found
+
+
+class Approved(NamedTuple):
+    """The words of a request whose plan a person approved as it was read, and the intents of the plan."""
+
+    words: str
+    intents: tuple[str, ...]
+
+
+def approved(readings: Sequence[Row], plans: Sequence[Row]) -> list[Approved]:
+    """Return what people said and approved as it was read, the newest last. A plan that was edited says nothing."""
+    found = []
+    by_request = {request: list(some) for request, some in groupby(_by_time(plans), lambda row: row["request_id"])}
+    for request, some in groupby(_by_time(readings), lambda row: row["request_id"]):
+        for reading, own in _with_plans(list(some), by_request.get(request, [])):
+            read = sorted(task["intent"] for task in reading["value"]["subtasks"])
+            if any(_by_a_person(plan) and sorted(plan["intents"]) == read for plan in own):
+                found.append((reading["created_at"], Approved(reading["wording"], tuple(read))))
+    return [each for _, each in sorted(found, key=lambda pair: pair[0])]
+
+
+def _with_plans(readings: Sequence[Row], plans: Sequence[Row]) -> list[tuple[Row, list[Row]]]:
+    """Return each reading of a request with the plans that came of it: those made before it was read again."""
+    ends = [after["created_at"] for _, after in pairwise(readings)]
+    return [
+        (reading, [p for p in plans if p["created_at"] >= reading["created_at"] and (end is None or p["created_at"] < end)])
+        for reading, end in zip(readings, [*ends, None], strict=True)
+    ]
 
 
 def _by_a_person(plan: Row) -> bool:

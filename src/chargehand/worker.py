@@ -183,6 +183,7 @@ async def _preparing(office: Office) -> AsyncIterator[None]:
     tasks = [
         asyncio.create_task(office.prepare_models(), name="chargehand models"),
         asyncio.create_task(office.calibrate(), name="chargehand calibration"),
+        asyncio.create_task(office.learn_catalog(), name="chargehand catalog"),
     ]
     try:
         yield

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chargehand.llm.embedded.training import Example
 
@@ -35,6 +35,8 @@ class Classifier:
     weights: Floats
     bias: Floats
     temperature: float
+    recalled: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """For each class, how many of its phrases were recognised when left out of training, and how many there are."""
 
     def probabilities(self, features: Sequence[str]) -> dict[str, float]:
         """Return the probability of each class for one clause."""
@@ -63,14 +65,24 @@ def _trained(examples: Sequence[Example]) -> Classifier:
     labels = np.array([each.label for each in examples])
     rows = _matrix(examples, vocabulary, idf)
     model = _fit(rows, labels)
+    left_out = _left_out(rows, labels, np.array([each.source % FOLDS for each in examples]))
     return Classifier(
         classes=tuple(str(label) for label in model.classes_),
         vocabulary=vocabulary,
         idf=idf,
         weights=np.ascontiguousarray(model.coef_.T),
         bias=model.intercept_,
-        temperature=_temperature(rows, labels, np.array([each.source % FOLDS for each in examples])),
+        temperature=min(TEMPERATURES, key=lambda t: sum(_loss(some, t) for some in left_out)),
+        recalled=_recalled(left_out),
     )
+
+
+class _LeftOut(NamedTuple):
+    """Phrases that a model was not trained on: its scores of them by class, and the places of the right classes."""
+
+    scores: Any
+    truths: Any
+    classes: Any
 
 
 def _fit(rows: Any, labels: Any) -> Any:
@@ -80,27 +92,35 @@ def _fit(rows: Any, labels: Any) -> Any:
     return LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=300, tol=1e-3).fit(rows, labels)
 
 
-def _temperature(rows: Any, labels: Any, fold: Any) -> float:
-    """The temperature under which phrases left out of training get the best log likelihood."""
+def _left_out(rows: Any, labels: Any, fold: Any) -> list[_LeftOut]:
     import numpy as np
 
-    scores, truths = [], []
+    found = []
     for turn in range(FOLDS):
         held = fold == turn
         model = _fit(rows[~held], labels[~held])
         known = np.isin(labels[held], model.classes_)
-        scores.append(model.decision_function(rows[held][known]))
-        truths.append(np.searchsorted(model.classes_, labels[held][known]))
-    return min(TEMPERATURES, key=lambda t: sum(_loss(s, y, t) for s, y in zip(scores, truths, strict=True)))
+        truths = np.searchsorted(model.classes_, labels[held][known])
+        found.append(_LeftOut(model.decision_function(rows[held][known]), truths, model.classes_))
+    return found
 
 
-def _loss(scores: Any, truths: Any, temperature: float) -> float:
+def _loss(some: _LeftOut, temperature: float) -> float:
     import numpy as np
 
-    scaled = scores / temperature
+    scaled = some.scores / temperature
     top = scaled.max(axis=1, keepdims=True)
     totals = np.log(np.exp(scaled - top).sum(axis=1)) + top[:, 0]
-    return float((totals - scaled[np.arange(len(truths)), truths]).sum())
+    return float((totals - scaled[np.arange(len(some.truths)), some.truths]).sum())
+
+
+def _recalled(left_out: Sequence[_LeftOut]) -> dict[str, tuple[int, int]]:
+    right, total = Counter[str](), Counter[str]()
+    for some in left_out:
+        for truth, guess in zip(some.truths, some.scores.argmax(axis=1), strict=True):
+            total[str(some.classes[truth])] += 1
+            right[str(some.classes[truth])] += bool(truth == guess)
+    return {label: (right[label], total[label]) for label in total}
 
 
 def _vocabulary(examples: Sequence[Example]) -> tuple[dict[str, int], Floats]:

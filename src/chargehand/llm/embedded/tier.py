@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,14 @@ from chargehand.llm.embedded import meaning, weights
 from chargehand.llm.embedded.calibration import FITTED, Weights
 from chargehand.llm.embedded.classifier import train
 from chargehand.llm.embedded.judging import Judge
+from chargehand.llm.embedded.learning import Learning
 from chargehand.llm.embedded.opinion import opinion
-from chargehand.llm.embedded.profiles import profile
-from chargehand.llm.embedded.reading import read
+from chargehand.llm.embedded.profiles import Profile, profile
 from chargehand.llm.embedded.training import examples, known_stems
 from chargehand.models import Ask, IntentSpec, Reply
+from chargehand.verdicts import Approved
+
+log = logging.getLogger("chargehand.llm.embedded")
 
 ALONE = (
     "No LLM is configured: plain commands only. "
@@ -32,7 +36,7 @@ class EmbeddedLLM:
     """Decomposes plain English commands without any model, and asks wherever it is not sure.
 
     `cache_dir` keeps trained weights between processes (None: in memory only). It must belong to this user alone.
-    `notice` is what people are told with every answer.
+    `notice` is what people are told with every answer. `embed`: also by meaning, where the extra `embed` is installed.
     """
 
     tier = "embedded"
@@ -53,40 +57,37 @@ class EmbeddedLLM:
         self._notice = notice
         self._calibration = calibration
         self._embed = embed
-        self._judges: dict[str, Judge] = {}
-        self._training = asyncio.Lock()
+        self._learning = Learning(self._trained, sure=sure)
 
     async def structured(self, ask: Ask) -> Reply:
         """Answer from the words and the catalog of the question alone."""
         started = time.monotonic()
         try:
-            async with self._training:  # two requests at once must not train the same catalog twice
-                judge = await asyncio.to_thread(self._judge, ask.catalog)
+            value = await self._learning.answer(ask.text, ask.catalog)
         except ImportError as error:
             return self._reply(started, error=f"{error}; install chargehand[words]", error_class="BadConfiguration")
-        return self._reply(started, value=await asyncio.to_thread(read, ask.text, judge, sure=self._sure))
+        return self._reply(started, value=value)
 
     async def opinion(self, ask: Ask, parts: Sequence[str]) -> Opinion | None:
         """Return what it makes of a request and of these parts of it; None where it cannot read it."""
         try:
-            async with self._training:
-                judge = await asyncio.to_thread(self._judge, ask.catalog)
+            judge = await self._learning.judge(ask.catalog)
         except ImportError:
             return None
         return await asyncio.to_thread(opinion, ask.text, parts, judge, sure=self._sure)
+
+    def prepare(self, catalog: Catalog, past: Sequence[Approved]) -> None:
+        """Begin to learn a catalog before somebody asks; `past` are approved requests that must be read as before."""
+        self._learning.past = past
+        if catalog.specs:
+            self._learning.begin(catalog.specs)
 
     def _reply(self, started: float, **answer: Any) -> Reply:
         seconds = time.monotonic() - started
         return Reply(tier=self.tier, model=self.model, seconds=seconds, notice=self._notice, **answer)
 
-    def _judge(self, specs: Sequence[IntentSpec]) -> Judge:
-        digest = Catalog(tuple(specs)).digest
-        if digest not in self._judges:
-            # One catalog is current; one before it may still be asked for by requests under way.
-            self._judges = dict([*self._judges.items()][-1:]) | {
-                digest: learn(specs, self._cache_dir, self._calibration, embed=self._embed)
-            }
-        return self._judges[digest]
+    def _trained(self, specs: Sequence[IntentSpec]) -> Judge:
+        return learn(specs, self._cache_dir, self._calibration, embed=self._embed)
 
 
 def learn(
@@ -100,5 +101,14 @@ def learn(
         trained = train(phrases)
         if cache_dir:
             weights.save(cache_dir, phrases, trained)
-    meant = meaning.learn(profiles, cache_dir) if embed else None
-    return Judge({each.spec.intent: each for each in profiles}, known_stems(profiles), trained, calibration, meant)
+    by_intent = {each.spec.intent: each for each in profiles}
+    return Judge(by_intent, known_stems(profiles), trained, calibration, _meaning(profiles, cache_dir) if embed else None)
+
+
+def _meaning(profiles: Sequence[Profile], cache_dir: Path | None) -> meaning.Meaning | None:
+    """The phrases by meaning; without the sentence model the words alone have to do, and the log says so."""
+    try:
+        return meaning.learn(profiles, cache_dir)
+    except ImportError as error:
+        log.warning("CHARGEHAND_EMBED is set, and read by words alone: %s; install chargehand[embed]", error)
+        return None

@@ -37,6 +37,7 @@ def load(folder: Path, phrases: Sequence[Example]) -> Classifier | None:
             weights=kept["weights"],
             bias=kept["bias"],
             temperature=float(words["temperature"]),
+            recalled={label: (right, total) for label, (right, total) in words["recalled"].items()},
         )
     return None
 
@@ -49,6 +50,7 @@ def save(folder: Path, phrases: Sequence[Example], trained: Classifier) -> None:
         "classes": trained.classes,
         "vocabulary": sorted(trained.vocabulary, key=lambda feature: trained.vocabulary[feature]),
         "temperature": trained.temperature,
+        "recalled": trained.recalled,
     }
     draft = folder / f"{uuid4().hex}.new"
     try:
@@ -74,6 +76,10 @@ def _file(folder: Path, phrases: Sequence[Example]) -> Path:
 
 
 def _prune(folder: Path) -> None:
-    newest = sorted(folder.glob("match-*.npz"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in newest[KEPT:]:
+    newest = sorted(folder.glob("match-*.npz"), key=_age)
+    for file in [*newest[KEPT:], *sorted(folder.glob("meaning-*.npy"), key=_age)[KEPT:]]:
         file.unlink(missing_ok=True)
+
+
+def _age(file: Path) -> float:
+    return -file.stat().st_mtime
