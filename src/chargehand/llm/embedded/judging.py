@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from chargehand.llm.embedded.calibration import FITTED, Evidence, Weights, calibrated
+from chargehand.llm.embedded.calibration import CERTAIN, FITTED, Evidence, Weights, calibrated
 from chargehand.llm.embedded.classifier import Classifier
 from chargehand.llm.embedded.meaning import Meaning
 from chargehand.llm.embedded.lexicon import DETERMINERS, GENERIC, KINDRED, LIGHT, NOT_NAMES, PLACES, PRONOUNS
@@ -83,6 +83,7 @@ class Judge:
     known: frozenset[str]
     classifier: Classifier
     calibration: Weights = FITTED
+    certain: float = CERTAIN  # a step below it is planned with a flag
     meaning: Meaning | None = None  # where the extra `embed` is used
 
     @cached_property

@@ -28,7 +28,6 @@ ABOUT = 0.3  # confidence from which a clause that is held is about an intent at
 TELLING = 2  # words with content from which a reason may change what is to be done: not "it is slow"
 COVERED = 0.7  # of the words with content, the share an intent must account for: the rest may change what is meant
 OUTWEIGHS = 0.4  # confidence before calibration: below it something that is no intent at all is as likely
-CERTAIN = 0.90  # a step below it is planned with a flag
 CLOSE = 4.0  # an intent within this factor of the likeliest is named beside it
 LIKELY = 0.05  # confidence below which an intent is not worth asking about
 
@@ -226,7 +225,7 @@ def _read_intent(reading: _Reading, clause: Clause, judgement: Judgement, before
         step = _Step(clause, best, dict(best.found.values))
         _share_hosts(reading, step)
         _note(reading, step, judgement, before)
-        if best.sureness < CERTAIN or best.coverage < 1 or _has_rival(judgement):
+        if best.sureness < reading.judge.certain or best.coverage < 1 or _has_rival(judgement):
             step.flags.append(_doubt(judgement))
         step.flags += _gaps(best, judgement, reading.judge.not_given(best))
         reading.steps.append(step)

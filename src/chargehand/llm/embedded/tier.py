@@ -6,13 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from chargehand.catalog import Catalog
 from chargehand.crosscheck import Opinion
 from chargehand.llm.embedded import meaning, weights
-from chargehand.llm.embedded.calibration import FITTED, Weights
+from chargehand.llm.embedded.calibration import CERTAIN, FITTED, SURE, Weights
 from chargehand.llm.embedded.classifier import train
 from chargehand.llm.embedded.judging import Judge
 from chargehand.llm.embedded.learning import Learning
@@ -29,7 +30,6 @@ ALONE = (
     "Set CHARGEHAND_LLM_LOCAL_URL and CHARGEHAND_LLM_LOCAL_MODEL to use one (docs/models.md)."
 )
 AFTER_AN_LLM = "The LLM gave no usable answer: plain commands only. `chargehand why` says what went wrong."
-SURE = 0.70  # below it nothing is planned; `Thresholds.embedded` checks the same again
 
 
 class EmbeddedLLM:
@@ -50,12 +50,14 @@ class EmbeddedLLM:
         sure: float = SURE,
         notice: str = ALONE,
         calibration: Weights = FITTED,
+        certain: float = CERTAIN,
         embed: bool = False,
     ) -> None:
         self._cache_dir = cache_dir
         self._sure = sure
         self._notice = notice
         self._calibration = calibration
+        self._certain = certain
         self._embed = embed
         self._learning = Learning(self._trained, sure=sure)
 
@@ -87,7 +89,8 @@ class EmbeddedLLM:
         return Reply(tier=self.tier, model=self.model, seconds=seconds, notice=self._notice, **answer)
 
     def _trained(self, specs: Sequence[IntentSpec]) -> Judge:
-        return learn(specs, self._cache_dir, self._calibration, embed=self._embed)
+        judge = learn(specs, self._cache_dir, self._calibration, embed=self._embed)
+        return replace(judge, certain=self._certain)
 
 
 def learn(
@@ -102,7 +105,8 @@ def learn(
         if cache_dir:
             weights.save(cache_dir, phrases, trained)
     by_intent = {each.spec.intent: each for each in profiles}
-    return Judge(by_intent, known_stems(profiles), trained, calibration, _meaning(profiles, cache_dir) if embed else None)
+    meant = _meaning(profiles, cache_dir) if embed else None
+    return Judge(by_intent, known_stems(profiles), trained, calibration, meaning=meant)
 
 
 def _meaning(profiles: Sequence[Profile], cache_dir: Path | None) -> meaning.Meaning | None:
