@@ -160,7 +160,7 @@ class Judge:
     def _spelt(self, clause: Sequence[Token]) -> tuple[list[Token], tuple[tuple[str, str], ...]]:
         spelt, respelt = list(clause), []
         for place, token in enumerate(clause):
-            right = closest(token.lower, self.known) if self._is_unknown(token) and not token.actions else None
+            right = closest(token.lower, self.known - GENERIC) if self._is_unknown(token) else None
             if right:
                 spelt[place] = replace(token, stems=right.stems, actions=right.actions)
                 respelt.append((token.raw, right.word))

@@ -40,7 +40,7 @@ ACTIONS: dict[str, str] = {
     "unlock": "unlock",
     "grant": "grant assign",
     "revoke": "revoke withdraw",
-    "create": "create generate make build open",
+    "create": "create setup generate make build open",
     "send": "send notify email message alert post publish forward",
     "move": "move migrate relocate rename",
     "block": "block ban deny blacklist close prohibit",
@@ -50,9 +50,9 @@ ACTIONS: dict[str, str] = {
     "read": "read tail grep search find look",
 }
 
-# Verb of two words, also with words between them ("set the page up") -> the action's verb.
+# Verb of two words, also with words between them ("set the page up") -> its actions.
 PHRASAL: dict[tuple[str, str], str] = {
-    ("set", "up"): "deploy",
+    ("set", "up"): "deploy create",
     ("spin", "up"): "deploy",
     ("stand", "up"): "deploy",
     ("bring", "up"): "deploy",
@@ -185,7 +185,6 @@ KINDRED = (
     (_set("start run"), 0.9),
     (_set("remove clean"), 0.8),
     (_set("create add"), 0.8),
-    (_set("create deploy"), 0.8),
     (_set("backup copy"), 0.8),
     (_set("raise scale"), 0.9),
     (_set("lower scale"), 0.9),

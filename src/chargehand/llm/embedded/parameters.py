@@ -443,8 +443,11 @@ def may_be_name(clause: Sequence[Token], place: int, told: frozenset[str]) -> bo
 
 
 def _is_adjective(clause: Sequence[Token], place: int) -> bool:
-    """ "The old one" has no name."""
-    return place + 1 < len(clause) and clause[place + 1].lower in ("one", "ones")
+    """ "The old one" has no name, nor has "the nginx thing"."""
+    return place + 1 < len(clause) and clause[place + 1].lower in NAMELESS
+
+
+NAMELESS = frozenset({"one", "ones", "thing", "things", "thingy", "thingie", "stuff"})
 
 
 def _stands_alone(search: Search, place: int) -> bool:

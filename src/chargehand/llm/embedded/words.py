@@ -139,6 +139,7 @@ def _actions(raw: str) -> frozenset[str]:
     return _VERB_STEMS.get(lower) or _VERB_STEMS.get(_bare(lower), frozenset())
 
 
+_PHRASALS = {(_bare(verb), particle): actions for (verb, particle), actions in PHRASAL.items()}
 PARTICLE_REACH = 6  # words between a verb and its particle: "set our new status page up"
 
 
@@ -149,9 +150,9 @@ def _with_phrasals(found: list[Token]) -> tuple[Token, ...]:
         for other in range(place + 1, min(place + 1 + PARTICLE_REACH, len(found))):
             if found[other].kind == "mark" or found[other].actions:
                 break
-            action = PHRASAL.get((_bare(token.lower), found[other].lower))
+            action = _PHRASALS.get((_bare(token.lower), found[other].lower))
             if action:
-                found[place] = Token(token.raw, token.start, token.end, "word", token.stems, frozenset({action}))
+                found[place] = Token(token.raw, token.start, token.end, "word", token.stems, frozenset(action.split()))
                 found[other] = Token(found[other].raw, found[other].start, found[other].end, "particle")
                 break
     return tuple(found)
@@ -171,6 +172,11 @@ def _ends_a_phrase(found: Sequence[Token], place: int) -> bool:
     """Whether a noun stands before it and none after: "on web-1" is a place, "lights on" is none."""
     before = found[place - 1] if place else None
     following = found[place + 1] if place + 1 < len(found) else None
+    sentence = max((at + 1 for at in range(place) if found[at].kind == "mark"), default=0)
+    if any(token.lower in COPULAS or token.actions for token in found[sentence:place]):
+        return False  # "is it up", "the page is down": how it is, not what to do
+    if [token.lower for token in found[place : place + 3]] == ["up", "and", "running"]:
+        return False  # how it is to be
     if before is None or before.kind in ("mark", "particle") or (before.is_filler and before.lower != "back"):
         return False
     if before.lower.endswith(("ing", "ed")):  # "is acting up"
@@ -178,6 +184,7 @@ def _ends_a_phrase(found: Sequence[Token], place: int) -> bool:
     return following is None or following.kind == "mark" or following.lower in (PLACES | AFTER_PARTICLE)
 
 
+COPULAS = frozenset("is are was were be been being isn't aren't whats what's looks stays goes went".split())  # noqa: SIM905
 AFTER_PARTICLE = frozenset("in for and then please pls again now first next with by".split())  # noqa: SIM905
 
 
