@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 from chargehand.calibration import Fit, Sample, fit, log_odds_before
@@ -95,11 +95,11 @@ def approved(readings: Sequence[Row], plans: Sequence[Row]) -> list[Approved]:
 
 def _with_plans(readings: Sequence[Row], plans: Sequence[Row]) -> list[tuple[Row, list[Row]]]:
     """Return each reading of a request with the plans that came of it: those made before it was read again."""
-    ends = [after["created_at"] for _, after in pairwise(readings)]
-    return [
-        (reading, [p for p in plans if p["created_at"] >= reading["created_at"] and (end is None or p["created_at"] < end)])
-        for reading, end in zip(readings, [*ends, None], strict=True)
-    ]
+    found = []
+    for reading, after in zip(readings, [*readings[1:], None], strict=True):
+        since = [plan for plan in plans if plan["created_at"] >= reading["created_at"]]
+        found.append((reading, [p for p in since if after is None or p["created_at"] < after["created_at"]]))
+    return found
 
 
 def _by_a_person(plan: Row) -> bool:

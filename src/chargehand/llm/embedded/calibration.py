@@ -31,7 +31,7 @@ class Weights(NamedTuple):
 FITTED = Weights(constant=1.087, raw=0.79, agreement=0.209)
 
 SURE, CERTAIN = 0.70, 0.90
-"""Below the first nothing is planned, below the second it is planned with a flag: what `./run bench calibrate` chooses."""
+"""Below the first nothing is planned, below the second with a flag: what `./run bench calibrate` chooses."""
 
 
 def terms(evidence: Evidence) -> tuple[float, float]:

@@ -72,7 +72,7 @@ def _may_start(found: Sequence[Token], place: int) -> bool:
         return before.raw in SENTENCE_ENDS | CUTTING_MARKS and not glued
     # "next" joins only after another joint ("and next, ..."): "next week" is a time.
     if here.lower in TURNING:
-        return here.lower == "after" and _next_is_that(found, place) or _orders_soon(found, place + 1)
+        return (here.lower == "after" and _next_is_that(found, place)) or _orders_soon(found, place + 1)
     return here.lower in CONNECTIVES - {",", "next"} or _follows_what_comes_first(found, place)
 
 
@@ -85,7 +85,7 @@ def _orders_soon(found: Sequence[Token], place: int) -> bool:
 def _follows_what_comes_first(found: Sequence[Token], place: int) -> bool:
     """Whether an order follows what is said to come later, without a comma: "before you reboot it | make a copy"."""
     sentence = max((at + 1 for at in range(place) if found[at].raw in SENTENCE_ENDS), default=0)
-    return found[sentence].lower in TURNING and place > sentence + 2 and place in imperatives(found[:place + 1])
+    return found[sentence].lower in TURNING and place > sentence + 2 and place in imperatives(found[: place + 1])
 
 
 def _next_is_that(found: Sequence[Token], place: int) -> bool:

@@ -1,7 +1,7 @@
 """Whether a new classifier reads worse than the one it would replace.
 
-    examine(classifier, intents) -> how it does on phrases left out of its training, and on past approved requests
-    worse(old, new) -> the reason not to trust the new one, or None
+examine(classifier, intents) -> how it does on phrases left out of its training, and on past approved requests
+worse(old, new) -> the reason not to trust the new one, or None
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Exam(NamedTuple):
 class Allowed(NamedTuple):
     """What may be lost: so many, or this share of what the old one had right, whichever is more."""
 
-    count: int
+    few: int
     share: float
 
 
@@ -61,6 +61,6 @@ def worse(old: Exam, new: Exam) -> str | None:
         ("past approved requests", PAST, old.past_right, new.past_right, new.past),
     )
     for what, allowed, before, now, total in compared:
-        if before - now > max(allowed.count, allowed.share * before):
+        if before - now > max(allowed.few, allowed.share * before):
             return f"{now} of {total} {what} are read rightly, and were {before}"
     return None

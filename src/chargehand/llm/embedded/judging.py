@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 
 from chargehand.llm.embedded.calibration import CERTAIN, FITTED, Evidence, Weights, calibrated
 from chargehand.llm.embedded.classifier import Classifier
-from chargehand.llm.embedded.meaning import Meaning
 from chargehand.llm.embedded.lexicon import DETERMINERS, GENERIC, KINDRED, LIGHT, NOT_NAMES, PLACES, PRONOUNS
+from chargehand.llm.embedded.meaning import Meaning
 from chargehand.llm.embedded.parameters import Found, always_given, extract, may_be_name
 from chargehand.llm.embedded.profiles import Profile, content_stems, first_word, leading_actions, literals
 from chargehand.llm.embedded.spelling import closest
@@ -75,6 +75,14 @@ class Judgement:
         return bool(self.guesses) and self.guesses[0].verbatim
 
 
+class _Covered(NamedTuple):
+    """The share of a clause's content that an intent accounts for, whether an object is part of it, and the rest."""
+
+    share: float
+    has_object: bool
+    unused: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Judge:
     """What is trained on one catalog."""
@@ -93,8 +101,8 @@ class Judge:
 
     @cached_property
     def generic(self) -> frozenset[str]:
-        """General nouns that tell no intent of this catalog from another: where one is named after the network and
-        another after the instance, these say what is meant."""
+        """The general nouns that tell none of this catalog's intents from another: where one is named after the network
+        and one after the instance, these say what is meant."""
         names = [frozenset(content_stems(tokens(intent.replace("_", " ")))) for intent in self.profiles]
         return GENERIC - {stem for stem in GENERIC if 0 < sum(stem in name for name in names) < TELLING * len(names)}
 
@@ -140,7 +148,7 @@ class Judge:
         )
 
     def reconsidered(self, clause: Sequence[Token], judgement: Judgement) -> Judgement:
-        """Return a judgement whose words say little with what they mean: a proposal, which is asked about, never a plan."""
+        """Return an unsure judgement with what its words mean: a proposal, which is asked about, never a plan."""
         if self.meaning is None or _says_enough(judgement):
             return judgement
         likeness = self.meaning.likeness(" ".join(token.raw for token in clause))
@@ -211,13 +219,42 @@ class Judge:
         found = extract(profile, clause, self.told)
         agreement, recall = _agreement(clause, profile), _recall(clause, profile, found, self.generic)
         named = _names(clause, profile, found, self.told) if agreement >= LIKE_ACTION else set()
-        covered = _coverage(clause, profile, found, (self.known, self.generic), misspelt, named)
+        covered = self._coverage(clause, profile, found, (named, misspelt))
         words = covered.share * agreement * (1 - RECALL_SHARE + RECALL_SHARE * recall)
         return Guess(
             *(profile, words, covered.share, found, covered.has_object, agreement, recall),
             unused=covered.unused,
             supposed=tuple(clause[place].raw for place in sorted(found.supposed)),
         )
+
+    def _coverage(
+        self, clause: Sequence[Token], profile: Profile, found: Found, taken: tuple[set[int], set[str]]
+    ) -> _Covered:
+        """Return what an intent accounts for; `taken`: places taken for names, and words taken for misspelt."""
+        verb, named = main_verb(clause), taken[0]
+        good = total = 0.0
+        has_object = False
+        unused = []
+        for place, token in enumerate(clause):
+            if place == verb or token.kind in ("mark", "particle") or token.is_filler:
+                continue
+            is_value = place in found.used or place in named
+            covered = is_value or bool(set(token.stems) & profile.stems or token.actions & profile.deeds)
+            weight = WEIGHT_KNOWN if is_value else self._weight(token)
+            has_object = has_object or (covered and (is_value or not set(token.stems) & self.generic))
+            total += weight
+            if covered:
+                good += weight * _worth(token, place, found, taken)
+            elif weight >= WEIGHT_KNOWN:
+                unused.append(token.raw)
+        return _Covered(good / total if total else 1.0, has_object, tuple(unused))
+
+    def _weight(self, token: Token) -> float:
+        if set(token.stems) & self.generic:
+            return WEIGHT_GENERIC
+        if token.lower in NOT_NAMES:
+            return WEIGHT_QUANTIFIER
+        return WEIGHT_KNOWN if token.is_value or set(token.stems) <= self.known else WEIGHT_UNKNOWN
 
     def _is_foreign(self, clause: Sequence[Token], guesses: Sequence[Guess]) -> bool:
         """Whether a clause is about something that the catalog has no word for."""
@@ -269,7 +306,7 @@ ENOUGH = 0.5  # sureness from which the words are believed
 
 
 def _says_enough(judgement: Judgement) -> bool:
-    """Whether the words decide. What they find vague, or no work here, stays so: meaning finds something near to all."""
+    """Whether the words decide. What they find vague, or no work here, stays so: something is near to everything."""
     return judgement.outcome != "intent" or judgement.guesses[0].sureness >= ENOUGH
 
 
@@ -315,42 +352,8 @@ def _objects(clause: Sequence[Token], generic: frozenset[str] = GENERIC) -> list
     return [stem for stem in content_stems(rest) if stem not in generic]
 
 
-class _Covered(NamedTuple):
-    """The share of a clause's content that an intent accounts for, whether an object is part of it, and the rest."""
-
-    share: float
-    has_object: bool
-    unused: tuple[str, ...]
-
-
-def _coverage(
-    clause: Sequence[Token],
-    profile: Profile,
-    found: Found,
-    words: tuple[frozenset[str], frozenset[str]],
-    misspelt: set[str],
-    named: set[int],
-) -> _Covered:
-    verb = main_verb(clause)
-    good = total = 0.0
-    has_object = False
-    unused = []
-    for place, token in enumerate(clause):
-        if place == verb or token.kind in ("mark", "particle") or token.is_filler:
-            continue
-        is_value = place in found.used or place in named
-        covered = is_value or bool(set(token.stems) & profile.stems or token.actions & profile.deeds)
-        weight = WEIGHT_KNOWN if is_value else _weight(token, *words)
-        has_object = has_object or (covered and (is_value or not set(token.stems) & words[1]))
-        total += weight
-        if covered:
-            good += weight * _worth(token, place, found, named, misspelt)
-        elif weight >= WEIGHT_KNOWN:
-            unused.append(token.raw)
-    return _Covered(good / total if total else 1.0, has_object, tuple(unused))
-
-
-def _worth(token: Token, place: int, found: Found, named: set[int], misspelt: set[str]) -> float:
+def _worth(token: Token, place: int, found: Found, taken: tuple[set[int], set[str]]) -> float:
+    named, misspelt = taken
     if place in found.supposed or (place in named and place not in found.used):
         return NAMED
     return MISSPELT if token.raw in misspelt else 1.0
@@ -378,7 +381,9 @@ def _names(clause: Sequence[Token], profile: Profile, found: Found, told: frozen
 
 def _runs(may: Sequence[bool]) -> list[tuple[int, int]]:
     """Return where runs of true start and end."""
-    edges = [at for at in range(len(may) + 1) if (may[at] if at < len(may) else False) != (may[at - 1] if at else False)]
+    edges = [
+        at for at in range(len(may) + 1) if (may[at] if at < len(may) else False) != (may[at - 1] if at else False)
+    ]
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
@@ -386,14 +391,6 @@ def _is_placed(clause: Sequence[Token], place: int) -> bool:
     """Whether a preposition stands before it."""
     before = next((token for token in reversed(clause[:place]) if token.lower not in DETERMINERS), None)
     return before is not None and before.lower in PLACES | {"for", "with"}
-
-
-def _weight(token: Token, known: frozenset[str], generic: frozenset[str]) -> float:
-    if set(token.stems) & generic:
-        return WEIGHT_GENERIC
-    if token.lower in NOT_NAMES:
-        return WEIGHT_QUANTIFIER
-    return WEIGHT_KNOWN if token.is_value or set(token.stems) <= known else WEIGHT_UNKNOWN
 
 
 def _agreement(clause: Sequence[Token], profile: Profile) -> float:

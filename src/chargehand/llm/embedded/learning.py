@@ -87,7 +87,8 @@ class Learning:
         both = common(old, list(_specs(new)))
         if not both.profiles:
             return None  # another trade: there is nothing to compare
-        return worse(examine(old, both.profiles, self.past, self._sure), examine(new, both.profiles, self.past, self._sure))
+        before, now = (examine(each, both.profiles, self.past, self._sure) for each in (old, new))
+        return worse(before, now)
 
     def _read(self, text: str, learned: Learned, specs: Sequence[IntentSpec]) -> dict[str, JsonValue]:
         if learned.before is None:

@@ -13,7 +13,8 @@ def _set(words: str) -> frozenset[str]:
 # Action -> its verbs. A verb may name several actions; an intent agrees when it shares one of them.
 ACTIONS: dict[str, str] = {
     "deploy": "deploy redeploy install reinstall rollout provision launch setup bootstrap ship push release",
-    "remove": "remove delete uninstall teardown destroy drop purge wipe decommission undeploy erase dispose detach nuke scrap discard trash ditch eliminate kill",
+    "remove": "remove delete uninstall teardown destroy drop purge wipe decommission undeploy "
+    "erase dispose detach nuke scrap discard trash ditch eliminate kill",
     "restart": "restart reboot bounce recycle respawn powercycle cycle",
     "reload": "reload refresh rehash",
     "start": "start activate boot enable launch",

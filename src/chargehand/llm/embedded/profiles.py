@@ -51,6 +51,7 @@ def profile(spec: IntentSpec) -> Profile:
     described = tokens(spec.description)
     named = tokens((spec.service or "").replace("_", " "))
     closed = tokens(" ".join(str(choice) for schema in properties(spec).values() for choice in choices(schema)))
+    names = [name for name, schema in properties(spec).items() if _is_open(schema)]
     return Profile(
         spec=spec,
         actions=_actions(name, (*phrases, described)),
@@ -61,8 +62,8 @@ def profile(spec: IntentSpec) -> Profile:
         phrases=phrases,
         too_few_phrases=len(spec.examples) < 3 and not spec.description,
         deeds=frozenset[str]().union(*(_deeds(phrase) for phrase in (name, described, *phrases))),
-        open=frozenset(name for name in _takes_names(spec) if name in required(spec) or _is_object(name, phrases, spec)),
-        aside=frozenset(name for name in _takes_names(spec) if any(f"{{{name}}}" in each for each in spec.examples)),
+        open=frozenset(name for name in names if name in required(spec) or _is_object(name, phrases, spec)),
+        aside=frozenset(name for name in names if any(f"{{{name}}}" in each for each in spec.examples)),
     )
 
 
@@ -109,10 +110,6 @@ def properties(spec: IntentSpec) -> dict[str, Schema]:
 def _is_open(schema: Schema) -> bool:
     """Whether it takes a name that somebody gave something."""
     return schema.get("type", "string") == "string" and not choices(schema) and not is_secret(schema)
-
-
-def _takes_names(spec: IntentSpec) -> list[str]:
-    return [name for name, schema in properties(spec).items() if _is_open(schema)]
 
 
 def _is_object(name: str, phrases: Sequence[Sequence[Token]], spec: IntentSpec) -> bool:

@@ -53,7 +53,8 @@ def features(found: Sequence[Token], known: frozenset[str]) -> tuple[str, ...]:
     """Return what the classifier sees: actions instead of verbs, kinds instead of values, `@name` for the unknown."""
     asks = bool(found) and found[0].lower in QUESTIONS  # "what snapshots are there" is to be looked up, not made
     place = None if asks else main_verb(found)
-    seen = [*(f"!{action}" for action in sorted(LOOKING) if asks)] + [feature for at, token in enumerate(found) for feature in _seen(token, at == place, known)]
+    seen = [f"!{action}" for action in sorted(LOOKING) if asks]
+    seen += [feature for at, token in enumerate(found) for feature in _seen(token, at == place, known)]
     return (*seen, *(f"{left} {right}" for left, right in pairwise(seen)))
 
 
@@ -86,9 +87,7 @@ def examples(profiles: Sequence[Profile]) -> list[Example]:
     ]
 
 
-def _phrases(
-    each: Profile, services: Sequence[str], open_words: frozenset[str]
-) -> Iterator[list[tuple[Token, ...]]]:
+def _phrases(each: Profile, services: Sequence[str], open_words: frozenset[str]) -> Iterator[list[tuple[Token, ...]]]:
     for phrase in each.phrases:
         yield [*_filled(phrase, each, services), *_with_other_names(phrase, each, open_words)]
     if each.spec.description:

@@ -24,7 +24,8 @@ TOKEN = re.compile(
     | (?P<quoted>“[^”]{1,400}”|"[^"]{1,400}"|`[^`]{1,400}`|(?<!\w)'[^']{1,400}'(?!\w))
     | (?P<url>https?://[^\s<>"“”]*[\w/])
     | (?P<email>[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{0,100}\w)
-    | (?P<id>(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b|(?:[A-Za-z][\w./-]{0,100}:)?v?\d+\.\d+\.\d+(?:-\w+(?:\.\d+)?)?(?![\w.]\w)
+    | (?P<id>(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b
+        |(?:[A-Za-z][\w./-]{0,100}:)?v?\d+\.\d+\.\d+(?:-\w+(?:\.\d+)?)?(?![\w.]\w)
         |[A-Za-z][\w./-]{0,100}:(?:v?\d+\.\d+(?:-\w+)?|v\d+|latest)\b|v\d+(?:\.\d+)*\b|\d+(?:-\w+)+)
     | (?P<path>[A-Za-z][\w.-]{0,100}(?:/[\w.@-]*[\w@-])+|(?:~|\.{1,2})?(?:/[\w.@+-]*[\w@+-])+/?
         |[\w-]+\.(?:ya?ml|json|ini|conf|cfg|toml|txt|sh|service|log|env)\b)
@@ -151,11 +152,23 @@ def _with_phrasals(found: list[Token]) -> tuple[Token, ...]:
             if found[other].kind == "mark" or found[other].actions:
                 break
             action = _PHRASALS.get((_bare(token.lower), found[other].lower))
-            if action:
+            if action and not _is_place(found, place, other):
                 found[place] = Token(token.raw, token.start, token.end, "word", token.stems, frozenset(action.split()))
                 found[other] = Token(found[other].raw, found[other].start, found[other].end, "particle")
                 break
     return tuple(found)
+
+
+def _is_place(found: Sequence[Token], verb: int, particle: int) -> bool:
+    """Whether a particle apart from its verb begins a place: "put the page on this machine" turns nothing on."""
+    following = found[particle + 1] if particle + 1 < len(found) else None
+    apart = particle > verb + 1 and found[particle].lower in PLACES
+    return apart and following is not None and following.kind != "mark" and not _goes_on(following)
+
+
+def _goes_on(token: Token) -> bool:
+    """Whether what follows a particle cannot be what a preposition stands before."""
+    return token.lower in PLACES | AFTER_PARTICLE
 
 
 def _with_particles(found: tuple[Token, ...]) -> tuple[Token, ...]:
@@ -181,7 +194,7 @@ def _ends_a_phrase(found: Sequence[Token], place: int) -> bool:
         return False
     if before.lower.endswith(("ing", "ed")):  # "is acting up"
         return False
-    return following is None or following.kind == "mark" or following.lower in (PLACES | AFTER_PARTICLE)
+    return following is None or following.kind == "mark" or _goes_on(following)
 
 
 COPULAS = frozenset("is are was were be been being isn't aren't whats what's looks stays goes went".split())  # noqa: SIM905
