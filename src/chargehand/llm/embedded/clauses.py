@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from chargehand.llm.embedded.lexicon import PLACES
 from chargehand.llm.embedded.telling import orders, tells
-from chargehand.llm.embedded.words import Token, imperatives, main_verb
+from chargehand.llm.embedded.words import SUBJECT_REACH, Token, imperatives, main_verb
 
 SENTENCE_ENDS = frozenset(".;!?")
 CUTTING_MARKS = frozenset(",:()–—&+-")
@@ -84,8 +84,10 @@ def _orders_soon(found: Sequence[Token], place: int) -> bool:
 
 def _follows_what_comes_first(found: Sequence[Token], place: int) -> bool:
     """Whether an order follows what is said to come later, without a comma: "before you reboot it | make a copy"."""
-    sentence = max((at + 1 for at in range(place) if found[at].raw in SENTENCE_ENDS), default=0)
-    return found[sentence].lower in TURNING and place > sentence + 2 and place in imperatives(found[: place + 1])
+    before = found[max(0, place - SUBJECT_REACH) : place]
+    start = max((at + 1 for at, token in enumerate(before) if token.raw in SENTENCE_ENDS), default=0)
+    turns = len(before) > start + 2 and before[start].lower in TURNING
+    return turns and len(before) in imperatives([*before, found[place]])
 
 
 def _next_is_that(found: Sequence[Token], place: int) -> bool:

@@ -26,6 +26,7 @@ Outcome = Literal["intent", "vague", "out_of_scope", "background"]
 CANDIDATES = 6  # intents looked at closely; the right one was never below the fourth in trials
 
 # How far the verb of a clause agrees with an intent.
+SAYING_LITTLE = frozenset({"run", "create"})  # what "make", "do" and "give" may be
 LIKE_ACTION = 0.8  # from here on it is what the intent does, so that what nobody knows may be a name for it
 SAME_ACTION, NO_ACTION, LIGHT_ACTION, OTHER_ACTION = 1.0, 0.65, 0.6, 0.25
 
@@ -218,7 +219,7 @@ class Judge:
         """A guess whose confidence is only what the words say, before the classifier's share."""
         found = extract(profile, clause, self.told)
         agreement, recall = _agreement(clause, profile), _recall(clause, profile, found, self.generic)
-        named = _names(clause, profile, found, self.told) if agreement >= LIKE_ACTION else set()
+        named = _names(clause, profile, found, self.told) if self._does(clause, profile, agreement) else set()
         covered = self._coverage(clause, profile, found, (named, misspelt))
         words = covered.share * agreement * (1 - RECALL_SHARE + RECALL_SHARE * recall)
         return Guess(
@@ -226,6 +227,12 @@ class Judge:
             unused=covered.unused,
             supposed=tuple(clause[place].raw for place in sorted(found.supposed)),
         )
+
+    def _does(self, clause: Sequence[Token], profile: Profile, agreement: float) -> bool:
+        """Whether a clause does what the intent does. "Make" and "do" alone say nothing: a word of it must be there."""
+        if agreement < LIKE_ACTION:
+            return False
+        return not leading_actions(clause) <= SAYING_LITTLE or bool(set(content_stems(clause)) & profile.stems)
 
     def _coverage(
         self, clause: Sequence[Token], profile: Profile, found: Found, taken: tuple[set[int], set[str]]

@@ -23,8 +23,10 @@ def is_english(found: Sequence[Token], known: frozenset[str]) -> bool:
     foreign = sum(word in FOREIGN for word in lowers)
     if foreign > english:
         return False
+    letters = any(not token.raw.isascii() for token in words)
     unknown = sum(not token.actions and not set(token.stems) & known and token.lower not in ENGLISH for token in words)
-    return bool(english) or len(words) < FEWEST_WORDS or unknown / len(words) <= UNKNOWN_WORDS
+    few = len(words) < FEWEST_WORDS and not letters  # "käynnistä palvelin" has letters that English has not
+    return bool(english) or few or unknown / len(words) <= UNKNOWN_WORDS
 
 
 def _share_of_other_scripts(found: Sequence[Token]) -> float:

@@ -56,7 +56,7 @@ PHRASAL: dict[tuple[str, str], str] = {
     ("set", "up"): "deploy create",
     ("spin", "up"): "deploy",
     ("stand", "up"): "deploy",
-    ("bring", "up"): "deploy",
+    ("bring", "up"): "deploy start",
     ("put", "up"): "deploy",
     ("tear", "down"): "remove",
     ("take", "down"): "remove",

@@ -443,7 +443,9 @@ def may_be_name(clause: Sequence[Token], place: int, told: frozenset[str]) -> bo
 
 
 def _is_adjective(clause: Sequence[Token], place: int) -> bool:
-    """ "The old one" has no name, nor has "the nginx thing"."""
+    """ "The old one" has no name, nor has "the nginx thing"; "make it cozy" says how."""
+    if place and clause[place - 1].lower in ("it", "them", "things", "everything"):
+        return True
     return place + 1 < len(clause) and clause[place + 1].lower in NAMELESS
 
 

@@ -71,7 +71,10 @@ def _actions(name: Sequence[Token], phrases: Sequence[Sequence[Token]]) -> froze
     """What the intent does: "stop and remove the page" does not offer to stop it."""
     own = leading_actions(name)
     single = (phrase for phrase in phrases if len({phrase[place].actions for place in imperatives(phrase)}) <= 1)
-    said = frozenset[str]().union(*(leading_actions(phrase) for phrase in single))
+    each = [leading_actions(phrase) for phrase in single]
+    clear = frozenset[str]().union(*(actions for actions in (own, *each) if len(actions) == 1))
+    # "Launch" may deploy or start: what other examples say tells which.
+    said = frozenset[str]().union(*(actions & clear or actions for actions in each))
     return said if said & LOOKING and not own & LOOKING else own | said  # "rollout_status" rolls out nothing
 
 

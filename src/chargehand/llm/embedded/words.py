@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import takewhile
 
 from chargehand.llm.embedded.lexicon import (
     DETERMINERS,
@@ -185,8 +186,7 @@ def _ends_a_phrase(found: Sequence[Token], place: int) -> bool:
     """Whether a noun stands before it and none after: "on web-1" is a place, "lights on" is none."""
     before = found[place - 1] if place else None
     following = found[place + 1] if place + 1 < len(found) else None
-    sentence = max((at + 1 for at in range(place) if found[at].kind == "mark"), default=0)
-    if any(token.lower in COPULAS or token.actions for token in found[sentence:place]):
+    if any(token.lower in COPULAS or token.actions for token in _since_mark(found, place)):
         return False  # "is it up", "the page is down": how it is, not what to do
     if [token.lower for token in found[place : place + 3]] == ["up", "and", "running"]:
         return False  # how it is to be
@@ -197,6 +197,13 @@ def _ends_a_phrase(found: Sequence[Token], place: int) -> bool:
     return following is None or following.kind == "mark" or _goes_on(following)
 
 
+def _since_mark(found: Sequence[Token], place: int) -> list[Token]:
+    """The words before a place that belong to it: not beyond a mark, and of a long text only the nearest."""
+    near = reversed(found[max(0, place - SUBJECT_REACH) : place])
+    return list(takewhile(lambda token: token.kind != "mark", near))
+
+
+SUBJECT_REACH = 8  # words between a verb and what it belongs to: "I'd like the lights in the upper kitchen off"
 COPULAS = frozenset("is are was were be been being isn't aren't whats what's looks stays goes went".split())  # noqa: SIM905
 AFTER_PARTICLE = frozenset("in for and then please pls again now first next with by".split())  # noqa: SIM905
 
