@@ -232,7 +232,7 @@ class Judge:
         """Whether a clause does what the intent does. "Make" and "do" alone say nothing: a word of it must be there."""
         if agreement < LIKE_ACTION:
             return False
-        return not leading_actions(clause) <= SAYING_LITTLE or bool(set(content_stems(clause)) & profile.stems)
+        return not leading_actions(clause) <= SAYING_LITTLE or bool(set(_objects(clause)) & profile.stems)
 
     def _coverage(
         self, clause: Sequence[Token], profile: Profile, found: Found, taken: tuple[set[int], set[str]]

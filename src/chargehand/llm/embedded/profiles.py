@@ -55,7 +55,7 @@ def profile(spec: IntentSpec) -> Profile:
     return Profile(
         spec=spec,
         actions=_actions(name, (*phrases, described)),
-        verbs=frozenset(verb for phrase in phrases if phrase and main_verb(phrase) is None for verb in phrase[0].stems),
+        verbs=_unknown_verbs((*phrases, described)),
         stems=frozenset(content_stems((*name, *described, *named, *(token for phrase in phrases for token in phrase)))),
         service=frozenset(content_stems(named)),
         values=frozenset(content_stems(closed)),
@@ -76,6 +76,12 @@ def _actions(name: Sequence[Token], phrases: Sequence[Sequence[Token]]) -> froze
     # "Launch" may deploy or start: what other examples say tells which.
     said = frozenset[str]().union(*(actions & clear or actions for actions in each))
     return said if said & LOOKING and not own & LOOKING else own | said  # "rollout_status" rolls out nothing
+
+
+def _unknown_verbs(phrases: Sequence[Sequence[Token]]) -> frozenset[str]:
+    """What begins a phrase without a verb of the tables, unless it stands elsewhere too: "scan", not "lights out"."""
+    first = {stem for phrase in phrases if phrase and main_verb(phrase) is None for stem in phrase[0].stems}
+    return frozenset(first - {stem for phrase in phrases for stem in content_stems(phrase[1:])})
 
 
 def _deeds(phrase: Sequence[Token]) -> frozenset[str]:

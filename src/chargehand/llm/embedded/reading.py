@@ -265,7 +265,7 @@ def _binds(guard: Guard | None, judgement: Judgement) -> bool:
 def with_topic(clause: tuple[Token, ...], topic: Sequence[Token]) -> tuple[Token, ...]:
     """Put a topic in the place of the first pronoun: "its config", "restart it"."""
     place = next((at for at in range(len(clause)) if _stands_for(clause, at)), None)
-    return clause if place is None else (*clause[:place], *topic, *clause[place + 1 :])
+    return clause if place is None or not topic else (*clause[:place], *topic, *clause[place + 1 :])
 
 
 def _stands_for(clause: Sequence[Token], place: int) -> bool:

@@ -224,7 +224,7 @@ def _is_noun(clause: Sequence[Token], place: int) -> bool:
 
     A participle is none: "get the status page restarted".
     """
-    if clause[place].lower.endswith("ed"):
+    if clause[place].lower.endswith("ed") or clause[place].lower in PARTICLES:
         return False
     for before in range(place - 1, max(-1, place - 4), -1):
         if clause[before].lower in DETERMINERS:
