@@ -151,3 +151,47 @@ def test_an_intents_own_words_do_not_hold_it_up_unless_they_negate() -> None:
 )
 def test_other_languages_are_noticed(text: str, english: bool) -> None:
     assert is_english(tokens(text), KNOWN) is english
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("lights off in the hall", "stop"),
+        ("I'd like the lights in the kitchen off", "stop"),
+        ("music on please", "start"),
+        ("blinds up", "open"),
+        ("take down the page", "remove"),
+        ("bring the page up", "start"),
+        ("fire up the page", "start"),
+    ],
+)
+def test_a_particle_says_what_to_do(text: str, action: str) -> None:
+    found = tokens(text)
+    verb = main_verb(found)
+    assert verb is not None
+    assert action in found[verb].actions
+
+
+@pytest.mark.parametrize(
+    "text", ["the page on web-1", "is the page up", "the page is down again", "jellyfin is acting up", "up and running"]
+)
+def test_a_place_and_a_state_are_no_orders(text: str) -> None:
+    assert not any(token.actions & {"start", "stop", "open", "close"} for token in tokens(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "marks"),
+    [
+        ("1. stop nginx 2. start nginx", 4),
+        ("1) stop nginx 2) start nginx 3) check it", 6),
+        ("keep 1. version", 1),
+        ("scale web to 1. then 2.5 of it", 1),
+    ],
+)
+def test_the_numbers_of_a_list_are_marks(text: str, marks: int) -> None:
+    assert sum(token.kind == "mark" for token in tokens(text)) == marks
+
+
+@pytest.mark.parametrize("text", ["reports:1.18", "v1.12", "registry/shop:latest", "catalog:v3", "2.4.1"])
+def test_a_version_and_an_image_are_one_value(text: str) -> None:
+    assert [token.kind for token in tokens(text)] == ["id"]

@@ -191,6 +191,9 @@ GUARDS = (
 )
 
 
+REPORT = next(guard for guard in GUARDS if guard.name == "report")
+
+
 def held_by(words: str, phrases: Set[str]) -> Guard | None:
     """Return the first guard a clause trips, unless the intent's own examples (`phrases`, lower case) say the same."""
     lower = words.lower()

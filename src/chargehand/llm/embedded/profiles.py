@@ -81,7 +81,8 @@ def _actions(name: Sequence[Token], phrases: Sequence[Sequence[Token]]) -> froze
 def _unknown_verbs(phrases: Sequence[Sequence[Token]]) -> frozenset[str]:
     """What begins a phrase without a verb of the tables, unless it stands elsewhere too: "scan", not "lights out"."""
     first = {stem for phrase in phrases if phrase and main_verb(phrase) is None for stem in phrase[0].stems}
-    return frozenset(first - {stem for phrase in phrases for stem in content_stems(phrase[1:])})
+    inside = [token for phrase in phrases for token in phrase[1:] if not token.lower.endswith(("ing", "ed"))]
+    return frozenset(first - set(content_stems(inside)))
 
 
 def _deeds(phrase: Sequence[Token]) -> frozenset[str]:

@@ -9,13 +9,13 @@ from pydantic import JsonValue
 
 from chargehand.catalog import exclusive_keys
 from chargehand.llm.embedded.clauses import Clause, cut
-from chargehand.llm.embedded.guards import Guard, held_by
+from chargehand.llm.embedded.guards import REPORT, Guard, held_by
 from chargehand.llm.embedded.judging import NO_ACTION, Guess, Judge, Judgement
 from chargehand.llm.embedded.language import is_english
 from chargehand.llm.embedded.lexicon import POSSESSIVES, PRONOUNS, STATING, WISHING
 from chargehand.llm.embedded.parameters import extract
 from chargehand.llm.embedded.profiles import Profile, Schema, content_stems, properties
-from chargehand.llm.embedded.telling import orders, tells
+from chargehand.llm.embedded.telling import begins_with_a_past, orders, tells
 from chargehand.llm.embedded.values import kind_of
 from chargehand.llm.embedded.words import Token, main_verb, tokens
 
@@ -321,7 +321,7 @@ def _guard(clause: Clause, judgement: Judgement) -> Guard | None:
         return doubt if doubt is not None and doubt.name == "doubt" else None
     best = judgement.guesses[0].profile if judgement.guesses else None
     phrases = frozenset(example.lower() for example in best.spec.examples) if best else frozenset[str]()
-    guard = held_by(clause.words, phrases)
+    guard = REPORT if begins_with_a_past(clause.tokens) else held_by(clause.words, phrases)
     if guard is None or judgement.outcome != "out_of_scope" or guard.binds_others:
         return guard
     # Another trade's words change no plan, for whenever they are; a time or a doubt that stands alone does.

@@ -25,12 +25,18 @@ def tells(clause: Sequence[Token]) -> bool:
         return len(said) > 1
     if 0 in imperatives(said):
         return False
-    first = next((token for token in said if not token.is_filler), said[0])
-    if first.actions and first.lower.endswith("ed") and first in said[:2]:  # "restarted it this morning"
+    if begins_with_a_past(said):
         return True
     if said[0].lower in ASKING:
         return False
     return any(_is_finite(token) for token in said[1 : SUBJECT + 1])
+
+
+def begins_with_a_past(clause: Sequence[Token]) -> bool:
+    """Whether it begins with what was done, also after an "fyi": "restarted it this morning"."""
+    said = [token for token in clause if token.kind != "mark"]
+    first = next((token for token in said[:2] if not token.is_filler), None)
+    return first is not None and bool(first.actions) and first.lower.endswith("ed")
 
 
 def orders(clause: Sequence[Token]) -> bool:
