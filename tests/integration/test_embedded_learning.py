@@ -22,7 +22,7 @@ from chargehand.models import DecomposedRequest, IntentSpec
 from chargehand.verdicts import Approved
 from tests.decompose.scoring import HERE, REQUEST_ID, load_catalog
 
-SURE = 0.70
+SURE = 0.75
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from chargehand.calibration import UNFITTED
 from chargehand.cli.show.models import report_lines
-from chargehand.verdicts import FEW, Report, fits, reported, verdicts
+from chargehand.verdicts import FEW, Report, approved, fits, reported, verdicts
 from tests.builders import NOW, make_id
 
 
@@ -18,7 +18,7 @@ def reading(*intents: str, request: str = "r", minute: int = 0, tier: str = "loc
         {"intent": intent, "confidence": sure, "claimed_confidence": 0.95, "terms": {"tier": 1.1}} for intent in intents
     ]
     row = {"request_id": make_id(request), "created_at": NOW + timedelta(minutes=minute), "tier": tier, "model": "m"}
-    return {**row, "value": {"subtasks": subtasks}}
+    return {**row, "wording": " and ".join(intents), "value": {"subtasks": subtasks}}
 
 
 def plan(*intents: str, request: str = "r", minute: int = 0, action: str = "ask", decisions: Any = ()) -> Any:
@@ -111,3 +111,22 @@ def test_fits_are_by_tier_and_model() -> None:
     found = fits(verdicts([*readings, reading("a", request="x", tier="external")], [*plans, plan("a", request="x")]))
     assert found.keys() == {("local", "m")}
     assert found["local", "m"].shift < 0
+
+
+@pytest.mark.parametrize(
+    ("readings", "plans", "expected"),
+    [
+        ([reading("b", "a")], [plan("b", "a", decisions=APPROVED)], [("b and a", ("a", "b"))]),
+        ([reading("a", "b")], [plan("a", decisions=APPROVED)], []),  # a person took a step out: the words said more
+        ([reading("a")], [plan("a", action="run", decisions=APPROVED)], []),
+        ([reading("a")], [plan("a", decisions=REJECTED)], []),
+        (
+            [reading("a"), reading("c", minute=5)],
+            [plan("a", decisions=REJECTED), plan("c", minute=5, decisions=APPROVED)],
+            [("c", ("c",))],
+        ),
+    ],
+    ids=["approved", "edited", "ran by itself", "rejected", "said again"],
+)
+def test_what_was_approved_as_it_was_read_must_go_on_being_read_so(readings: Any, plans: Any, expected: Any) -> None:
+    assert approved(readings, plans) == expected

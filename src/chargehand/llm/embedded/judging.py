@@ -15,7 +15,7 @@ from chargehand.llm.embedded.calibration import CERTAIN, FITTED, Evidence, Weigh
 from chargehand.llm.embedded.classifier import Classifier
 from chargehand.llm.embedded.lexicon import DETERMINERS, GENERIC, KINDRED, LIGHT, NOT_NAMES, PLACES, PRONOUNS
 from chargehand.llm.embedded.meaning import Meaning
-from chargehand.llm.embedded.parameters import Found, always_given, extract, may_be_name
+from chargehand.llm.embedded.parameters import Found, extract, may_be_name, usually_given
 from chargehand.llm.embedded.profiles import Profile, content_stems, first_word, leading_actions, literals
 from chargehand.llm.embedded.spelling import closest
 from chargehand.llm.embedded.training import BACKGROUND, CLASSES, OUT_OF_SCOPE, VAGUE, features
@@ -122,13 +122,13 @@ class Judge:
         return {words: next(iter(intents)) for words, intents in owners.items() if len(intents) == 1}
 
     def not_given(self, guess: Guess) -> list[str]:
-        """Return the parameters that every example of an intent gives and a clause does not, as they are said."""
-        missing = self._always[guess.profile.spec.intent] - set(guess.found.values)
+        """Return the parameters that most examples of an intent give and a clause does not, as they are said."""
+        missing = self._usual[guess.profile.spec.intent] - set(guess.found.values)
         return [name.replace("_", " ") for name in sorted(missing)]
 
     @cached_property
-    def _always(self) -> dict[str, frozenset[str]]:
-        return {intent: always_given(each) for intent, each in self.profiles.items()}
+    def _usual(self) -> dict[str, frozenset[str]]:
+        return {intent: usually_given(each) for intent, each in self.profiles.items()}
 
     def judge(self, clause: Sequence[Token], service: frozenset[str] = frozenset()) -> Judgement:
         """Return what a clause means; `service` is what the clause before was about, for pronouns and near ties."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -92,11 +93,15 @@ def extract(profile: Profile, clause: Sequence[Token], told: frozenset[str] = fr
     return found
 
 
-def always_given(profile: Profile) -> frozenset[str]:
-    """Return the parameters without a default that every example gives a value, by a slot or in so many words."""
-    given = [_given(profile, phrase) for phrase in profile.phrases]
-    named = frozenset.intersection(*given) if given else frozenset[str]()
-    return frozenset(name for name in named if "default" not in properties(profile.spec).get(name, {}))
+def usually_given(profile: Profile) -> frozenset[str]:
+    """Return the parameters without a default to which most examples give a value, by a slot or in so many words."""
+    times = Counter(name for phrase in profile.phrases for name in _given(profile, phrase))
+    schemas = properties(profile.spec)
+    often = (name for name, count in times.items() if count > USUALLY * len(profile.phrases))
+    return frozenset(name for name in often if "default" not in schemas.get(name, {}))
+
+
+USUALLY = 0.5  # share of the examples
 
 
 def _given(profile: Profile, phrase: Sequence[Token]) -> frozenset[str]:
