@@ -236,7 +236,7 @@ def _is_sure(judgement: Judgement, sure: float) -> bool:
     best, *others = judgement.guesses
     alone = all(best.confidence >= CLEARLY * other.confidence for other in others)
     said = best.coverage >= COVERED and best.agreement > NO_ACTION and best.confidence >= OUTWEIGHS
-    return best.verbatim or (best.sureness >= sure and alone and said)
+    return best.verbatim or (not best.meant and best.sureness >= sure and alone and said)
 
 
 def _is_clear(judgement: Judgement) -> bool:
