@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
+from chargehand.bootstrap import open_office
 from chargehand.envelopes import MessageType, derive_key
 from chargehand.errors import BadRequest, UnknownId
 from chargehand.ports import control_queue, work_queue
 from chargehand.registry import Registry
+from chargehand.settings import Settings
 from chargehand.states import RequestStatus as R
 from tests.builders import make_spec
 from tests.world import MASTER, PaperAgent, World
@@ -145,3 +150,24 @@ async def test_a_heartbeat_does_not_undo_the_operators_drain(world: World, regis
     await agent.beat()
     (row,) = await world.views.agents()
     assert row["status"] == "draining"
+
+
+def has_learned(home: Path) -> bool:
+    return any(home.glob("cache/match-*.npz"))
+
+
+async def test_the_catalogue_match_learns_what_is_granted_before_anybody_asks(
+    world: World, registry: Registry, database_url: str, tmp_path: Path
+) -> None:
+    await joined(world, registry)
+    async with open_office(Settings(home=tmp_path, database_url=database_url)) as office:
+        learning = asyncio.create_task(office.learn_catalog())
+        await asyncio.sleep(1)
+        assert not has_learned(tmp_path), "an offer trains nothing"
+        await registry.grant("nas", ["deploy_page"], "ann")
+        for _ in range(600):
+            if has_learned(tmp_path):
+                break
+            await asyncio.sleep(0.1)
+        learning.cancel()
+        assert has_learned(tmp_path)
