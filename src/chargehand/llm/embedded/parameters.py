@@ -94,11 +94,19 @@ def extract(profile: Profile, clause: Sequence[Token], told: frozenset[str] = fr
 
 
 def usually_given(profile: Profile) -> frozenset[str]:
-    """Return the parameters without a default to which most examples give a value, by a slot or in so many words."""
+    """Return the parameters without a default to which most examples give a value, by a slot or in so many words.
+
+    Without examples it is the first that takes a name: what an intent does something to stands first in its schema.
+    """
     times = Counter(name for phrase in profile.phrases for name in _given(profile, phrase))
     schemas = properties(profile.spec)
-    often = (name for name, count in times.items() if count > USUALLY * len(profile.phrases))
+    often = [name for name, count in times.items() if count > USUALLY * len(profile.phrases)]
+    if not profile.phrases:
+        often = [name for name, schema in schemas.items() if kind_of(name, schema) in NAMED_KINDS][:1]
     return frozenset(name for name in often if "default" not in schemas.get(name, {}))
+
+
+NAMED_KINDS = frozenset({"text", "host", "path", "url", "email", "endpoint"})
 
 
 USUALLY = 0.5  # share of the examples

@@ -364,7 +364,7 @@ def _question(clause: Clause, judgement: Judgement) -> str:
 def _gaps(best: Guess, judgement: Judgement, missing: Sequence[str]) -> list[JsonValue]:
     """What a step takes for granted, however sure its intent is: of few steps that are right, of many that are not."""
     told = (
-        (missing, "no {} is named, as in most examples"),
+        (missing, "no {} is named"),
         (best.unused, "{} is left out of account"),
         (best.supposed, "{} is taken for a name, because one is needed"),
         ([wrong for wrong, _ in judgement.respelt], "{} is taken for a slip of the keyboard"),
