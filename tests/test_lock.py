@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("requirements.lock", "requirements-litellm.lock", "requirements-dev.lock", "requirements-embed.lock")
+LOCKS = ("requirements.lock", "requirements-litellm.lock", "requirements-dev.lock")
 INSTALLED = ("postgres", "words", "ansible", "rabbitmq")  # the extras that `./run` brings
 PIN = re.compile(r"^(?P<name>[a-z0-9.-]+)==(?P<version>[^ ;\\]+)", re.MULTILINE)
 
@@ -39,11 +39,11 @@ def pins(lock: str) -> dict[str, set[Version]]:
     return found
 
 
-def direct(*, litellm: bool, dev: bool, embed: bool) -> list[Requirement]:
+def direct(*, litellm: bool, dev: bool) -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     lines = project["project"]["dependencies"] + [line for extra in INSTALLED for line in extras[extra]]
-    lines += [*(extras["litellm"] if litellm else []), *(extras["embed"] if embed else [])]
+    lines += extras["litellm"] if litellm else []
     return [Requirement(line) for line in lines + (project["dependency-groups"]["dev"] if dev else [])]
 
 
@@ -65,14 +65,13 @@ def test_every_line_of_a_lock_file_is_a_pin_with_hashes(lock: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lock", "litellm", "dev", "embed"),
-    [(lock, lock in LOCKS[1:3], lock == LOCKS[2], lock == LOCKS[3]) for lock in LOCKS],
+    ("lock", "litellm", "dev"), list(zip(LOCKS, (False, True, True), (False, False, True), strict=True))
 )
-def test_a_lock_file_fits_what_the_project_asks_for(lock: str, litellm: bool, dev: bool, embed: bool) -> None:
+def test_a_lock_file_fits_what_the_project_asks_for(lock: str, litellm: bool, dev: bool) -> None:
     locked = pins(lock)
     stale = [
         str(wanted)
-        for wanted in direct(litellm=litellm, dev=dev, embed=embed)
+        for wanted in direct(litellm=litellm, dev=dev)
         if not any(
             v in wanted.specifier for v in locked.get(wanted.name.lower().replace("_", "-").replace(".", "-"), ())
         )
@@ -81,9 +80,8 @@ def test_a_lock_file_fits_what_the_project_asks_for(lock: str, litellm: bool, de
 
 
 def test_each_lock_file_comes_on_top_of_the_same_versions() -> None:
-    core, litellm, dev, embed = map(pins, LOCKS)
+    core, litellm, dev = map(pins, LOCKS)
     assert {name: litellm.get(name) for name in core} == core
-    assert {name: embed.get(name) for name in core} == core
     assert {name: dev.get(name) for name in litellm} == litellm
 
 

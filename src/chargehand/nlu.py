@@ -34,7 +34,7 @@ class Thresholds:
 
     flag: float = 0.60
     max_flags: int = 2
-    embedded: float = 0.75
+    embedded: float = 0.70
     max_subtasks: int = 8
 
 

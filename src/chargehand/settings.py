@@ -70,8 +70,8 @@ class Settings(BaseSettings):
     approval_expires: float = Field(default=7 * 86400, gt=0)  # a plan a week old was made for another machine
 
     confidence_flag: float = Field(default=0.60, ge=0, le=1)
-    confidence_embedded: float = Field(default=0.75, ge=0, le=1)
-    embed: bool = False  # the catalogue match also goes by meaning: the extra `embed`
+    confidence_embedded: float = Field(default=0.70, ge=0, le=1)
+    embed: bool = True  # the catalogue match also goes by meaning, where the extra `embed` is installed
     max_flags: int = Field(default=2, ge=0)
 
     llm_local_via: Literal["http", "litellm"] = "http"  # how it is spoken to

@@ -55,7 +55,7 @@ class Outcome:
     @property
     def wrong_and_unflagged(self) -> bool:
         """Work would be planned that nobody asked for, and nothing would make a person look twice."""
-        if self.asked or not self.intents:
+        if self.asked or not self.intents or any(task.flags for task in self.got.subtasks):
             return False
         return (self.case["ambiguous"] and not self.got.out_of_scope) or not self._right
 

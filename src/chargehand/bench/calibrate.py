@@ -1,5 +1,5 @@
-"""The curve behind the embedded tier's confidence, fitted to sets of requests, and what it is worth on catalogs it has
-not seen: each set is read with a curve that was fitted to the others only.
+"""The weights by which the embedded tier ranks intents, fitted to sets of requests, and what they are worth on catalogs
+they have not seen: each set is read with weights that were fitted to the others only.
 
 A set is a file `NAME_catalog.json` with the cases in `NAME_tuning.jsonl` or `NAME.jsonl`, as `bench decompose` reads
 them.
@@ -15,63 +15,63 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chargehand import nlu
+from chargehand.bench import logit
 from chargehand.bench.decompose import Names, read_all, read_cases, read_catalog
+from chargehand.bench.logit import Choice
 from chargehand.bench.scoring import Case, Outcome, figures
 from chargehand.catalog import Catalog
 from chargehand.errors import BadConfiguration
-from chargehand.llm.embedded.calibration import CERTAIN, FITTED, SURE, Weights, terms
-from chargehand.llm.embedded.judging import Judge
+from chargehand.llm.embedded import meaning
+from chargehand.llm.embedded.judging import Judge, Judgement
+from chargehand.llm.embedded.ranking import BY_MEANING, BY_WORDS, CERTAIN, SURE, Weights
 from chargehand.llm.embedded.reading import considered, read
 from chargehand.llm.embedded.tier import learn
 from chargehand.models import Ask, Reply
 
-SHOWN = ("n", "exact_pct", "exact_unasked_pct", "wrong_unflagged_pct", "asked_pct", "flagged_pct", "ece", "judged")
+SHOWN = (
+    "n exact_pct exact_unasked_pct oos_recall_pct wrong_unflagged_pct asked_pct flagged_pct ece judged".split()  # noqa: SIM905
+)
 TRIED_SURE, TRIED_CERTAIN = (0.60, 0.65, 0.70, 0.75, 0.80), (0.80, 0.85, 0.90, 0.95)
 MOST_WRONG = 2.0  # percent of the requests of catalogs left out that may be planned wrongly without a flag
-SLACK = 0.5  # points of cost: of what costs so little more the strictest is taken, for the rules know these sets
+SLACK = 1.0  # points of cost: of what costs so little more the strictest is taken, for the rules know these sets
 COSTS = {"asked_pct": 1.0, "flagged_pct": 0.5}  # a question stops a person's work, a flag is one more line to read
 
 
-class Point(NamedTuple):
-    """The evidence for one guess as the curve takes it, and whether its intent was asked for."""
-
-    terms: tuple[float, ...]
-    right: bool
-
-
 class Set(NamedTuple):
-    """A catalog, its cases, and the first guess for every clause of them that the curve is about."""
+    """A catalog, its cases, and what the weights are fitted to: what each clause of them could mean, and does."""
 
     judge: Judge
     catalog: Catalog
     cases: Sequence[Case]
-    points: Sequence[Point]
+    choices: Sequence[Choice]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Say where the sets are."""
     parser.add_argument("--sets", type=Path, required=True, help="directory of NAME_catalog.json and NAME.jsonl")
+    parser.add_argument("--words", action="store_true", help="by words alone, as without the extra `embed`")
 
 
-def run(*, quick: bool, sets: Path) -> Mapping[str, Any]:
-    """Return the weights fitted to all sets, those in use, and the figures of each set under a curve of the others.
+def run(*, quick: bool, sets: Path, words: bool = False) -> Mapping[str, Any]:
+    """Return the weights fitted to all sets, those in use, and the figures of each set under weights of the others.
 
     Also what each pair of thresholds is worth that way, and the pair to choose.
     """
-    found = read_sets(sets)
+    by_meaning = not words and meaning.is_installed()
+    found = read_sets(sets, by_meaning=by_meaning)
     if len(found) < 2:
         raise BadConfiguration(f"{sets} holds {len(found)} sets", hint="At least two: one is left out in turn.")
-    fitted = {"fitted": fit(found.values())._asdict(), "in_use": FITTED._asdict()}
+    in_use = BY_MEANING if by_meaning else BY_WORDS
+    fitted = {"by_meaning": by_meaning, "fitted": fit(found.values())._asdict(), "in_use": in_use._asdict()}
     if quick:
         return fitted
-    outcomes = left_out(found, SURE, CERTAIN)
-    shown = {name: _shown(some) for name, some in outcomes.items()}
+    shown = {name: _shown(some) for name, some in left_out(found, SURE, CERTAIN).items()}
     tried = [_tried(found, sure, certain) for sure in TRIED_SURE for certain in TRIED_CERTAIN]
     return {**fitted, "left_out": shown, "thresholds": tried, "chosen": chosen(tried)}
 
 
 def left_out(sets: Mapping[str, Set], sure: float, certain: float) -> dict[str, list[Outcome]]:
-    """Return what becomes of each set's cases under a curve that was fitted to the others; `together`: of all."""
+    """Return what becomes of each set's cases under weights that were fitted to the others; `together`: of all."""
     outcomes = {name: _left_out(sets, name, sure, certain) for name in sets}
     return {**outcomes, "together": [outcome for some in outcomes.values() for outcome in some]}
 
@@ -93,46 +93,51 @@ def chosen(tried: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     return max(near, key=lambda each: (each["sure"] + each["certain"], each["sure"]), default=None)
 
 
-def read_sets(folder: Path) -> dict[str, Set]:
+def read_sets(folder: Path, *, by_meaning: bool) -> dict[str, Set]:
     """Return the sets of a directory by name."""
     found = {}
     for file in sorted(folder.glob("*_catalog.json")):
         names, name = Names(), file.name.removesuffix("_catalog.json")
         catalog = read_catalog(file, names)
-        chosen = [folder / f"{name}{ending}.jsonl" for ending in ("_tuning", "")]
-        cases = [case for each in chosen if each.exists() for case in read_cases(each, names)]
+        there = [folder / f"{name}{ending}.jsonl" for ending in ("_tuning", "")]
+        cases = [case for each in there if each.exists() for case in read_cases(each, names)]
         if cases:
-            judge = learn(catalog.specs)
-            found[name] = Set(judge, catalog, cases, _points(judge, cases))
+            judge = learn(catalog.specs, embed=by_meaning)
+            choices = [choice for case in cases for choice in _choices(judge, case)]
+            found[name] = Set(judge, catalog, cases, choices)
     return found
 
 
-def _points(judge: Judge, cases: Sequence[Case]) -> list[Point]:
-    return [
-        Point(terms(guess.evidence), any(guess.profile.spec.intent in way for way in case.ways))
-        for case in cases
-        for guess in considered(nlu.clean(case.request), judge)
-        if not guess.verbatim
-    ]
+def _choices(judge: Judge, case: Case) -> list[Choice]:
+    """Return what each clause of a case could mean and does; nothing where that cannot be told.
+
+    Of a request with as many clauses as intents each clause means the intent in its place, and of one that is no work
+    here none means any. What is ambiguous, or only partly work, says nothing of single clauses.
+    """
+    judged = considered(nlu.clean(case.request), judge)
+    if not case.intents and case.out_of_scope:
+        return [_choice(each, frozenset()) for each in judged if each.setting]
+    ways = [way for way in case.ways if len(way) == len(judged)]
+    if case.ambiguous or case.out_of_scope or not ways:
+        return []
+    meant = [_choice(each, frozenset(way[at] for way in ways)) for at, each in enumerate(judged) if each.setting]
+    return [choice for choice in meant if choice.right]
+
+
+def _choice(judgement: Judgement, meant: frozenset[str]) -> Choice:
+    assert judgement.setting is not None
+    ranked = [(each.profile.spec.intent, each.traits) for each in judgement.guesses if each.traits]
+    right = frozenset(place for place, (intent, _) in enumerate(ranked) if intent in meant)
+    return Choice(tuple(traits for _, traits in ranked), judgement.setting, right, none=not meant)
 
 
 def fit(sets: Iterable[Set]) -> Weights:
-    """Fit the curve. A set counts by the square root of its size: neither the largest nor the smallest decides."""
-    import numpy as np
-    from sklearn.linear_model import LogisticRegression
-
-    each = [(point, len(some.points) ** -0.5) for some in sets for point in some.points]
-    weight = np.array([w for _, w in each])
-    model = LogisticRegression(C=1.0).fit(
-        np.array([point.terms for point, _ in each]),
-        np.array([point.right for point, _ in each]),
-        sample_weight=weight * len(weight) / weight.sum(),
-    )
-    return Weights(*(round(float(number), 3) for number in (model.intercept_[0], *model.coef_[0])))
+    """Fit the weights to sets."""
+    return logit.fit([some.choices for some in sets])
 
 
 class _Reader:
-    """The embedded tier with everything given: what is trained, the curve, and both thresholds."""
+    """The embedded tier with everything given: what is trained, the weights, and both thresholds."""
 
     tier, model, timeout = "embedded", "catalogue match", None
 
@@ -146,9 +151,7 @@ class _Reader:
 
 def _left_out(sets: Mapping[str, Set], name: str, sure: float, certain: float) -> list[Outcome]:
     own = sets[name]
-    judge = replace(
-        own.judge, calibration=fit([other for each, other in sets.items() if each != name]), certain=certain
-    )
+    judge = replace(own.judge, weights=fit([other for each, other in sets.items() if each != name]), certain=certain)
     thresholds = nlu.Thresholds(embedded=sure)
     return asyncio.run(read_all(own.cases, own.catalog, {"embedded": _Reader(judge, sure)}, thresholds))
 

@@ -108,7 +108,7 @@ GUARDS = (
         "otherwise",
         "else",
         "depending",
-        "once",
+        r"once(?! (?:that|it|this|they)(?:['’]?s| is| are| has| have)?(?: been)? \w+(?:ed|ne)\b)",
     ),
     _guard(
         "order",

@@ -6,17 +6,18 @@ another verb, no object. The classifier alone is sure of "deploy grafana" when o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from chargehand.llm.embedded.calibration import CERTAIN, FITTED, SURE, Evidence, Weights, calibrated
 from chargehand.llm.embedded.classifier import Classifier
 from chargehand.llm.embedded.lexicon import DETERMINERS, GENERIC, KINDRED, LIGHT, NOT_NAMES, PLACES, PRONOUNS
-from chargehand.llm.embedded.meaning import Meaning
+from chargehand.llm.embedded.meaning import Likeness, Meaning, Near
 from chargehand.llm.embedded.parameters import Found, extract, may_be_name, usually_given
 from chargehand.llm.embedded.profiles import Profile, content_stems, first_word, leading_actions, literals
+from chargehand.llm.embedded.ranking import CERTAIN, LEAST_SHARE, Setting, Traits, Weights, shares
 from chargehand.llm.embedded.spelling import closest
 from chargehand.llm.embedded.training import BACKGROUND, CLASSES, OUT_OF_SCOPE, VAGUE, features
 from chargehand.llm.embedded.words import Token, main_verb, stem, tokens
@@ -51,14 +52,9 @@ class Guess:
     recall: float = 1.0
     sureness: float = 0.0
     verbatim: bool = False  # the words of an example: they need no calibration
-    meant: bool = False  # found by meaning: good for a question, never for a plan
     unused: tuple[str, ...] = ()  # words with content that the intent does not account for
     supposed: tuple[str, ...] = ()  # words taken for a value because one is needed
-
-    @property
-    def evidence(self) -> Evidence:
-        """What its calibration goes by."""
-        return Evidence(self.confidence, self.agreement)
+    traits: Traits | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +66,9 @@ class Judgement:
     strength: float
     unknown: tuple[str, ...]
     respelt: tuple[tuple[str, str], ...] = ()
+    none: float = 0.0  # how likely no intent is meant
+    setting: Setting | None = None
+    words: int = 0  # with content, values included
 
     @property
     def verbatim(self) -> bool:
@@ -92,7 +91,7 @@ class Judge:
     profiles: Mapping[str, Profile]
     known: frozenset[str]
     classifier: Classifier
-    calibration: Weights = FITTED
+    weights: Weights
     certain: float = CERTAIN  # a step below it is planned with a flag
     meaning: Meaning | None = None  # where the extra `embed` is used
 
@@ -138,39 +137,23 @@ class Judge:
             guess = Guess(self.profiles[verbatim], MOST_SURE, 1.0, Found(), True, sureness=MOST_SURE, verbatim=True)
             return Judgement("intent", (guess,), 1.0, ())
         spelt, respelt = self._spelt(clause)
-        shares = self.classifier.probabilities(features(spelt, self.known))
-        guesses = self._guesses(spelt, self._about(service, spelt, shares), {wrong for wrong, _ in respelt})
-        outcome = self._outcome(spelt, guesses, shares)
+        every = self.classifier.probabilities(features(spelt, self.known))
+        near = (
+            self.meaning.near(" ".join(token.raw for token in clause if token.kind != "mark")) if self.meaning else None
+        )
+        setting = self._setting(spelt, every, near)
+        drafts = self._drafts(spelt, self._about(service, spelt, every), near, {wrong for wrong, _ in respelt})
+        guesses, none = self._ranked(drafts, setting)
+        outcome = self._outcome(spelt, guesses, none, every)
         return Judgement(
             outcome=outcome,
             guesses=tuple(guesses),
-            strength=_strength(outcome, guesses, shares),
+            strength=_strength(outcome, guesses, none, every),
             unknown=tuple(token.raw for token in spelt if self._is_unknown(token)),
             respelt=respelt,
-        )
-
-    def reconsidered(self, clause: Sequence[Token], judgement: Judgement) -> Judgement:
-        """Return an unsure judgement with what its words mean: a proposal, which is asked about, never a plan."""
-        if self.meaning is None or _says_enough(judgement):
-            return judgement
-        likeness = self.meaning.likeness(" ".join(token.raw for token in clause))
-        nearest, *others = sorted(likeness.items(), key=lambda pair: -pair[1])
-        apart = nearest[1] - max((near for _, near in others), default=0.0)
-        if nearest[1] < ALIKE or apart < APART:
-            return judgement
-        best = judgement.guesses[0]
-        if best.profile.spec.intent == nearest[0]:
-            guess = replace(
-                best, confidence=max(best.confidence, MEANT), sureness=max(best.sureness, MEANT), meant=True
-            )
-        else:
-            draft = self._draft(clause, self.profiles[nearest[0]], set())
-            guess = replace(draft, confidence=MEANT, sureness=MEANT, meant=True)
-        rest = [replace(each, confidence=min(each.confidence, MEANT / 3)) for each in judgement.guesses]
-        return replace(
-            judgement,
-            outcome="intent",
-            guesses=(guess, *(each for each in rest if each.profile is not guess.profile)),
+            none=none,
+            setting=setting,
+            words=sum(token.kind != "mark" and not token.is_filler for token in spelt),
         )
 
     def _spelt(self, clause: Sequence[Token]) -> tuple[list[Token], tuple[tuple[str, str], ...]]:
@@ -203,24 +186,48 @@ class Judge:
         lost = sum(share for intent, share in shares.items() if intent in self.profiles) / gained
         return {intent: share * lost for intent, share in open_to.items()}
 
-    def _guesses(self, clause: Sequence[Token], shares: Mapping[str, float], misspelt: set[str]) -> list[Guess]:
-        likely = sorted(shares, key=lambda intent: -shares[intent])[:CANDIDATES]
-        drafts = [self._draft(clause, self.profiles[intent], misspelt) for intent in likely]
-        weighted = [shares[draft.profile.spec.intent] * draft.confidence for draft in drafts]
-        total = sum(weighted)
-        rest = max(0.0, 1.0 - sum(shares.values()))  # vague, out of scope, background
-        guesses = [
-            replace(
-                draft, confidence=MOST_SURE * draft.confidence * weight / (total + rest * (REST_LEFT - draft.coverage))
-            )
-            for draft, weight in zip(drafts, weighted, strict=True)
-            if weight > 0
-        ]
-        ranked = sorted(guesses, key=lambda guess: -guess.confidence)
-        return [replace(guess, sureness=self._sureness(guess)) for guess in ranked]
+    def _drafts(
+        self, clause: Sequence[Token], open_to: Mapping[str, float], near: Near | None, misspelt: set[str]
+    ) -> list[Guess]:
+        """The intents that the words or their meaning make likely, with what speaks for each."""
+        another = self._names_another(clause)
+        open_to = {intent: share for intent, share in open_to.items() if not (another and self._is_of_another(intent, clause))}
+        likely = sorted(open_to, key=lambda intent: -open_to[intent])[:CANDIDATES]
+        if near:
+            likely += sorted(open_to, key=lambda intent: -near.intents[intent].nearest)[:CANDIDATES]
+        drafts = [self._draft(clause, self.profiles[intent], misspelt) for intent in dict.fromkeys(likely)]
+        among = sum(open_to.values()) or 1.0
+        return [replace(each, traits=_traits(each, open_to[each.profile.spec.intent] / among, near)) for each in drafts]
 
-    def _sureness(self, guess: Guess) -> float:
-        return min(MOST_SURE, calibrated(guess.evidence, self.calibration))
+    def _names_another(self, clause: Sequence[Token]) -> bool:
+        """Whether most of what a clause is about are names that nobody knows."""
+        about = self._topics(clause)
+        unknown = sum(not set(token.stems) & self.vocabulary for token in about)
+        return bool(unknown) and 2 * unknown >= len(about)
+
+    def _is_of_another(self, intent: str, clause: Sequence[Token]) -> bool:
+        """Whether an intent is about one thing that the clause does not name: "deploy grafana" deploys no wiki."""
+        service = self.profiles[intent].service
+        return bool(service) and not service & {stem for token in clause for stem in token.stems}
+
+    def _ranked(self, drafts: Sequence[Guess], setting: Setting) -> tuple[list[Guess], float]:
+        """The likeliest first, each with its probability; and how likely it is none of them."""
+        found, none = shares([draft.traits for draft in drafts if draft.traits], setting, self.weights)
+        sure = [min(MOST_SURE, share) for share in found]
+        guesses = [replace(draft, confidence=p, sureness=p) for draft, p in zip(drafts, sure, strict=True)]
+        return sorted(guesses, key=lambda guess: -guess.confidence), none
+
+    def _setting(self, clause: Sequence[Token], every: Mapping[str, float], near: Near | None) -> Setting:
+        about = [token for token in self._topics(clause) if not set(token.stems) <= VAGUE_STEMS]
+        unknown = sum(not set(token.stems) & self.vocabulary for token in about)
+        return Setting(
+            always=1.0,
+            stranger=math.log(every[OUT_OF_SCOPE] + LEAST_SHARE),
+            likeness=near.stranger if near else 0.0,
+            aside=near.aside if near else 0.0,
+            unknown=unknown / max(1, len(about)),
+            choice=math.log(len(self.profiles)),
+        )
 
     def _draft(self, clause: Sequence[Token], profile: Profile, misspelt: set[str]) -> Guess:
         """A guess whose confidence is only what the words say, before the classifier's share."""
@@ -270,16 +277,6 @@ class Judge:
             return WEIGHT_QUANTIFIER
         return WEIGHT_KNOWN if token.is_value or set(token.stems) <= self.known else WEIGHT_UNKNOWN
 
-    def _is_foreign(self, clause: Sequence[Token], guesses: Sequence[Guess]) -> bool:
-        """Whether a clause is about something that the catalog has no word for."""
-        about = [token for token in self._topics(clause) if not set(token.stems) <= VAGUE_STEMS]
-        unknown = sum(not set(token.stems) & self.vocabulary for token in about)
-        if not unknown:
-            return False
-        best = guesses[0] if guesses else None
-        unlikely = best is None or best.confidence < UNLIKELY or best.coverage < UNCOVERED
-        return unlikely and unknown >= FOREIGN * len(about)
-
     def _topics(self, clause: Sequence[Token]) -> list[Token]:
         """The words that say what a clause is about; a name somebody made up ("smtp-creds") says nothing of it."""
         verb = main_verb(clause)
@@ -294,45 +291,41 @@ class Judge:
     def _deeds(self) -> frozenset[str]:
         return frozenset[str]().union(*(each.deeds for each in self.profiles.values()))
 
-    def _outcome(self, clause: Sequence[Token], guesses: Sequence[Guess], shares: Mapping[str, float]) -> Outcome:
+    def _outcome(
+        self, clause: Sequence[Token], guesses: Sequence[Guess], none: float, every: Mapping[str, float]
+    ) -> Outcome:
         content = [stem for stem in content_stems(clause) if stem not in self.generic]
         values = any(token.is_value for token in clause)
         named = set(_objects(clause, self.generic)) & self.vocabulary
         best = guesses[0].confidence if guesses else 0.0
-        special = max((VAGUE, OUT_OF_SCOPE, BACKGROUND), key=lambda label: shares[label])
+        aside = max((VAGUE, OUT_OF_SCOPE, BACKGROUND), key=lambda label: every[label]) == BACKGROUND
         if all(token.kind == "mark" or token.is_filler for token in clause) and not _points(clause):
             return "background"
-        if special == BACKGROUND and not named and not values and _is_background(content):
+        if aside and not named and not values and _is_background(content):
             return "background"
-        if self._is_foreign(clause, guesses):
-            return "out_of_scope"
-        if guesses and guesses[0].has_object and (named or best >= PROMISING) and shares[special] < 0.8:
-            return "intent"
-        if special == VAGUE or not _objects(clause, self.generic) or not content:
+        about = [stem for stem in _objects(clause, self.generic) if stem not in VAGUE_STEMS]
+        if not (content or values) or (not (about or values) and best < PROMISING):
             return "vague"
-        return "intent" if named and best > shares[OUT_OF_SCOPE] else "out_of_scope"
+        return "intent" if best >= LIKELIEST and none < NOBODYS else "out_of_scope"
 
 
-# Where the words would ask, and another intent is so near by meaning and nearer than any other, it was meant in 15 of
-# 23 clear requests of our sets; in ambiguous ones, where a question is due anyway, in 2 of 23.
-ALIKE, APART, MEANT = 0.40, 0.05, 0.50
-ENOUGH = SURE  # from there on the words are believed
+def _traits(draft: Guess, share: float, near: Near | None) -> Traits:
+    likeness = near.intents[draft.profile.spec.intent] if near else Likeness(0.0, 0.0)
+    return Traits(
+        share=math.log(max(LEAST_SHARE, share)),
+        nearest=likeness.nearest,
+        overall=likeness.overall,
+        apart=near.apart(draft.profile.spec.intent) if near else 0.0,
+        said=draft.coverage * draft.agreement,
+        agreement=draft.agreement,
+        recall=draft.recall,
+    )
 
-
-def _says_enough(judgement: Judgement) -> bool:
-    """Whether the words decide. What they find vague, or no work here, stays so: something is near to everything."""
-    return judgement.outcome != "intent" or judgement.guesses[0].sureness >= ENOUGH
-
-
-# No work of this catalog: so little is known of what a clause is about, and the likeliest intent is so unlikely, or
-# accounts for so little of it.
-FOREIGN, UNLIKELY, UNCOVERED = 0.5, 0.05, 0.4
 
 TELLING = 0.5  # share of the intents: a word in the names of more of them tells none from another
-REST_LEFT = 1.3  # where every word is covered, a third of what the other classes got still counts against the intent
-
-
-PROMISING = 0.3  # confidence from which values alone ("10.0.0.5") make a clause one about an intent
+LIKELIEST = 0.15  # below it no intent is worth proposing
+NOBODYS = 0.4  # from it on a clause is no work here
+PROMISING = 0.5  # from it on a clause that sounds vague is one about an intent
 MOST_SURE = 0.97  # what is said in an example's very words can still be meant otherwise
 
 
@@ -436,17 +429,16 @@ def _recall(clause: Sequence[Token], profile: Profile, found: Found, generic: fr
     return max((len(each & said) / len(each) if each else 1.0 for each in wanted), default=1.0)
 
 
-# A clause that is only unknown holds less together than one known to be another trade's: it may be two.
-STRANGER, KNOWN_STRANGER = 0.4, 0.3
 UNSURE = 0.3  # an order that is about something here, whatever it is, holds together better than half of two does
+STRANGER, KNOWN_STRANGER = 0.4, 0.3  # what is only unknown holds less together than another trade's: it may be two
 
 
-def _strength(outcome: Outcome, guesses: Sequence[Guess], shares: Mapping[str, float]) -> float:
+def _strength(outcome: Outcome, guesses: Sequence[Guess], none: float, every: Mapping[str, float]) -> float:
     best = guesses[0].confidence if guesses else 0.0
     by_outcome = {
-        "intent": max(best, UNSURE),
+        "intent": max(best * guesses[0].coverage * guesses[0].agreement if guesses else 0.0, UNSURE),
         "vague": max(best, UNSURE),
-        "out_of_scope": max(best, STRANGER if shares[OUT_OF_SCOPE] < KNOWN_STRANGER else 0.55),
-        "background": shares[BACKGROUND],
+        "out_of_scope": max(best, STRANGER if every[OUT_OF_SCOPE] < KNOWN_STRANGER else 0.55),
+        "background": every[BACKGROUND],
     }
     return by_outcome[outcome]

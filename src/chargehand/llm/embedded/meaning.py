@@ -10,16 +10,17 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from uuid import uuid4
 
 from chargehand.llm.embedded.profiles import Profile
+from chargehand.llm.embedded.training import BACKGROUND, OUT_OF_SCOPE, generic_phrases
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,19 +34,56 @@ LONGEST_WORD = 100  # letters: BERT takes a longer one for unknown
 AT_ONCE = 32  # phrases; more only take memory
 
 
+class Likeness(NamedTuple):
+    """How near a clause is to an intent, as cosines: to its nearest phrase, and on the whole."""
+
+    nearest: float
+    overall: float
+
+
+class Near(NamedTuple):
+    """How near a clause is to each intent, to another trade's phrases, and to phrases that ask for nothing."""
+
+    intents: Mapping[str, Likeness]
+    stranger: float
+    aside: float
+
+    def apart(self, intent: str) -> float:
+        """Return how much nearer an intent is than the nearest other one; negative where it is not the nearest."""
+        others = [likeness.nearest for name, likeness in self.intents.items() if name != intent]
+        return self.intents[intent].nearest - max(others, default=0.0)
+
+
 @dataclass(frozen=True)
 class Meaning:
-    """The phrases of a catalog as vectors, each with its intent."""
+    """The phrases of a catalog as vectors, each with whose it is: an intent's, or a class's of `training.CLASSES`.
 
-    intents: tuple[str, ...]
+    `leading` is how many of each intent's phrases are examples; the others describe and name it.
+    """
+
+    owners: tuple[str, ...]
     vectors: Vectors
+    leading: Mapping[str, int]
 
-    def likeness(self, words: str) -> dict[str, float]:
-        """Return, for each intent, how near its nearest phrase is: the cosine, in practice from 0 to 1."""
-        found: dict[str, float] = {}
-        for intent, near in zip(self.intents, (self.vectors @ vectors([words])[0]).tolist(), strict=True):
-            found[intent] = max(near, found.get(intent, -1.0))
-        return found
+    @cached_property
+    def _spans(self) -> Mapping[str, tuple[int, int]]:
+        first = {owner: at for at, owner in reversed([*enumerate(self.owners)])}
+        return {owner: (at, at + self.owners.count(owner)) for owner, at in first.items()}
+
+    def near(self, words: str) -> Near:
+        """Return how near a clause is to all that is known."""
+        near = self.vectors @ _vector(spelt_out(words))
+        of = {owner: near[start:end] for owner, (start, end) in self._spans.items()}
+        intents = {intent: _likeness(of[intent], leading) for intent, leading in self.leading.items()}
+        classes = [float(of[name].max()) if name in of else 0.0 for name in (OUT_OF_SCOPE, BACKGROUND)]
+        return Near(intents, *classes)
+
+
+def _likeness(near: Vectors, leading: int) -> Likeness:
+    """The examples count as one: many that are alike say no more than the best of them."""
+    told = near[leading:]
+    best = float(near[:leading].max()) if leading else float(told.max())
+    return Likeness(float(near.max()), (best + float(told.sum())) / (1 + len(told)))
 
 
 def is_installed() -> bool:
@@ -56,29 +94,52 @@ def is_installed() -> bool:
 def learn(profiles: Sequence[Profile], folder: Path | None) -> Meaning:
     """Return the phrases of a catalog as vectors, from the folder where they are kept. Takes some 5 ms a phrase."""
     said = [(each.spec.intent, phrase) for each in profiles for phrase in _phrases(each)]
-    intents = tuple(intent for intent, _ in said)
+    said += [(label, " ".join(token.raw for token in phrase)) for label, phrase in generic_phrases(profiles)]
+    owners = tuple(owner for owner, _ in said)
     digest = hashlib.sha256(json.dumps([MODEL_DIGEST, said]).encode()).hexdigest()[:32]
     kept = folder / f"meaning-{digest}.npy" if folder else None
     found = _load(kept, len(said)) if kept else None
     if found is None:
-        found = vectors([phrase for _, phrase in said])
+        found = vectors([spelt_out(phrase) for _, phrase in said])
         if kept:
             _save(kept, found)
-    return Meaning(intents, found)
+    return Meaning(owners, found, {each.spec.intent: len(each.spec.examples) for each in profiles})
 
 
-def _phrases(each: Profile) -> Iterator[str]:
-    """What says an intent: its examples with its slots named, its description, its name."""
-    for phrase in (*each.spec.examples, each.spec.description, each.spec.intent.replace("_", " ")):
-        if phrase:
-            yield re.sub(r"\{(\w+)\}", lambda slot: slot[1].replace("_", " "), phrase)
+def _phrases(each: Profile) -> list[str]:
+    """What says an intent: its examples with its slots named; its name with its description, each alone too."""
+    name = each.spec.intent.replace("_", " ")
+    told = each.spec.description or name
+    examples = [re.sub(r"\{(\w+)\}", lambda slot: slot[1].replace("_", " "), said) for said in each.spec.examples]
+    return [*examples, f"{name}: {told}", told, name]
+
+
+# What people at work shorten, and what they put around it: the model has seen little of either.
+WRITTEN_OUT = {
+    short: full
+    for full, shorts in {
+        "account": "acct acc", "application": "app", "certificate": "cert", "certificates": "certs",
+        "config": "cfg conf", "database": "db", "databases": "dbs", "directory": "dir", "environment": "env",
+        "kubernetes": "k8s",
+        "message": "msg", "memory": "mem", "namespace": "ns", "now": "rn", "password": "pw pwd", "production": "prod",
+        "repository": "repo", "service": "svc", "temperature": "temp", "tomorrow": "tmrw", "you": "u", "your": "ur",
+        "virtual machine": "vm", "": "pls plz please thx thanks hey hi asap can could would you just team",
+    }.items()
+    for short in shorts.split()
+}  # fmt: skip
+
+
+def spelt_out(words: str) -> str:
+    """Return the words in small letters, without what is only polite, common abbreviations written out."""
+    said = (WRITTEN_OUT.get(word, word) for word in re.findall(r"[\w\-'./@:]+", words.lower()))
+    return " ".join(word for word in said if word)
 
 
 def _load(file: Path, phrases: int) -> Vectors | None:
     import numpy as np
 
-    with suppress(OSError, ValueError, EOFError):  # absent or cut short: made again
-        found: Vectors = np.load(file, allow_pickle=False)
+    with suppress(OSError, ValueError, EOFError), file.open("rb") as kept:  # absent or cut short: made again
+        found: Vectors = np.lib.format.read_array(kept, allow_pickle=False)
         return found if len(found) == phrases else None
     return None
 
@@ -95,6 +156,11 @@ def _save(file: Path, found: Vectors) -> None:
         draft.replace(file)
     except OSError:
         draft.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=2048)  # a clause is judged more than once: for the cut, for the plan, beside a model
+def _vector(words: str) -> Vectors:
+    return cast("Vectors", vectors([words])[0])
 
 
 # --- the model -------------------------------------------------------------------------------------------------------

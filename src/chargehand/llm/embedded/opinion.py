@@ -40,7 +40,8 @@ def _view(part: str, text: str, judge: Judge) -> View:
     clauses = cut(text, said, lambda clause: judged(clause).strength) or []
     likely: dict[str, float] = {}
     for clause in clauses:
-        for guess in judged(clause.tokens).guesses:
+        judgement = judged(clause.tokens)
+        for guess in judgement.guesses if judgement.outcome == "intent" else ():  # what is near to no work says nothing
             intent = guess.profile.spec.intent
             likely[intent] = max(likely.get(intent, 0.0), guess.confidence)
     return View(likely, len(clauses) == 1 and _is_negated(clauses[0], judge))

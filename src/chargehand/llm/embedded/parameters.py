@@ -118,20 +118,23 @@ def _given(profile: Profile, phrase: Sequence[Token]) -> frozenset[str]:
 
 
 def _suppose(found: Found, profile: Profile, clause: Sequence[Token], told: frozenset[str]) -> None:
-    """Take the only word that nobody knows for the only value that is needed and missing: "restart checkout"."""
+    """Take the words that nobody knows for the values that are needed and missing, where they are as many."""
     schemas = properties(profile.spec)
-    missing = [name for name in sorted(profile.open & required(profile.spec)) if name not in found.values]
+    missing = [name for name in schemas if name in profile.open & required(profile.spec) and name not in found.values]
     verb = main_verb(clause)
-    places = [
-        place
-        for place in range(len(clause))
-        if place != verb and place not in found.used and may_be_name(clause, place, told)
-    ]
-    if len(missing) != 1 or len(places) != 1:
+    left = [at for at in range(len(clause)) if at != verb and at not in found.used]
+    places = [at for at in left if clause[at].is_value or may_be_name(clause, at, told)]
+    if len(missing) != len(places):
         return
-    name, place = missing[0], places[0]
-    _take(found, Search(profile, name, schemas[name], clause, frozenset(found.used)), iter([((place,), ())]))
-    found.supposed |= {place} & found.used
+    # What a verb does it to comes first in a schema, too: "grant wiki_app rights on wiki".
+    for name, place in zip(missing, sorted(places, key=lambda at: _is_placed(clause, at)), strict=True):
+        _take(found, Search(profile, name, schemas[name], clause, frozenset(found.used)), iter([((place,), ())]))
+        found.supposed |= {place} & found.used
+
+
+def _is_placed(clause: Sequence[Token], place: int) -> bool:
+    before = next((token for token in reversed(clause[:place]) if token.lower not in DETERMINERS), None)
+    return before is not None and before.lower in INTRODUCING
 
 
 def _take(found: Found, search: Search, matches: Iterator[Match]) -> None:
@@ -270,7 +273,13 @@ def _named(search: Search) -> Iterator[Match]:
         if set(token.stems) & search.words or (search.name == "name" and token.lower in ("called", "named")):
             for other in (*range(place + 1, place + 1 + NEAR), place - 1):
                 if 0 <= other < len(search.clause) and _adjoin(search.clause, place, other):
-                    yield from [((other,), (place,))] if _can_stand_near(search, other) else []
+                    may = _can_stand_near(search, other) or (other > place and _is_numbered(search, other))
+                    yield from [((other,), (place,))] if may else []
+
+
+def _is_numbered(search: Search, place: int) -> bool:
+    """ "Build 5120": right after its name a number is a name, too."""
+    return search.kind == "text" and search.clause[place].kind == "number"
 
 
 def _adjoin(clause: Sequence[Token], place: int, other: int) -> bool:

@@ -10,11 +10,11 @@ from pydantic import JsonValue
 from chargehand.catalog import exclusive_keys
 from chargehand.llm.embedded.clauses import Clause, cut
 from chargehand.llm.embedded.guards import REPORT, Guard, held_by
-from chargehand.llm.embedded.judging import NO_ACTION, Guess, Judge, Judgement
+from chargehand.llm.embedded.judging import LIGHT_ACTION, SAME_ACTION, Guess, Judge, Judgement
 from chargehand.llm.embedded.language import is_english
 from chargehand.llm.embedded.lexicon import POSSESSIVES, PRONOUNS, STATING, WISHING
 from chargehand.llm.embedded.parameters import extract
-from chargehand.llm.embedded.profiles import Profile, Schema, content_stems, properties
+from chargehand.llm.embedded.profiles import Profile, Schema, content_stems, properties, required
 from chargehand.llm.embedded.telling import begins_with_a_past, orders, tells
 from chargehand.llm.embedded.values import kind_of
 from chargehand.llm.embedded.words import Token, main_verb, tokens
@@ -26,9 +26,10 @@ MOST_LINES = 20  # of questions and the like: nobody answers more at once
 PROPOSED, CLEARLY = 0.30, 2.0  # a proposal: at least so sure, and so many times surer than of the next intent
 ABOUT = 0.3  # confidence from which a clause that is held is about an intent at all
 TELLING = 2  # words with content from which a reason may change what is to be done: not "it is slow"
-COVERED = 0.7  # of the words with content, the share an intent must account for: the rest may change what is meant
-OUTWEIGHS = 0.4  # confidence before calibration: below it something that is no intent at all is as likely
+COVERED = 0.5  # of the words with content, the share an intent must account for: the rest may change what is meant
+LEAST = 2  # words with content, values included: "deploy" and "kuma" alone say half of what is to be done
 CLOSE = 4.0  # an intent within this factor of the likeliest is named beside it
+TURNS = ("before", "after")  # what turns the order of two clauses round, or not
 LIKELY = 0.05  # confidence below which an intent is not worth asking about
 
 
@@ -56,8 +57,9 @@ class _Reading:
     assumptions: list[str] = field(default_factory=list)
     bound: list[tuple[str, str]] = field(default_factory=list)  # another trade's clause, and the question it may pose
     about: tuple[Token, ...] = ()  # what the clause just before is about, for "it" and "them"
+    clauses: int = 0
     has_order: bool = False  # a clause that tells something is then a reason
-    considered: list[Guess] = field(default_factory=list)  # what each clause was nearest to
+    considered: list[Judgement] = field(default_factory=list)  # of each clause that may ask for something
     doubts: list[JsonValue] = field(default_factory=list)  # flags for every step
     lost: str = ""  # the clause just before, when it could not be planned: what it is about is unknown
 
@@ -101,8 +103,8 @@ def read(text: str, judge: Judge, *, sure: float) -> dict[str, JsonValue]:
     return _read(text, judge, sure).value()
 
 
-def considered(text: str, judge: Judge) -> Sequence[Guess]:
-    """Return what each clause of a text that is no other thing was taken for first: what a calibration is fitted to."""
+def considered(text: str, judge: Judge) -> Sequence[Judgement]:
+    """Return the judgement of each clause of a text that may ask for something: what a ranking is fitted to."""
     return _read(text, judge, sure=1.0).considered
 
 
@@ -120,6 +122,7 @@ def _read(text: str, judge: Judge, sure: float) -> _Reading:
             "This is too long to be read without an LLM. Say in a few short sentences what to do."
         )
         return reading
+    reading.clauses = len(clauses)
     reading.has_order = any(orders(clause.tokens) for clause in clauses)
     for clause in clauses:
         _read_clause(reading, clause)
@@ -137,7 +140,7 @@ def _in_time(steps: Sequence[_Step]) -> list[_Step]:
     """Put what is to be done "before" something before it, and what is to follow "after" something after it."""
     ordered: list[_Step] = []
     for step in steps:
-        behind = bool(ordered) and _begins(ordered[-1], "before") and not _begins(step, "before", "after")
+        behind = bool(ordered) and _begins(ordered[-1], "before") and not _begins(step, *TURNS)
         ordered.insert(len(ordered) - (behind or (bool(ordered) and _begins(step, "after"))), step)
     return ordered
 
@@ -159,12 +162,14 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
     before = reading.steps[-1] if reading.steps else None
     service = before.profile.service if before else frozenset[str]()
     meant = with_topic(clause.tokens, _topic(reading, before))
-    judgement = reading.judge.reconsidered(meant, reading.judge.judge(meant, service))
-    guard = _guard(clause, judgement)
+    judgement = reading.judge.judge(meant, service)
+    guard = _guard(clause, judgement, followed=reading.clauses > 1)
     reading.about = _object(meant) or reading.about
     if reading.has_order and tells(clause.tokens) and not (judgement.verbatim or _binds(guard, judgement)):
         _pass_over(reading, clause, judgement)
         return
+    if judgement.outcome != "background" and not _is_statement(clause, judgement):
+        reading.considered.append(judgement)
     if guard is None and _continues(reading, clause, judgement):
         return
     question = f"“{_short(clause.words)}” {guard.says}. Please say only what should be done now." if guard else ""
@@ -205,7 +210,6 @@ def _continues(reading: _Reading, clause: Clause, judgement: Judgement) -> bool:
 
 def _read_intent(reading: _Reading, clause: Clause, judgement: Judgement, before: _Step | None) -> None:
     best = judgement.guesses[0]
-    reading.considered.append(best)
     if best.found.refused and best.confidence >= LIKELY:
         reading.ambiguities.append(
             f"“{_short(clause.words)}”: {_short('; '.join(best.found.refused))}. What should it be?"
@@ -217,26 +221,37 @@ def _read_intent(reading: _Reading, clause: Clause, judgement: Judgement, before
         )
     elif best.profile.too_few_phrases:
         reading.ambiguities.append(_question(clause, judgement))
+    elif before is not None and _repeats(clause, best, before):
+        reading.ambiguities.append(f"“{_short(clause.words)}”: which action on what?")
     elif not _is_sure(judgement, reading.sure):
         reading.ambiguities.append(_question(clause, judgement))
         if _is_clear(judgement):
-            reading.steps.append(_Step(clause, best, dict(best.found.values)))
+            proposed = _Step(clause, best, dict(best.found.values))
+            _share_hosts(reading, proposed)
+            reading.steps.append(proposed)
     else:
         step = _Step(clause, best, dict(best.found.values))
         _share_hosts(reading, step)
         _note(reading, step, judgement, before)
-        if best.sureness < reading.judge.certain or best.coverage < 1 or _has_rival(judgement):
+        if best.sureness < reading.judge.certain or _has_rival(judgement):
             step.flags.append(_doubt(judgement))
         step.flags += _gaps(best, judgement, reading.judge.not_given(best))
         reading.steps.append(step)
+
+
+def _repeats(clause: Clause, best: Guess, before: _Step) -> bool:
+    """Whether it would only be the step before once more: "deploy it, make it faster"."""
+    points = any(token.lower in PRONOUNS for token in clause.tokens)
+    new = best.found.values.items() - before.parameters.items() if points else ()
+    return points and best.profile is before.profile and not new and not best.verbatim
 
 
 def _is_sure(judgement: Judgement, sure: float) -> bool:
     """Whether a clause can be planned: likely enough, no other intent near, few words unused, something to do."""
     best, *others = judgement.guesses
     alone = all(best.confidence >= CLEARLY * other.confidence for other in others)
-    said = best.coverage >= COVERED and best.agreement > NO_ACTION and best.confidence >= OUTWEIGHS
-    return best.verbatim or (not best.meant and best.sureness >= sure and alone and said)
+    said = best.coverage >= COVERED and best.agreement > LIGHT_ACTION and judgement.words >= LEAST
+    return best.verbatim or (best.sureness >= sure and alone and said)
 
 
 def _is_clear(judgement: Judgement) -> bool:
@@ -313,7 +328,8 @@ def _object(clause: Sequence[Token]) -> tuple[Token, ...]:
     return tuple(said[start:end])
 
 
-def _guard(clause: Clause, judgement: Judgement) -> Guard | None:
+def _guard(clause: Clause, judgement: Judgement, *, followed: bool) -> Guard | None:
+    """What holds a clause; an order that begins it can be `followed` where it is about another clause."""
     if judgement.verbatim:
         return None
     if judgement.outcome == "background":
@@ -322,6 +338,9 @@ def _guard(clause: Clause, judgement: Judgement) -> Guard | None:
     best = judgement.guesses[0].profile if judgement.guesses else None
     phrases = frozenset(example.lower() for example in best.spec.examples) if best else frozenset[str]()
     guard = REPORT if begins_with_a_past(clause.tokens) else held_by(clause.words, phrases)
+    if guard is not None and guard.name == "order" and followed:
+        first, _, rest = clause.words.partition(" ")
+        guard = held_by(rest if first.lower() in TURNS else clause.words, phrases)
     if guard is None or judgement.outcome != "out_of_scope" or guard.binds_others:
         return guard
     # Another trade's words change no plan, for whenever they are; a time or a doubt that stands alone does.
@@ -364,6 +383,7 @@ def _question(clause: Clause, judgement: Judgement) -> str:
 def _gaps(best: Guess, judgement: Judgement, missing: Sequence[str]) -> list[JsonValue]:
     """What a step takes for granted, however sure its intent is: of few steps that are right, of many that are not."""
     told = (
+        ([best.profile.title] if best.agreement < SAME_ACTION else [], "its verb is not quite one for “{}”"),
         (missing, "no {} is named"),
         (best.unused, "{} is left out of account"),
         (best.supposed, "{} is taken for a name, because one is needed"),
@@ -405,9 +425,15 @@ def _share_hosts(reading: _Reading, step: _Step) -> None:
 def _lend(reading: _Reading, giver: _Step, taker: _Step) -> None:
     for name, schema in properties(taker.profile.spec).items():
         value = giver.parameters.get(name)
-        if kind_of(name, schema) == "host" and name not in taker.parameters and value is not None:
+        if _is_shared(name, schema, taker) and name not in taker.parameters and value is not None:
             taker.parameters[name] = value
             reading.assumptions.append(f"“{_short(taker.clause.words)}” is taken to be about {value} too.")
+
+
+def _is_shared(name: str, schema: Schema, taker: _Step) -> bool:
+    """A machine is; and what is needed, has the same name, and stands behind a pronoun: "... and restart it"."""
+    points = any(token.lower in PRONOUNS for token in taker.clause.tokens)
+    return kind_of(name, schema) == "host" or (points and name in required(taker.profile.spec))
 
 
 def _note(reading: _Reading, step: _Step, judgement: Judgement, before: _Step | None) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 from chargehand.catalog import Catalog
 from chargehand.crosscheck import Opinion
 from chargehand.llm.embedded import meaning, weights
-from chargehand.llm.embedded.calibration import CERTAIN, FITTED, SURE, Weights
 from chargehand.llm.embedded.classifier import train
 from chargehand.llm.embedded.judging import Judge
 from chargehand.llm.embedded.learning import Learning
 from chargehand.llm.embedded.opinion import opinion
 from chargehand.llm.embedded.profiles import Profile, profile
+from chargehand.llm.embedded.ranking import BY_MEANING, BY_WORDS, CERTAIN, SURE, Weights
 from chargehand.llm.embedded.training import examples, known_stems
 from chargehand.models import Ask, IntentSpec, Reply
 from chargehand.verdicts import Approved
@@ -49,16 +49,16 @@ class EmbeddedLLM:
         *,
         sure: float = SURE,
         notice: str = ALONE,
-        calibration: Weights = FITTED,
+        ranking: Weights | None = None,
         certain: float = CERTAIN,
-        embed: bool = False,
+        embed: bool = True,
     ) -> None:
         self._cache_dir = cache_dir
         self._sure = sure
         self._notice = notice
-        self._calibration = calibration
+        self._ranking = ranking
         self._certain = certain
-        self._embed = embed
+        self._embed = embed and meaning.is_installed()
         self._learning = Learning(self._trained, sure=sure)
 
     async def structured(self, ask: Ask) -> Reply:
@@ -89,12 +89,12 @@ class EmbeddedLLM:
         return Reply(tier=self.tier, model=self.model, seconds=seconds, notice=self._notice, **answer)
 
     def _trained(self, specs: Sequence[IntentSpec]) -> Judge:
-        judge = learn(specs, self._cache_dir, self._calibration, embed=self._embed)
+        judge = learn(specs, self._cache_dir, self._ranking, embed=self._embed)
         return replace(judge, certain=self._certain)
 
 
 def learn(
-    specs: Sequence[IntentSpec], cache_dir: Path | None = None, calibration: Weights = FITTED, *, embed: bool = False
+    specs: Sequence[IntentSpec], cache_dir: Path | None = None, ranking: Weights | None = None, *, embed: bool = False
 ) -> Judge:
     """Return what judges clauses by a catalog: trained now, or with the weights kept from an earlier time."""
     profiles = [profile(spec) for spec in specs]
@@ -104,9 +104,10 @@ def learn(
         trained = train(phrases)
         if cache_dir:
             weights.save(cache_dir, phrases, trained)
-    by_intent = {each.spec.intent: each for each in profiles}
     meant = _meaning(profiles, cache_dir) if embed else None
-    return Judge(by_intent, known_stems(profiles), trained, calibration, meaning=meant)
+    ranking = ranking or (BY_MEANING if meant else BY_WORDS)
+    by_intent = {each.spec.intent: each for each in profiles}
+    return Judge(by_intent, known_stems(profiles), trained, ranking, meaning=meant)
 
 
 def _meaning(profiles: Sequence[Profile], cache_dir: Path | None) -> meaning.Meaning | None:
@@ -114,5 +115,5 @@ def _meaning(profiles: Sequence[Profile], cache_dir: Path | None) -> meaning.Mea
     try:
         return meaning.learn(profiles, cache_dir)
     except ImportError as error:
-        log.warning("CHARGEHAND_EMBED is set, and read by words alone: %s; install chargehand[embed]", error)
+        log.warning("read by words alone: %s; install chargehand[embed]", error)
         return None
