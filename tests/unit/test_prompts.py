@@ -83,16 +83,17 @@ def test_a_small_catalog_is_shown_whole_and_a_large_one_in_its_own_order() -> No
     assert [spec.intent for spec in shown] == [spec.intent for spec in specs if spec in shown]
 
 
-MESSY = frozenset({"databases", "homeops", "kubernetes", "smarthome"})  # requests that share few words with the catalog
+PLAIN = frozenset({"building", "cloud", "dataplatform", "delivery", "example", "helpdesk", "homelab"})
+PLAIN |= {"media", "network", "office"}  # the requests of the other sets share few words with their catalog
 
 
-@pytest.mark.parametrize(("messy", "most"), [(False, 0.03), (True, 0.33)])
+@pytest.mark.parametrize(("messy", "most"), [(False, 0.05), (True, 0.33)])
 def test_what_is_asked_for_is_among_what_is_shown(messy: bool, most: float) -> None:
     specs = everything()
     known = {spec.intent for spec in specs}
     missed, wanted = [], 0
     for path in sorted(CASES.glob("*.jsonl")):
-        if (path.stem.removesuffix("_tuning") in MESSY) is not messy:
+        if (path.stem.removesuffix("_tuning").removesuffix("_unseen") in PLAIN) is messy:
             continue
         for case in load_cases(path):
             gold = set(map(named, case["intents"])) & known

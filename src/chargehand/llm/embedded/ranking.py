@@ -63,9 +63,7 @@ def _score(values: Sequence[float], weights: Sequence[float]) -> float:
 
 
 # What `./run bench calibrate` fits; a test fits them again. Without the extra `embed` there is no likeness.
-BY_WORDS = Weights(
-    traits=(0.525, 0.0, 0.0, 0.0, 3.35, 0.707, 0.981), setting=(2.554, 0.366, 0.0, 0.0, 1.291, -0.214)
-)
+BY_WORDS = Weights(traits=(0.525, 0.0, 0.0, 0.0, 3.35, 0.707, 0.981), setting=(2.554, 0.366, 0.0, 0.0, 1.291, -0.214))
 BY_MEANING = Weights(
     traits=(0.3, 1.584, 4.491, 2.842, 2.545, 1.22, 0.396), setting=(2.574, 0.23, 1.772, -2.444, 0.421, 0.41)
 )
