@@ -1,7 +1,8 @@
 """One clause against the catalog: which intents it could mean, how sure that is, and what it is otherwise.
 
-Confidence is the classifier's share times what the words themselves say: content no phrase of the intent contains,
-another verb, no object. The classifier alone is sure of "deploy grafana" when only one thing can be deployed.
+Each intent that the words or their meaning make likely is looked at closely: what it accounts for, how far the verb
+agrees, which values it finds; `ranking.py` makes a probability of that. The classifier alone is sure of "deploy
+grafana" when only one thing can be deployed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from chargehand.llm.embedded.words import Token, main_verb, stem, tokens
 
 Outcome = Literal["intent", "vague", "out_of_scope", "background"]
 
-CANDIDATES = 6  # intents looked at closely; the right one was never below the fourth in trials
+CANDIDATES = 6  # intents looked at closely, by words and by meaning; 3 % of the right ones are below
 
 # How far the verb of a clause agrees with an intent.
 SAYING_LITTLE = frozenset({"run", "create"})  # what "make", "do" and "give" may be
@@ -35,23 +36,19 @@ SAME_ACTION, NO_ACTION, LIGHT_ACTION, OTHER_ACTION = 1.0, 0.65, 0.6, 0.25
 WEIGHT_UNKNOWN, WEIGHT_KNOWN, WEIGHT_QUANTIFIER, WEIGHT_GENERIC = 1.5, 1.0, 0.5, 0.3
 NAMED = 0.8  # a word that nobody knows, in the place of a value: it may as well change what is meant
 MISSPELT = 0.9  # a word read as another one counts a little less
-RECALL_SHARE = 0.4  # of the confidence: how much of the intent's own content the clause names
 
 
 @dataclass(frozen=True)
 class Guess:
-    """One intent a clause could mean. `confidence` compares it with the others; `sureness` is the probability that it
-    is right, as `calibration.py` has it."""
+    """One intent a clause could mean; `confidence` is the probability that it is right, as `ranking.py` has it."""
 
     profile: Profile
     confidence: float
     coverage: float
     found: Found
-    has_object: bool
     agreement: float = 1.0
     recall: float = 1.0
-    sureness: float = 0.0
-    verbatim: bool = False  # the words of an example: they need no calibration
+    verbatim: bool = False  # the words of an example: they need no weighing
     unused: tuple[str, ...] = ()  # words with content that the intent does not account for
     supposed: tuple[str, ...] = ()  # words taken for a value because one is needed
     traits: Traits | None = None
@@ -66,8 +63,7 @@ class Judgement:
     strength: float
     unknown: tuple[str, ...]
     respelt: tuple[tuple[str, str], ...] = ()
-    none: float = 0.0  # how likely no intent is meant
-    setting: Setting | None = None
+    setting: Setting | None = None  # what spoke for none of them; None for an example's words
     words: int = 0  # with content, values included
 
     @property
@@ -77,10 +73,9 @@ class Judgement:
 
 
 class _Covered(NamedTuple):
-    """The share of a clause's content that an intent accounts for, whether an object is part of it, and the rest."""
+    """The share of a clause's content that an intent accounts for, and the rest."""
 
     share: float
-    has_object: bool
     unused: tuple[str, ...]
 
 
@@ -134,13 +129,12 @@ class Judge:
         """Return what a clause means; `service` is what the clause before was about, for pronouns and near ties."""
         verbatim = self._examples.get(_spoken(clause))
         if verbatim and (not service or self.profiles[verbatim].service in (service, frozenset())):
-            guess = Guess(self.profiles[verbatim], MOST_SURE, 1.0, Found(), True, sureness=MOST_SURE, verbatim=True)
+            guess = Guess(self.profiles[verbatim], MOST_SURE, 1.0, Found(), verbatim=True)
             return Judgement("intent", (guess,), 1.0, ())
         spelt, respelt = self._spelt(clause)
         every = self.classifier.probabilities(features(spelt, self.known))
-        near = (
-            self.meaning.near(" ".join(token.raw for token in clause if token.kind != "mark")) if self.meaning else None
-        )
+        said = " ".join(token.raw for token in clause if token.kind != "mark")
+        near = self.meaning.near(said) if self.meaning else None
         setting = self._setting(spelt, every, near)
         drafts = self._drafts(spelt, self._about(service, spelt, every), near, {wrong for wrong, _ in respelt})
         guesses, none = self._ranked(drafts, setting)
@@ -148,10 +142,9 @@ class Judge:
         return Judgement(
             outcome=outcome,
             guesses=tuple(guesses),
-            strength=_strength(outcome, guesses, none, every),
+            strength=_strength(outcome, guesses, every),
             unknown=tuple(token.raw for token in spelt if self._is_unknown(token)),
             respelt=respelt,
-            none=none,
             setting=setting,
             words=sum(token.kind != "mark" and not token.is_filler for token in spelt),
         )
@@ -214,7 +207,7 @@ class Judge:
         """The likeliest first, each with its probability; and how likely it is none of them."""
         found, none = shares([draft.traits for draft in drafts if draft.traits], setting, self.weights)
         sure = [min(MOST_SURE, share) for share in found]
-        guesses = [replace(draft, confidence=p, sureness=p) for draft, p in zip(drafts, sure, strict=True)]
+        guesses = [replace(draft, confidence=p) for draft, p in zip(drafts, sure, strict=True)]
         return sorted(guesses, key=lambda guess: -guess.confidence), none
 
     def _setting(self, clause: Sequence[Token], every: Mapping[str, float], near: Near | None) -> Setting:
@@ -230,14 +223,13 @@ class Judge:
         )
 
     def _draft(self, clause: Sequence[Token], profile: Profile, misspelt: set[str]) -> Guess:
-        """A guess whose confidence is only what the words say, before the classifier's share."""
+        """A guess that is not weighed against the others yet."""
         found = extract(profile, clause, self.told)
         agreement, recall = _agreement(clause, profile), _recall(clause, profile, found, self.generic)
         named = _names(clause, profile, found, self.told) if self._does(clause, profile, agreement) else set()
         covered = self._coverage(clause, profile, found, (named, misspelt))
-        words = covered.share * agreement * (1 - RECALL_SHARE + RECALL_SHARE * recall)
         return Guess(
-            *(profile, words, covered.share, found, covered.has_object, agreement, recall),
+            *(profile, 0.0, covered.share, found, agreement, recall),
             unused=covered.unused,
             supposed=tuple(clause[place].raw for place in sorted(found.supposed)),
         )
@@ -254,7 +246,6 @@ class Judge:
         """Return what an intent accounts for; `taken`: places taken for names, and words taken for misspelt."""
         verb, named = main_verb(clause), taken[0]
         good = total = 0.0
-        has_object = False
         unused = []
         for place, token in enumerate(clause):
             if place == verb or token.kind in ("mark", "particle") or token.is_filler:
@@ -262,13 +253,12 @@ class Judge:
             is_value = place in found.used or place in named
             covered = is_value or bool(set(token.stems) & profile.stems or token.actions & profile.deeds)
             weight = WEIGHT_KNOWN if is_value else self._weight(token)
-            has_object = has_object or (covered and (is_value or not set(token.stems) & self.generic))
             total += weight
             if covered:
                 good += weight * _worth(token, place, found, taken)
             elif weight >= WEIGHT_KNOWN:
                 unused.append(token.raw)
-        return _Covered(good / total if total else 1.0, has_object, tuple(unused))
+        return _Covered(good / total if total else 1.0, tuple(unused))
 
     def _weight(self, token: Token) -> float:
         if set(token.stems) & self.generic:
@@ -433,7 +423,7 @@ UNSURE = 0.3  # an order that is about something here, whatever it is, holds tog
 STRANGER, KNOWN_STRANGER = 0.4, 0.3  # what is only unknown holds less together than another trade's: it may be two
 
 
-def _strength(outcome: Outcome, guesses: Sequence[Guess], none: float, every: Mapping[str, float]) -> float:
+def _strength(outcome: Outcome, guesses: Sequence[Guess], every: Mapping[str, float]) -> float:
     best = guesses[0].confidence if guesses else 0.0
     by_outcome = {
         "intent": max(best * guesses[0].coverage * guesses[0].agreement if guesses else 0.0, UNSURE),

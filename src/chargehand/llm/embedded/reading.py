@@ -84,7 +84,7 @@ class _Reading:
             "order": place + 1,
             "name": words[:1].upper() + words[1:200],
             "intent": step.profile.spec.intent,
-            "confidence": round(step.guess.sureness, 3),
+            "confidence": round(step.guess.confidence, 3),
             "parameters": step.parameters,
             "depends_on": [at + 1 for at in range(place) if _depends(step, self.steps[at], adjacent=at == place - 1)],
             "words": step.clause.words,
@@ -233,7 +233,7 @@ def _read_intent(reading: _Reading, clause: Clause, judgement: Judgement, before
         step = _Step(clause, best, dict(best.found.values))
         _share_hosts(reading, step)
         _note(reading, step, judgement, before)
-        if best.sureness < reading.judge.certain or _has_rival(judgement):
+        if best.confidence < reading.judge.certain or _has_rival(judgement):
             step.flags.append(_doubt(judgement))
         step.flags += _gaps(best, judgement, reading.judge.not_given(best))
         reading.steps.append(step)
@@ -251,13 +251,13 @@ def _is_sure(judgement: Judgement, sure: float) -> bool:
     best, *others = judgement.guesses
     alone = all(best.confidence >= CLEARLY * other.confidence for other in others)
     said = best.coverage >= COVERED and best.agreement > LIGHT_ACTION and judgement.words >= LEAST
-    return best.verbatim or (best.sureness >= sure and alone and said)
+    return best.verbatim or (best.confidence >= sure and alone and said)
 
 
 def _is_clear(judgement: Judgement) -> bool:
     """Whether one intent is far likelier than the others, so that it can be put to a person as a proposal."""
     best, *others = judgement.guesses
-    return best.sureness >= PROPOSED and all(best.confidence >= CLEARLY * other.confidence for other in others)
+    return best.confidence >= PROPOSED and all(best.confidence >= CLEARLY * other.confidence for other in others)
 
 
 def _pass_over(reading: _Reading, clause: Clause, judgement: Judgement) -> None:
