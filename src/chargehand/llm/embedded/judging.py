@@ -219,7 +219,7 @@ class Judge:
             likeness=near.stranger if near else 0.0,
             aside=near.aside if near else 0.0,
             unknown=unknown / max(1, len(about)),
-            choice=math.log(len(self.profiles)),
+            choice=math.log(max(1, len(self.profiles))),
         )
 
     def _draft(self, clause: Sequence[Token], profile: Profile, misspelt: set[str]) -> Guess:
