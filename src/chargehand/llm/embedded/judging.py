@@ -296,7 +296,8 @@ class Judge:
         about = [stem for stem in _objects(clause, self.generic) if stem not in VAGUE_STEMS]
         if not (content or values) or (not (about or values) and best < PROMISING):
             return "vague"
-        return "intent" if best >= LIKELIEST and none < NOBODYS else "out_of_scope"
+        wanted = none < NOBODYS or none < OUTWEIGHED * best
+        return "intent" if best >= LIKELIEST and wanted else "out_of_scope"
 
 
 def _traits(draft: Guess, share: float, near: Near | None) -> Traits:
@@ -314,7 +315,8 @@ def _traits(draft: Guess, share: float, near: Near | None) -> Traits:
 
 TELLING = 0.5  # share of the intents: a word in the names of more of them tells none from another
 LIKELIEST = 0.15  # below it no intent is worth proposing
-NOBODYS = 0.4  # from it on a clause is no work here
+# From the first on a clause is no work here, unless the likeliest intent is likelier by so much.
+NOBODYS, OUTWEIGHED = 0.33, 0.6
 PROMISING = 0.5  # from it on a clause that sounds vague is one about an intent
 MOST_SURE = 0.97  # what is said in an example's very words can still be meant otherwise
 
