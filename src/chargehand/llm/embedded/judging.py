@@ -14,14 +14,14 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from chargehand.llm.embedded.classifier import Classifier
-from chargehand.llm.embedded.lexicon import DETERMINERS, GENERIC, KINDRED, LIGHT, NOT_NAMES, PLACES, PRONOUNS
+from chargehand.llm.embedded.lexicon import GENERIC, KINDRED, LIGHT, NOT_NAMES, PLACES, PRONOUNS
 from chargehand.llm.embedded.meaning import Likeness, Meaning, Near
 from chargehand.llm.embedded.parameters import Found, extract, may_be_name, usually_given
 from chargehand.llm.embedded.profiles import Profile, content_stems, first_word, leading_actions, literals
 from chargehand.llm.embedded.ranking import CERTAIN, LEAST_SHARE, Setting, Traits, Weights, shares
 from chargehand.llm.embedded.spelling import closest
 from chargehand.llm.embedded.training import BACKGROUND, CLASSES, OUT_OF_SCOPE, VAGUE, features
-from chargehand.llm.embedded.words import Token, main_verb, stem, tokens
+from chargehand.llm.embedded.words import Token, main_verb, stem, tokens, word_before
 
 Outcome = Literal["intent", "vague", "out_of_scope", "background"]
 
@@ -149,10 +149,14 @@ class Judge:
             words=sum(token.kind != "mark" and not token.is_filler for token in spelt),
         )
 
+    @cached_property
+    def _spellings(self) -> frozenset[str]:
+        return self.known - GENERIC
+
     def _spelt(self, clause: Sequence[Token]) -> tuple[list[Token], tuple[tuple[str, str], ...]]:
         spelt, respelt = list(clause), []
         for place, token in enumerate(clause):
-            right = closest(token.lower, self.known - GENERIC) if self._is_unknown(token) else None
+            right = closest(token.lower, self._spellings) if self._is_unknown(token) else None
             if right:
                 spelt[place] = replace(token, stems=right.stems, actions=right.actions)
                 respelt.append((token.raw, right.word))
@@ -388,8 +392,7 @@ def _runs(may: Sequence[bool]) -> list[tuple[int, int]]:
 
 def _is_placed(clause: Sequence[Token], place: int) -> bool:
     """Whether a preposition stands before it."""
-    before = next((token for token in reversed(clause[:place]) if token.lower not in DETERMINERS), None)
-    return before is not None and before.lower in PLACES | {"for", "with"}
+    return word_before(clause, place) in PLACES | {"for", "with"}
 
 
 def _agreement(clause: Sequence[Token], profile: Profile) -> float:

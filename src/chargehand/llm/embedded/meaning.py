@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from chargehand.llm.embedded.profiles import Profile
 from chargehand.llm.embedded.training import BACKGROUND, OUT_OF_SCOPE, generic_phrases
+from chargehand.llm.embedded.weights import keep
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,11 +47,13 @@ class Near(NamedTuple):
     intents: Mapping[str, Likeness]
     stranger: float
     aside: float
+    nearest: float  # of all intents
+    second: float
 
     def apart(self, intent: str) -> float:
         """Return how much nearer an intent is than the nearest other one; negative where it is not the nearest."""
-        others = [likeness.nearest for name, likeness in self.intents.items() if name != intent]
-        return self.intents[intent].nearest - max(others, default=0.0)
+        own = self.intents[intent].nearest
+        return own - (self.second if own == self.nearest else self.nearest)
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,10 @@ class Meaning:
         near = self.vectors @ _vector(spelt_out(words))
         of = {owner: near[start:end] for owner, (start, end) in self._spans.items()}
         intents = {intent: _likeness(of[intent], leading) for intent, leading in self.leading.items()}
-        classes = [float(of[name].max()) if name in of else 0.0 for name in (OUT_OF_SCOPE, BACKGROUND)]
-        return Near(intents, *classes)
+        stranger, aside = (float(of[name].max()) if name in of else 0.0 for name in (OUT_OF_SCOPE, BACKGROUND))
+        ordered = sorted(each.nearest for each in intents.values())
+        second, nearest = [0.0, 0.0, *ordered][-2:]
+        return Near(intents, stranger, aside, nearest, second)
 
 
 def _likeness(near: Vectors, leading: int) -> Likeness:
@@ -102,7 +106,7 @@ def learn(profiles: Sequence[Profile], folder: Path | None) -> Meaning:
     if found is None:
         found = vectors([spelt_out(phrase) for _, phrase in said])
         if kept:
-            _save(kept, found)
+            keep(kept, lambda out: _write(out, found))
     return Meaning(owners, found, {each.spec.intent: len(each.spec.examples) for each in profiles})
 
 
@@ -144,18 +148,10 @@ def _load(file: Path, phrases: int) -> Vectors | None:
     return None
 
 
-def _save(file: Path, found: Vectors) -> None:
-    """Keep the vectors, whole or not at all. A full disk only costs making them again."""
+def _write(out: BinaryIO, found: Vectors) -> None:
     import numpy as np
 
-    draft = file.with_name(f"{uuid4().hex}.new")
-    try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with draft.open("xb") as out:
-            np.save(out, found)
-        draft.replace(file)
-    except OSError:
-        draft.unlink(missing_ok=True)
+    np.save(out, found)
 
 
 @lru_cache(maxsize=2048)  # a clause is judged more than once: for the cut, for the plan, beside a model

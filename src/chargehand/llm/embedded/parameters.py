@@ -19,7 +19,7 @@ from referencing.exceptions import Unresolvable
 from chargehand.llm.embedded.lexicon import DETERMINERS, GENERIC, NOT_NAMES, NOUNS, PLACES, PRONOUNS
 from chargehand.llm.embedded.profiles import Profile, Schema, choices, properties, required
 from chargehand.llm.embedded.values import KINDS, coerce, kind_of
-from chargehand.llm.embedded.words import Token, main_verb, stem
+from chargehand.llm.embedded.words import Token, main_verb, stem, word_before
 from chargehand.secretref import referring
 
 LONGEST_NAME = 4  # words of a name without quotes
@@ -133,8 +133,7 @@ def _suppose(found: Found, profile: Profile, clause: Sequence[Token], told: froz
 
 
 def _is_placed(clause: Sequence[Token], place: int) -> bool:
-    before = next((token for token in reversed(clause[:place]) if token.lower not in DETERMINERS), None)
-    return before is not None and before.lower in INTRODUCING
+    return word_before(clause, place) in INTRODUCING
 
 
 def _take(found: Found, search: Search, matches: Iterator[Match]) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from chargehand.llm.embedded.lexicon import DETERMINERS, LOOKING, PLACES, QUESTIONS
-from chargehand.llm.embedded.words import Token, imperatives, main_verb, tokens
+from chargehand.llm.embedded.lexicon import LOOKING, PLACES, QUESTIONS
+from chargehand.llm.embedded.words import Token, imperatives, main_verb, tokens, word_before
 from chargehand.models import IntentSpec
 from chargehand.secretref import is_secret
 
@@ -125,10 +125,7 @@ def _is_open(schema: Schema) -> bool:
 def _is_object(name: str, phrases: Sequence[Sequence[Token]], spec: IntentSpec) -> bool:
     """Whether an example has it as what the intent is about: "restart {service}", not "deploy Kuma on {host}"."""
     before = [
-        next((token.lower for token in reversed(phrase[:at]) if token.lower not in DETERMINERS), "")
-        for phrase in phrases
-        for at, token in enumerate(phrase)
-        if token.raw == f"{{{name}}}"
+        word_before(phrase, at) for phrase in phrases for at, token in enumerate(phrase) if token.raw == f"{{{name}}}"
     ]
     return any(word not in PLACES for word in before) if spec.service else bool(set(before) - {"on", "at"})
 

@@ -239,9 +239,13 @@ def _read_intent(reading: _Reading, clause: Clause, judgement: Judgement, before
         reading.steps.append(step)
 
 
+def _points_back(clause: Clause) -> bool:
+    return any(token.lower in PRONOUNS for token in clause.tokens)
+
+
 def _repeats(clause: Clause, best: Guess, before: _Step) -> bool:
     """Whether it would only be the step before once more: "deploy it, make it faster"."""
-    points = any(token.lower in PRONOUNS for token in clause.tokens)
+    points = _points_back(clause)
     new = best.found.values.items() - before.parameters.items() if points else ()
     return points and best.profile is before.profile and not new and not best.verbatim
 
@@ -416,7 +420,7 @@ def _share_hosts(reading: _Reading, step: _Step) -> None:
     before = reading.steps[-1] if reading.steps else None
     if before is None:
         return
-    if any(token.lower in PRONOUNS for token in step.clause.tokens):
+    if _points_back(step.clause):
         _lend(reading, before, step)
     elif step.clause.borrowed:
         _lend(reading, step, before)
@@ -432,8 +436,7 @@ def _lend(reading: _Reading, giver: _Step, taker: _Step) -> None:
 
 def _is_shared(name: str, schema: Schema, taker: _Step) -> bool:
     """A machine is; and what is needed, has the same name, and stands behind a pronoun: "... and restart it"."""
-    points = any(token.lower in PRONOUNS for token in taker.clause.tokens)
-    return kind_of(name, schema) == "host" or (points and name in required(taker.profile.spec))
+    return kind_of(name, schema) == "host" or (_points_back(taker.clause) and name in required(taker.profile.spec))
 
 
 def _note(reading: _Reading, step: _Step, judgement: Judgement, before: _Step | None) -> None:
@@ -453,7 +456,7 @@ def _note(reading: _Reading, step: _Step, judgement: Judgement, before: _Step | 
 
 def _depends(step: _Step, earlier: _Step, *, adjacent: bool) -> bool:
     """Whether a step waits for an earlier one: said so, about the same thing, or touching the same target."""
-    if adjacent and (step.clause.then or any(token.lower in PRONOUNS for token in step.clause.tokens)):
+    if adjacent and (step.clause.then or _points_back(step.clause)):
         return True
     if earlier.profile.spec.intent in step.profile.spec.after:
         return True

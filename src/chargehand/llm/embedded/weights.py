@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 from zipfile import BadZipFile
 
@@ -52,19 +53,23 @@ def save(folder: Path, phrases: Sequence[Example], trained: Classifier) -> None:
         "temperature": trained.temperature,
         "recalled": trained.recalled,
     }
-    draft = folder / f"{uuid4().hex}.new"
+    told = json.dumps(words)
+    small = trained.weights.astype(np.float32)  # half the size; the shares differ in the sixth digit
+    keep(
+        _file(folder, phrases),
+        lambda out: np.savez(out, words=told, idf=trained.idf, weights=small, bias=trained.bias),
+    )
+
+
+def keep(file: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Keep a file in a folder of trained things, whole or not at all, and forget old ones. Nothing is raised."""
+    draft = file.with_name(f"{uuid4().hex}.new")
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with draft.open("xb") as file:
-            np.savez(
-                file,
-                words=json.dumps(words),
-                idf=trained.idf,
-                weights=trained.weights.astype(np.float32),  # half the size; the shares differ in the sixth digit
-                bias=trained.bias,
-            )
-        draft.replace(_file(folder, phrases))
-        _prune(folder)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with draft.open("xb") as out:
+            write(out)
+        draft.replace(file)
+        _prune(file.parent)
     except OSError:
         draft.unlink(missing_ok=True)
 

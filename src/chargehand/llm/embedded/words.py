@@ -241,3 +241,8 @@ def imperatives(clause: Sequence[Token]) -> list[int]:
         for place, token in enumerate(clause)
         if token.actions and not token.lower.endswith(("ed", "ing", "s")) and not _is_noun(clause, place)
     ]
+
+
+def word_before(found: Sequence[Token], place: int) -> str:
+    """Return the word that stands before a place, determiners apart; "" where none does."""
+    return next((token.lower for token in reversed(found[:place]) if token.lower not in DETERMINERS), "")
