@@ -16,14 +16,14 @@ from uuid import UUID
 
 import pytest
 
+from bench.programs import Programs
 from chargehand.agent.identity import Identity
-from chargehand.bench.programs import Programs
-from chargehand.bootstrap import Office, open_office
+from chargehand.app.application import Office, open_office
+from chargehand.app.worker import serve
 from chargehand.broker.rabbitmq import RabbitMQBroker
-from chargehand.envelopes import derive_key
-from chargehand.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, control_queue, work_queue
+from chargehand.domain.envelopes import derive_key
+from chargehand.domain.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, control_queue, work_queue
 from chargehand.settings import Settings
-from chargehand.worker import serve
 from tests.rabbitmq import PrivateRabbitMQ, started
 
 AGENT_A, AGENT_B = str(UUID(int=0xA)), str(UUID(int=0xB))

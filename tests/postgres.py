@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from chargehand.embedded import PostgresMissing, PrivatePostgres, find_binaries, wire
+from chargehand.private_postgres import PostgresMissing, PrivatePostgres, find_binaries, wire
 
 BASES = "chargehand-test-"
 TEMPLATE = "chargehand_template"

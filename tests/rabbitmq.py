@@ -25,8 +25,8 @@ import pamqp.frame
 import pytest
 from pamqp.commands import Connection
 
-from chargehand.bench import rabbit
-from chargehand.bench.rabbit import find_server, free_ports
+from bench import rabbit
+from bench.rabbit import find_server, free_ports
 from tests.postgres import unavailable
 
 __all__ = ["PrivateRabbitMQ", "free_ports", "started"]

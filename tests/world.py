@@ -12,12 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from chargehand import audit
 from chargehand.broker.memory import MemoryBroker
-from chargehand.engine import Engine
-from chargehand.envelopes import Envelope, MessageType, decode, derive_key, encode
-from chargehand.loops import Loops
-from chargehand.models import (
+from chargehand.domain import seals
+from chargehand.domain.envelopes import Envelope, MessageType, decode, derive_key, encode
+from chargehand.domain.plans import (
     Acceptance,
     AgentRegistration,
     Ask,
@@ -31,13 +29,15 @@ from chargehand.models import (
     WorkOrder,
     WorkResult,
 )
-from chargehand.ports import Delivery, control_queue, work_queue
+from chargehand.domain.ports import Delivery, control_queue, work_queue
+from chargehand.domain.states import RequestStatus
+from chargehand.engine.engine import Engine
+from chargehand.engine.loops import Loops
+from chargehand.engine.request_control import Steering
+from chargehand.engine.sweep import Sweep
 from chargehand.settings import Settings
-from chargehand.states import RequestStatus
-from chargehand.steering import Steering
 from chargehand.store.postgres import PostgresStore
-from chargehand.store.views import Views
-from chargehand.sweep import Sweep
+from chargehand.store.queries import Views
 from tests.builders import make_spec
 
 MASTER = b"m" * 32
@@ -271,7 +271,7 @@ async def drain(broker: MemoryBroker, queue: str) -> Sequence[bytes]:
 
 async def open_world(dsn: str, **settings: Any) -> World:
     """Wire everything over one database."""
-    store = PostgresStore(dsn, audit.seal_key(MASTER))
+    store = PostgresStore(dsn, seals.seal_key(MASTER))
     await store.open()
     broker, model = MemoryBroker(), WrittenModel()
     await broker.start()

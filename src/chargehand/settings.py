@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from chargehand import secretref
-from chargehand.errors import BadConfiguration
-from chargehand.models import Otherwise, Risk
+from chargehand.domain import secret_refs
+from chargehand.domain.errors import BadConfiguration
+from chargehand.domain.plans import Otherwise, Risk
 
 
 def default_home() -> Path:
@@ -57,8 +57,8 @@ class Settings(BaseSettings):
     config_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     inventory: Path | None = None
     ansible_vars: Path | None = None
-    become_secret: str | None = Field(default=None, pattern=secretref.NAME)  # names: the values are the agent's
-    vault_secret: str | None = Field(default=None, pattern=secretref.NAME)
+    become_secret: str | None = Field(default=None, pattern=secret_refs.NAME)  # names: the values are the agent's
+    vault_secret: str | None = Field(default=None, pattern=secret_refs.NAME)
     secrets_command: str | None = None  # what an agent asks for secrets; read by the SDK, as argv
     pass_env: Annotated[tuple[str, ...], NoDecode] = ()  # names of variables that playbooks and scripts get to see
     agent_slots: int = Field(default=2, ge=1)

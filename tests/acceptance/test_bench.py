@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-from chargehand.bench.rabbit import find_server
+from bench.rabbit import find_server
 from tests.postgres import unavailable
 
 SIZES = ("1", "16", "64")
@@ -26,7 +26,7 @@ KEYS = {
 def bench(*options: str) -> Any:
     if find_server() is None:
         unavailable("RabbitMQ is not installed")
-    command = [sys.executable, "-m", "chargehand.bench", "throughput", "--quick", "--json", *options]
+    command = [sys.executable, "-m", "bench", "throughput", "--quick", "--json", *options]
     ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
     return json.loads(ran.stdout.splitlines()[-1])
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from chargehand.bench.rabbit import find_server
+from bench.rabbit import find_server
 from tests.postgres import require_postgres, unavailable
 
 SECONDS = 60
@@ -21,7 +21,7 @@ def test_a_minute_of_chaos_breaks_no_promise(tmp_path: Path) -> None:
     if find_server() is None:
         unavailable("RabbitMQ is not installed (Debian, Ubuntu: apt-get install rabbitmq-server)")
     kept = Path(os.environ.get("CHAOS_KEEP", tmp_path / "kept"))
-    command = [sys.executable, "-m", "chargehand.bench", "chaos", "--seconds", str(SECONDS), "--seed", str(SEED)]
+    command = [sys.executable, "-m", "bench", "chaos", "--seconds", str(SECONDS), "--seed", str(SEED)]
     command += ["--json", "--keep", str(kept)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False)
     assert ended.stdout, ended.stderr[-4000:]

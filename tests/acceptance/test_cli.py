@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 import chargehand
-from chargehand.embedded import PrivatePostgres
+from chargehand.private_postgres import PrivatePostgres
 from tests.acceptance.command import Command, Ended, wait_for, write_playbook
 from tests.postgres import require_postgres, throwaway_home
 

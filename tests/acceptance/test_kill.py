@@ -21,7 +21,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from chargehand.embedded import PrivatePostgres
+from chargehand.private_postgres import PrivatePostgres
 from tests.postgres import require_postgres, throwaway_home
 
 LOCK = 20261122

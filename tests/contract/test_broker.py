@@ -15,8 +15,8 @@ import pytest
 from chargehand.broker import DELIVERY_LIMIT, dead_letters
 from chargehand.broker.memory import MemoryBroker
 from chargehand.broker.rabbitmq import RabbitMQBroker
-from chargehand.errors import BrokerUnreachable, Unroutable
-from chargehand.ports import Broker, Delivery
+from chargehand.domain.errors import BrokerUnreachable, Unroutable
+from chargehand.domain.ports import Broker, Delivery
 
 PATIENCE = 10.0  # seconds until a message counts as lost
 QUIET = 0.1  # seconds without a message count as "none came"

@@ -9,14 +9,14 @@ from uuid import UUID
 
 import pytest
 
-from chargehand.catalog import Catalog
-from chargehand.llm.embedded import EmbeddedLLM
+from chargehand.catalog.catalog import Catalog
+from chargehand.domain.plans import IntentSpec, Reply
+from chargehand.domain.ports import LLM
+from chargehand.llm.catalogue_match import EmbeddedLLM
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM
-from chargehand.models import IntentSpec, Reply
-from chargehand.nlu import Thresholds, build_ask, read_reply
-from chargehand.ports import LLM
 from chargehand.testing.llm import ScriptedServer, says
+from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
 
 CATALOG = Catalog(
     (

@@ -16,11 +16,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from chargehand.simulation.database import Database, Transaction, moment
-from chargehand.simulation.statements_all import MODELLED
-from chargehand.simulation.world import simulate
-from chargehand.store.moves import SQL
+from bench.model.database import Database, Transaction, moment
+from bench.model.statements_all import MODELLED
+from bench.model.world import simulate
 from chargehand.store.postgres import _speak_json
+from chargehand.store.status_moves import SQL
 from tests.builders import make_id, make_spec, make_task
 
 Transcript = list[tuple[Any, ...]]

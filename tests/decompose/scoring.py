@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from chargehand import nlu
-from chargehand.catalog import Catalog, merge
-from chargehand.models import DecomposedRequest, IntentSpec
-from chargehand.ports import LLM
+from chargehand.catalog.catalog import Catalog, merge
+from chargehand.domain.plans import DecomposedRequest, IntentSpec
+from chargehand.domain.ports import LLM
+from chargehand.understanding import nlu
 
 HERE = Path(__file__).parent
 REQUEST_ID = UUID(int=1)

@@ -13,20 +13,21 @@ from typing import Any
 
 import pytest
 
-from chargehand import errors, retry, states
 from chargehand.agents.infra import contents, headers
-from chargehand.cli import exits
-from chargehand.engine import Engine
-from chargehand.llm.embedded.guards import GUARDS, held_by
-from chargehand.models import WORK_TYPES, Risk
-from chargehand.recording import Recorder
+from chargehand.cli.terminal import exit_codes
+from chargehand.domain import errors, states
+from chargehand.domain.plans import WORK_TYPES, Risk
+from chargehand.engine.engine import Engine
+from chargehand.engine.recorder import Recorder
+from chargehand.engine.request_control import Steering
+from chargehand.engine.sweep import Sweep
+from chargehand.execution import retry
+from chargehand.llm.catalogue_match.guards import GUARDS, held_by
 from chargehand.settings import Settings
-from chargehand.steering import Steering
-from chargehand.store.batch import Batch
-from chargehand.store.moves import Moves
 from chargehand.store.postgres import PostgresStore
+from chargehand.store.status_moves import Moves
 from chargehand.store.tables import metadata
-from chargehand.sweep import Sweep
+from chargehand.store.transaction import Batch
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -147,7 +148,7 @@ def error_classes() -> Iterator[type[errors.ChargehandError]]:
 
 def test_exit_codes_are_documented() -> None:
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", section("errors.md", "Exit codes"), re.MULTILINE)}
-    assert told == {value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
+    assert told == {value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)}
 
 
 def test_the_header_of_playbooks_is_documented() -> None:

@@ -12,8 +12,8 @@ from chargehand.broker.rabbitmq import sending, topology
 from chargehand.broker.rabbitmq.address import PORTS, Address
 from chargehand.broker.rabbitmq.link import Backoff
 from chargehand.broker.rabbitmq.topology import Topology
-from chargehand.errors import BadConfiguration
-from chargehand.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, control_queue, work_queue
+from chargehand.domain.errors import BadConfiguration
+from chargehand.domain.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, control_queue, work_queue
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rabbitmq.md").read_text()
 QUEUES = (work_queue("AGENT"), control_queue("AGENT"), EVENTS_QUEUE, HEARTBEATS_QUEUE)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import typer
 
-from chargehand import errors, states
 from chargehand.cli.app import app
+from chargehand.domain import errors, states
 from chargehand.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"

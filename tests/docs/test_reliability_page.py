@@ -1,6 +1,6 @@
 """The promises that the simulation checks are on the page in the same words."""
 
-from chargehand.simulation.promises import PROMISES
+from bench.model.promises import PROMISES
 from tests.docs.test_pages import plain, rows, section
 
 

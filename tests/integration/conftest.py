@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chargehand.models import Ask
-from chargehand.nlu import build_ask
+from chargehand.domain.plans import Ask
+from chargehand.understanding.nlu import build_ask
 from tests.builders import make_catalog, make_id
 from tests.world import World, close_world, open_world
 

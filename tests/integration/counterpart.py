@@ -11,13 +11,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from chargehand.agent import Agent
-from chargehand.agent.messages import Cancel, Drain, Recorded, StartGrant
-from chargehand.agent.runtime import AgentRuntime
+from chargehand.agent.runtime.control_messages import Cancel, Drain, Recorded, StartGrant
+from chargehand.agent.runtime.runtime import AgentRuntime
 from chargehand.broker.memory import MemoryBroker
 from chargehand.broker.weather import Weather
-from chargehand.envelopes import ORCHESTRATOR, Envelope, MessageType, decode, derive_key, encode
-from chargehand.models import AgentRegistration, Heartbeat, Value, WorkOrder, WorkResult
-from chargehand.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, Delivery, control_queue, work_queue
+from chargehand.domain.envelopes import ORCHESTRATOR, Envelope, MessageType, decode, derive_key, encode
+from chargehand.domain.plans import AgentRegistration, Heartbeat, Value, WorkOrder, WorkResult
+from chargehand.domain.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, Delivery, control_queue, work_queue
 
 AGENT_ID = "agent-under-test"
 KEY = derive_key(b"master key of the tests", AGENT_ID, 1)

@@ -8,10 +8,10 @@ from uuid import uuid4
 from pydantic import JsonValue
 
 from chargehand.agent import Work
-from chargehand.agent.lease import Lease
-from chargehand.agent.progress import Feed, Said
+from chargehand.agent.runtime.lease import Lease
+from chargehand.agent.runtime.progress import Feed, Said
 from chargehand.agents.infra.discovery import Discovery
-from chargehand.models import WorkOrder
+from chargehand.domain.plans import WorkOrder
 
 
 class Heard(list[Said]):

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from chargehand.agent import Agent
-from chargehand.agent.health import TICK, Health, Limits, Signs, examine, probe
-from chargehand.errors import BadConfiguration
+from chargehand.agent.runtime.health import TICK, Health, Limits, Signs, examine, probe
+from chargehand.domain.errors import BadConfiguration
 from chargehand.testing import Harness
 
 PATIENT = 60.0  # seconds of silence allowed where a test is about something else

@@ -16,13 +16,13 @@ from uuid import UUID
 import pytest
 
 from chargehand.agent import Agent, Work
-from chargehand.agent.leftovers import MARK
-from chargehand.agent.messages import StartGrant
-from chargehand.agent.programs import TAIL
+from chargehand.agent.processes.orphans import MARK
+from chargehand.agent.processes.programs import TAIL
+from chargehand.agent.runtime.control_messages import StartGrant
 from chargehand.broker.weather import Fate
-from chargehand.envelopes import MessageType
-from chargehand.models import WorkResult
-from chargehand.ports import HEARTBEATS_QUEUE
+from chargehand.domain.envelopes import MessageType
+from chargehand.domain.plans import WorkResult
+from chargehand.domain.ports import HEARTBEATS_QUEUE
 from tests.integration.agent_process import tree_agent
 from tests.integration.counterpart import Counterpart, counterpart, make_order, processes_with, running, sleepers, until
 from tests.unit.test_agent_journal import disk_full_after

@@ -15,15 +15,15 @@ import pytest
 from pydantic import BaseModel
 
 from chargehand.agent import Agent, Outcome, TaskFailed, TaskInterrupted, Work
-from chargehand.agent.attempts import WAITING_PER_SLOT
-from chargehand.agent.messages import Recorded
 from chargehand.agent.offers import Offer
+from chargehand.agent.runtime.attempts import WAITING_PER_SLOT
+from chargehand.agent.runtime.control_messages import Recorded
 from chargehand.broker import dead_letters
 from chargehand.broker.weather import Rough
-from chargehand.envelopes import MessageType, encode
-from chargehand.errors import BadConfiguration, BrokerUnreachable
-from chargehand.models import IntentSpec, Value
-from chargehand.ports import work_queue
+from chargehand.domain.envelopes import MessageType, encode
+from chargehand.domain.errors import BadConfiguration, BrokerUnreachable
+from chargehand.domain.plans import IntentSpec, Value
+from chargehand.domain.ports import work_queue
 from tests.integration.counterpart import (
     AGENT_ID,
     HEARTBEAT,
@@ -295,7 +295,7 @@ async def linger(_: Work) -> None:
 async def test_whatever_work_does_about_its_cancellation_there_is_a_result(
     desk: Counterpart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaction: Any, kind: str | None
 ) -> None:
-    monkeypatch.setattr("chargehand.agent.attempt.STUBBORN", 0.2)
+    monkeypatch.setattr("chargehand.agent.runtime.attempt.STUBBORN", 0.2)
     agent = Agent("stubborn")
     agent.work("do_it")(reaction)
     async with running(agent, desk, tmp_path):

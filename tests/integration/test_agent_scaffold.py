@@ -11,7 +11,7 @@ import pytest
 
 from chargehand.agent.scaffold import write
 from chargehand.agents.loading import load
-from chargehand.errors import BadRequest
+from chargehand.domain.errors import BadRequest
 from chargehand.testing import Harness
 
 ROOT = Path(__file__).parents[2]

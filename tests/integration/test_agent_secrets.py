@@ -13,8 +13,8 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from chargehand.agent import Agent, Outcome, TaskFailed, Work, secret
-from chargehand.agent.secrets import Chain, Command, Environment, Files, Secrets, sources
-from chargehand.errors import BadConfiguration, TaskInterrupted
+from chargehand.agent.secrets.lookup import Chain, Command, Environment, Files, Secrets, sources
+from chargehand.domain.errors import BadConfiguration, TaskInterrupted
 from chargehand.testing import Harness, run
 
 VALUE = "hunter2-and-more"

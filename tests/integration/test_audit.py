@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from chargehand import audit
+from chargehand.domain import seals
 from tests.builders import make_spec
 from tests.world import MASTER, World
 
@@ -52,7 +52,7 @@ async def test_a_seal_cannot_be_made_without_the_master_key(world: World) -> Non
     request_id = await _ended(world)
     events = await world.views.events(request_id)
     (seal,) = await world.views.seals()
-    assert audit.mac(audit.seal_key(b"another key"), request_id, events) != seal.mac
+    assert seals.mac(seals.seal_key(b"another key"), request_id, events) != seal.mac
 
 
 async def _ended(world: World) -> UUID:
@@ -65,4 +65,4 @@ async def _ended(world: World) -> UUID:
 
 async def _problem(world: World, request_id: UUID) -> str | None:
     (seal,) = await world.views.seals()
-    return audit.check(audit.seal_key(MASTER), seal, await world.views.events(request_id))
+    return seals.check(seals.seal_key(MASTER), seal, await world.views.events(request_id))

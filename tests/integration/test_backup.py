@@ -16,13 +16,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from chargehand import audit
-from chargehand.archive.manifest import BadArchive, Manifest, sign
-from chargehand.bootstrap import open_office
-from chargehand.cli.copying import bring_back, make_backup
-from chargehand.errors import BadConfiguration, BadRequest, DiskFull, SchemaTooNew, TransientError
+from chargehand.app.application import open_office
+from chargehand.app.backup_restore import bring_back, make_backup
+from chargehand.backup.manifest import BadArchive, Manifest, sign
+from chargehand.domain import seals
+from chargehand.domain.errors import BadConfiguration, BadRequest, DiskFull, SchemaTooNew, TransientError
 from chargehand.settings import Settings
-from chargehand.store.copies import with_database
+from chargehand.store.backup_copies import with_database
 from chargehand.store.postgres import PostgresStore
 from tests.builders import make_spec
 from tests.world import MASTER, World, close_world, open_world
@@ -283,7 +283,7 @@ async def test_replacing_keeps_the_old_database(archive: Path, target: Settings)
 
 @asynccontextmanager
 async def a_worker(dsn: str) -> AsyncIterator[None]:
-    store = PostgresStore(dsn, audit.seal_key(MASTER))
+    store = PostgresStore(dsn, seals.seal_key(MASTER))
     release = await store.try_hold(lambda: None)
     assert release is not None
     yield
@@ -292,7 +292,7 @@ async def a_worker(dsn: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def a_server(dsn: str) -> AsyncIterator[None]:
-    leave = await PostgresStore(dsn, audit.seal_key(MASTER)).announce(lambda: None)
+    leave = await PostgresStore(dsn, seals.seal_key(MASTER)).announce(lambda: None)
     yield
     await leave()
 

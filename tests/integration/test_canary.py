@@ -19,11 +19,11 @@ import asyncpg
 import pytest
 from pydantic import JsonValue
 
-from chargehand import bootstrap
 from chargehand.agents.infra.playbooks import ansible_missing
-from chargehand.bootstrap import Office, open_office
+from chargehand.app import application
+from chargehand.app.application import Office, open_office
 from chargehand.broker.memory import MemoryBroker
-from chargehand.models import Risk
+from chargehand.domain.plans import Risk
 from chargehand.settings import Settings
 from tests.acceptance.command import PATIENCE, Command
 from tests.world import WrittenModel, decomposition
@@ -155,8 +155,8 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 @asynccontextmanager
 async def desk(settings: Settings, model: WrittenModel, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Office]:
     """The real thing on one machine; its model answers what the test wrote, its broker forgets nothing."""
-    monkeypatch.setattr(bootstrap, "broker", lambda _: Recording())
-    monkeypatch.setattr(bootstrap, "tiers", lambda _: {"embedded": model})
+    monkeypatch.setattr(application, "broker", lambda _: Recording())
+    monkeypatch.setattr(application, "tiers", lambda _: {"embedded": model})
     async with open_office(settings) as office, office.working() as worker:
         await asyncio.wait_for(worker.holding.wait(), 30)
         yield office

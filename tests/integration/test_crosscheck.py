@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from chargehand.asking import Places, Trust
-from chargehand.bench.noisy import answers, parts
-from chargehand.bench.scoring import Case
-from chargehand.calibration import RIGHT_OF
-from chargehand.crosscheck import Opinion, compare
-from chargehand.llm.embedded import EmbeddedLLM
+from bench.noisy import answers, parts
+from bench.scoring import Case
+from chargehand.domain.plans import Subtask
+from chargehand.engine.tier_chain import Places, Trust
+from chargehand.llm.catalogue_match import EmbeddedLLM
 from chargehand.llm.litellm_proxy import ProxyLLM
-from chargehand.models import Subtask
-from chargehand.nlu import build_ask
 from chargehand.testing.llm import LLMServer, says
+from chargehand.understanding.calibration import RIGHT_OF
+from chargehand.understanding.cross_check import Opinion, compare
+from chargehand.understanding.nlu import build_ask
 from tests.builders import make_catalog, make_id, make_spec
 from tests.integration.test_llm_injection import INJECTIONS
 from tests.world import World, decomposition

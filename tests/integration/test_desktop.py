@@ -13,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 import psutil
 import pytest
 
-from chargehand.agent import machine
+from chargehand.agent.runtime import machine
 from chargehand.agents.desktop import DesktopAgent, DesktopOptions, install_user_service
 from chargehand.agents.desktop.actions import Action, Parameter, Requires, parse
 from chargehand.testing import Harness, run, started

@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from chargehand import bootstrap, nlu
+from bench import calibrate
+from bench.scoring import figures
 from chargehand.agents.infra.discovery import Discovery
-from chargehand.bench import calibrate
-from chargehand.bench.scoring import figures
-from chargehand.catalog import Catalog, merge
-from chargehand.llm.embedded import EmbeddedLLM, meaning
-from chargehand.llm.embedded.profiles import profile
-from chargehand.llm.embedded.ranking import BY_MEANING, BY_WORDS, CERTAIN, SURE, Weights
-from chargehand.llm.embedded.training import OUT_OF_SCOPE, generic_phrases
-from chargehand.models import DecomposedRequest, IntentSpec
+from chargehand.app import application
+from chargehand.catalog.catalog import Catalog, merge
+from chargehand.domain.plans import DecomposedRequest, IntentSpec
+from chargehand.llm.catalogue_match import EmbeddedLLM, meaning
+from chargehand.llm.catalogue_match.profiles import profile
+from chargehand.llm.catalogue_match.ranking import BY_MEANING, BY_WORDS, CERTAIN, SURE, Weights
+from chargehand.llm.catalogue_match.training import OUT_OF_SCOPE, generic_phrases
 from chargehand.settings import Settings
+from chargehand.understanding import nlu
 from tests.decompose.scoring import HERE, REQUEST_ID, load_cases, load_catalog, run, share
 
 DAG = {"type": "object", "properties": {"dag": {"type": "string"}}}
@@ -194,7 +195,7 @@ async def test_the_setting_says_how_sure_it_must_be(homelab: Catalog, tmp_path: 
     for least, asked in ((0.5, False), (0.96, True)):
         settings = Settings(home=tmp_path, confidence_embedded=least)
         ask = nlu.build_ask(REQUEST_ID, unsure, homelab)
-        reply = await bootstrap.tiers(settings)["embedded"].structured(ask)
+        reply = await application.tiers(settings)["embedded"].structured(ask)
         assert reply.value is not None
         assert bool(reply.value["ambiguities"]) is asked
 
@@ -260,7 +261,7 @@ def test_what_a_catalog_offers_is_no_other_trade() -> None:
 
 
 def test_starting_up_does_not_import_it() -> None:
-    heavy = "{'numpy', 'sklearn', 'chargehand.llm.embedded'}"
+    heavy = "{'numpy', 'sklearn', 'chargehand.llm.catalogue_match'}"
     program = f"import sys, chargehand.nlu, chargehand.ports; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from chargehand import nlu
-from chargehand.catalog import Catalog
-from chargehand.llm.embedded import EmbeddedLLM
-from chargehand.llm.embedded.examining import Exam, examine, worse
-from chargehand.llm.embedded.judging import Judge
-from chargehand.llm.embedded.learning import Learning, safely
-from chargehand.llm.embedded.tier import learn
-from chargehand.models import DecomposedRequest, IntentSpec
-from chargehand.verdicts import Approved
+from chargehand.catalog.catalog import Catalog
+from chargehand.domain.plans import DecomposedRequest, IntentSpec
+from chargehand.llm.catalogue_match import EmbeddedLLM
+from chargehand.llm.catalogue_match.examining import Exam, examine, worse
+from chargehand.llm.catalogue_match.judging import Judge
+from chargehand.llm.catalogue_match.learning import Learning, safely
+from chargehand.llm.catalogue_match.tier import learn
+from chargehand.understanding import nlu
+from chargehand.understanding.feedback import Approved
 from tests.decompose.scoring import HERE, REQUEST_ID, load_catalog
 
 SURE = 0.75

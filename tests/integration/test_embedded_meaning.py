@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from chargehand import nlu
-from chargehand.catalog import Catalog
-from chargehand.llm.embedded import EmbeddedLLM, meaning
-from chargehand.llm.embedded.profiles import profile
-from chargehand.llm.embedded.tier import learn
-from chargehand.models import DecomposedRequest, IntentSpec
+from chargehand.catalog.catalog import Catalog
+from chargehand.domain.plans import DecomposedRequest, IntentSpec
+from chargehand.llm.catalogue_match import EmbeddedLLM, meaning
+from chargehand.llm.catalogue_match.profiles import profile
+from chargehand.llm.catalogue_match.tier import learn
+from chargehand.understanding import nlu
 from tests.decompose.scoring import REQUEST_ID
 
 needs_model = pytest.mark.skipif(not meaning.is_installed(), reason="the extra `embed` is not installed")

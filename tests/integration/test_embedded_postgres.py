@@ -18,7 +18,8 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from chargehand.embedded import (
+from chargehand.domain.errors import DatabaseUnreachable, DiskFull
+from chargehand.private_postgres import (
     HomeUnusable,
     PostgresCannotStart,
     PostgresMissing,
@@ -27,9 +28,8 @@ from chargehand.embedded import (
     kept,
     wire,
 )
-from chargehand.embedded.account import server_account
-from chargehand.embedded.places import SYSTEM_PLACE, Place, socket_dir
-from chargehand.errors import DatabaseUnreachable, DiskFull
+from chargehand.private_postgres.account import server_account
+from chargehand.private_postgres.places import SYSTEM_PLACE, Place, socket_dir
 from chargehand.store.postgres import PostgresStore
 from tests.postgres import discard, require_postgres, throwaway_home, unavailable
 

@@ -11,7 +11,7 @@ import aio_pika
 import pytest
 from aio_pika.exceptions import ChannelPreconditionFailed
 
-from chargehand.bench.cable import Cable
+from bench.cable import Cable
 from tests.fleet import ACK_SECONDS, AGENT_A, PATIENCE, Fleet, open_fleet
 from tests.rabbitmq import PrivateRabbitMQ
 

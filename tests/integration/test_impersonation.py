@@ -21,16 +21,16 @@ import aio_pika
 import pytest
 from aio_pika.exceptions import AMQPChannelError
 
+from bench.programs import Programs
 from chargehand.agent import Agent, Work
 from chargehand.agent.identity import Identity
-from chargehand.agent.runtime import AgentRuntime
-from chargehand.bench.programs import Programs
-from chargehand.bootstrap import open_office
+from chargehand.agent.runtime.runtime import AgentRuntime
+from chargehand.app.application import open_office
 from chargehand.broker import dead_letters
 from chargehand.broker.rabbitmq import RabbitMQBroker
-from chargehand.envelopes import MAX_BYTES, ORCHESTRATOR, Envelope, MessageType, decode, encode
-from chargehand.models import WorkOrder, WorkResult
-from chargehand.ports import EVENTS_QUEUE, Broker, Subscription, work_queue
+from chargehand.domain.envelopes import MAX_BYTES, ORCHESTRATOR, Envelope, MessageType, decode, encode
+from chargehand.domain.plans import WorkOrder, WorkResult
+from chargehand.domain.ports import EVENTS_QUEUE, Broker, Subscription, work_queue
 from chargehand.settings import Settings
 from tests.fleet import AGENT_A, AGENT_B, Fleet, remove_queues, serving
 from tests.postgres import database_of_its_own

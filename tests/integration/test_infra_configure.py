@@ -10,7 +10,7 @@ import pytest
 
 from chargehand.agent import Outcome, TaskFailed, TaskInterrupted
 from chargehand.agents.infra.configure import add_configuration, change_file
-from chargehand.errors import DiskFull
+from chargehand.domain.errors import DiskFull
 from tests.integration.infra_work import make_work
 
 

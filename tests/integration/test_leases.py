@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from chargehand.envelopes import MessageType, derive_key
-from chargehand.models import Failure, WorkOrder
-from chargehand.states import RequestStatus as R
+from chargehand.domain.envelopes import MessageType, derive_key
+from chargehand.domain.plans import Failure, WorkOrder
+from chargehand.domain.states import RequestStatus as R
 from tests.builders import make_spec
 from tests.world import PaperAgent, World
 
@@ -387,6 +387,6 @@ def _forged(forgery: str, world: World, agent: PaperAgent, other: PaperAgent, or
 
 
 def _signed_with(key: bytes, agent: PaperAgent, order: WorkOrder) -> bytes:
-    from chargehand.envelopes import decode, encode
+    from chargehand.domain.envelopes import decode, encode
 
     return encode(decode(agent.result(order), agent.key, "report"), key)

@@ -16,15 +16,15 @@ from uuid import UUID
 
 import pytest
 
-from chargehand.asking import Places
-from chargehand.bench.stalls import watched
-from chargehand.errors import BadDecomposition, WrongStatus
-from chargehand.fallback import FAILURES
+from bench.stalls import watched
+from chargehand.domain.errors import BadDecomposition, WrongStatus
+from chargehand.domain.ports import LLM
+from chargehand.domain.states import RequestStatus as R
+from chargehand.engine.tier_chain import Places
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM
-from chargehand.ports import LLM
-from chargehand.states import RequestStatus as R
 from chargehand.testing.llm import PROVIDERS, ScriptedServer, modes, says
+from chargehand.understanding.tiers import FAILURES
 from tests.builders import make_spec
 from tests.world import World, decomposition
 

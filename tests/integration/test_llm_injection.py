@@ -8,12 +8,12 @@ from uuid import UUID
 
 import pytest
 
-from chargehand.asking import Places
-from chargehand.llm.embedded import EmbeddedLLM
+from chargehand.domain.plans import Risk
+from chargehand.engine.tier_chain import Places
+from chargehand.llm.catalogue_match import EmbeddedLLM
 from chargehand.llm.litellm_proxy import ProxyLLM
-from chargehand.models import Risk
-from chargehand.nlu import Thresholds, build_ask, read_reply
 from chargehand.testing.llm import LLMServer, says
+from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
 from tests.builders import make_catalog, make_id, make_spec
 from tests.world import World, close_world, decomposition, open_world
 

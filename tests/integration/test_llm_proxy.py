@@ -15,12 +15,12 @@ from uuid import UUID
 
 import pytest
 
-from chargehand.fallback import FAILURES
-from chargehand.llm.completions import NoAnswer
+from chargehand.domain.plans import Ask, Reply
 from chargehand.llm.litellm_proxy import ProxyLLM
-from chargehand.models import Ask, Reply
-from chargehand.nlu import build_ask
+from chargehand.llm.replies import NoAnswer
 from chargehand.testing.llm import HANG, Answer, LLMServer, fails, says, sends, writes
+from chargehand.understanding.nlu import build_ask
+from chargehand.understanding.tiers import FAILURES
 from tests.builders import make_catalog
 
 ROOT = Path(__file__).parents[2]

@@ -13,20 +13,20 @@ from uuid import UUID
 
 import pytest
 
-from chargehand.asking import Places
-from chargehand.bootstrap import tiers
-from chargehand.catalog import Catalog
-from chargehand.cli.examination import examine_llms
+from chargehand.app.application import tiers
+from chargehand.app.doctor import examine_llms
+from chargehand.catalog.catalog import Catalog
 from chargehand.cli.show.checks import Check
-from chargehand.errors import BadConfiguration
-from chargehand.llm.embedded import AFTER_AN_LLM, ALONE
+from chargehand.domain.errors import BadConfiguration
+from chargehand.domain.plans import Risk
+from chargehand.domain.states import RequestStatus as R
+from chargehand.engine.loops import Readings
+from chargehand.engine.tier_chain import Places
+from chargehand.llm.catalogue_match import AFTER_AN_LLM, ALONE
 from chargehand.llm.litellm_proxy import ProxyLLM
-from chargehand.loops import Readings
-from chargehand.models import Risk
-from chargehand.nlu import build_ask
 from chargehand.settings import Settings, load
-from chargehand.states import RequestStatus as R
 from chargehand.testing.llm import HANG, LLMServer, fails, says, sends, writes
+from chargehand.understanding.nlu import build_ask
 from tests.builders import make_spec
 from tests.world import World, close_world, decomposition, open_world
 

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from chargehand.agent import Agent, Outcome, Work
-from chargehand.agent.runtime import AgentRuntime
-from chargehand.cli.telling import story_lines
-from chargehand.envelopes import derive_key
-from chargehand.errors import PermanentError
-from chargehand.loops import Loops, Wake
-from chargehand.models import Resources, Variant
+from chargehand.agent.runtime.runtime import AgentRuntime
+from chargehand.cli.flows.explain import story_lines
+from chargehand.domain.envelopes import derive_key
+from chargehand.domain.errors import PermanentError
+from chargehand.domain.plans import Resources, Variant
+from chargehand.engine.loops import Loops, Wake
 from tests.builders import make_spec
 from tests.world import MASTER, PaperAgent, World, decomposition
 

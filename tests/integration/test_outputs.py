@@ -13,13 +13,13 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from chargehand.agent import Agent, Work, secret
-from chargehand.cli.show.as_json import request_value
+from chargehand.app.json_view import request_value
+from chargehand.cli.flows.explain import story_lines
 from chargehand.cli.show.plan import plan_lines
 from chargehand.cli.show.request import standing
-from chargehand.cli.telling import story_lines
-from chargehand.engine import Engine
-from chargehand.errors import MissingOutput
-from chargehand.models import Failure, IntentSpec, WorkOrder
+from chargehand.domain.errors import MissingOutput
+from chargehand.domain.plans import Failure, IntentSpec, WorkOrder
+from chargehand.engine.engine import Engine
 from tests.builders import make_spec
 from tests.integration.test_order_of_work import at_work, reached, until
 from tests.world import MASTER, PaperAgent, World, decomposition

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chargehand.bench.cable import Cable
+from bench.cable import Cable
 from tests.fleet import AGENT_A, AGENT_B, Fleet, open_fleet, serving
 from tests.rabbitmq import PrivateRabbitMQ
 

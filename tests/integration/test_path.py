@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chargehand.envelopes import MessageType
-from chargehand.errors import IdempotencyConflict, NotPermitted, PlanChanged, UnknownId, WrongStatus
-from chargehand.models import Deadlines, Failure, Risk
-from chargehand.states import RequestStatus as R
+from chargehand.domain.envelopes import MessageType
+from chargehand.domain.errors import IdempotencyConflict, NotPermitted, PlanChanged, UnknownId, WrongStatus
+from chargehand.domain.plans import Deadlines, Failure, Risk
+from chargehand.domain.states import RequestStatus as R
 from tests.builders import make_spec
 from tests.world import World, close_world, decomposition, open_world
 
@@ -109,12 +109,12 @@ async def test_a_reply_is_written_only_under_the_claim_it_was_asked_under(world:
     request_id = await world.engine.submit("do it", requester="ann")
     async with world.store.batch() as batch:
         (stale,) = await batch.claim_requests(1, 60, None)
-        from chargehand.records import RequestMove
+        from chargehand.domain.records import RequestMove
 
         await batch.move_requests([RequestMove(request_id, stale.status, R.DECOMPOSING)])
     await world.run("UPDATE requests SET claim_until = now() - interval '1 s'")
     assert await world.engine.decompose() == 1, "the sweep takes over what its claimant left"
-    from chargehand.catalog import merge
+    from chargehand.catalog.catalog import merge
 
     await world.engine.understand(stale, merge(TWO))
     assert len(await world.views.plans(request_id)) == 1, "the late reply changed nothing"

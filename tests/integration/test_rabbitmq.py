@@ -18,15 +18,15 @@ import pytest
 from aio_pika.exceptions import AMQPChannelError
 from pamqp.common import FieldTable
 
+from bench.cable import Cable
 from chargehand.agent import Agent
-from chargehand.agent.running import own_user
-from chargehand.agent.runtime import AgentRuntime
-from chargehand.bench.cable import Cable
+from chargehand.agent.runtime.main import own_user
+from chargehand.agent.runtime.runtime import AgentRuntime
 from chargehand.broker import DELIVERY_LIMIT, dead_letters
 from chargehand.broker.rabbitmq import RabbitMQBroker
 from chargehand.broker.rabbitmq.link import Backoff
-from chargehand.errors import BadConfiguration, BrokerUnreachable, NotPermitted, Unroutable
-from chargehand.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, Delivery, control_queue, work_queue
+from chargehand.domain.errors import BadConfiguration, BrokerUnreachable, NotPermitted, Unroutable
+from chargehand.domain.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, Delivery, control_queue, work_queue
 from tests.rabbitmq import PrivateRabbitMQ, free_ports
 
 PATIENCE = 30.0  # seconds; starting RabbitMQ takes 6 to 8

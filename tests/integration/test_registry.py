@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from chargehand.bootstrap import open_office
-from chargehand.envelopes import MessageType, derive_key
-from chargehand.errors import BadRequest, UnknownId
-from chargehand.ports import control_queue, work_queue
-from chargehand.registry import Registry
+from chargehand.app.application import open_office
+from chargehand.domain.envelopes import MessageType, derive_key
+from chargehand.domain.errors import BadRequest, UnknownId
+from chargehand.domain.ports import control_queue, work_queue
+from chargehand.domain.states import RequestStatus as R
+from chargehand.engine.agent_registry import Registry
 from chargehand.settings import Settings
-from chargehand.states import RequestStatus as R
 from tests.builders import make_spec
 from tests.world import MASTER, PaperAgent, World
 

@@ -9,10 +9,10 @@ from uuid import UUID
 
 import pytest
 
-from chargehand.models import AgentFacts, Failure, WorkTask
-from chargehand.patience import ENOUGH
-from chargehand.performance import Performance, Run
-from chargehand.replay import replayed
+from chargehand.domain.plans import AgentFacts, Failure, WorkTask
+from chargehand.routing.performance import Performance, Run
+from chargehand.routing.replay import replayed
+from chargehand.routing.wait_policy import ENOUGH
 from tests.builders import make_spec
 from tests.world import PaperAgent, World
 

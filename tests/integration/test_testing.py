@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from chargehand.agent import Agent, Outcome, TaskFailed, Work
 from chargehand.broker.weather import Rough
-from chargehand.envelopes import MessageType
-from chargehand.errors import UnknownId
+from chargehand.domain.envelopes import MessageType
+from chargehand.domain.errors import UnknownId
 from chargehand.testing import Harness, make_order, run, started
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from chargehand.states import RequestStatus as R
-from chargehand.verdicts import fits, reported, verdicts
+from chargehand.domain.states import RequestStatus as R
+from chargehand.understanding.feedback import fits, reported, verdicts
 from tests.builders import make_spec
 from tests.world import World, decomposition
 

@@ -11,13 +11,13 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from chargehand.bootstrap import Office, open_office
-from chargehand.errors import BadConfiguration, DatabaseUnreachable, SchemaTooNew
-from chargehand.models import Risk
+from chargehand.app.application import Office, open_office
+from chargehand.domain.errors import BadConfiguration, DatabaseUnreachable, SchemaTooNew
+from chargehand.domain.plans import Risk
 from chargehand.settings import Settings
 from chargehand.store import migrate
 from chargehand.store.postgres import PostgresStore
-from chargehand.store.views import Views
+from chargehand.store.queries import Views
 from tests.world import World
 
 SCRIPT = """#!/bin/sh

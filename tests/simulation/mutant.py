@@ -52,85 +52,85 @@ MUTANTS = {
     "fencing_removed": _mutant(
         "letters about a lease are believed whoever holds it now",
         "no_mistake applied_once history once_per_lease",
-        ("chargehand.recording", "return attempt.status in ATTEMPT_OPEN and _is_holder(attempt, letter)", "return True"),
+        ("chargehand.engine.recorder", "return attempt.status in ATTEMPT_OPEN and _is_holder(attempt, letter)", "return True"),
     ),
     "marked_before_published": _mutant(
-        "messages are forgotten, and then published", "published", ("chargehand.engine", PUBLISH, MARKED_FIRST)
+        "messages are forgotten, and then published", "published", ("chargehand.engine.engine", PUBLISH, MARKED_FIRST)
     ),
     "no_sweep": _mutant(
         "nothing looks for what is late",
         "comes_to_rest",
-        ("chargehand.loops", '("sweep", self._sweep.sweep),', ""),
+        ("chargehand.engine.loops", '("sweep", self._sweep.sweep),', ""),
     ),
     # Others, to judge how much it sees.
     "applied_twice": _mutant(
         "an ended attempt is taken for an open one, and moves are not guarded by the old status",
         "applied_once history slots",
-        ("chargehand.recording", "return attempt.status in ATTEMPT_OPEN and _is_holder(attempt, letter)",
+        ("chargehand.engine.recorder", "return attempt.status in ATTEMPT_OPEN and _is_holder(attempt, letter)",
          "return _is_holder(attempt, letter)"),
-        ("chargehand.simulation.statements",
+        ("bench.model.statements",
          'found = _to_move(tx, "attempts", ids, old)', 'found = {key: row_of(tx, "attempts", key) for key in ids}'),
-        ("chargehand.simulation.statements", """row = found.get(key)  # of attempts
+        ("bench.model.statements", """row = found.get(key)  # of attempts
         if row is None or row["status"] != before:""", """row = found.get(key)
         if row is None:"""),
-        ("chargehand.store.moves", "check_move(ATTEMPT, move.old, move.new)", "pass"),
-        ("chargehand.store.moves", "check_move(TASK, move.old, move.new)", "pass"),
+        ("chargehand.store.status_moves", "check_move(ATTEMPT, move.old, move.new)", "pass"),
+        ("chargehand.store.status_moves", "check_move(TASK, move.old, move.new)", "pass"),
     ),
     "grant_without_asking": _mutant(
         "work that is not safe to repeat starts without leave",
         "no_blind_repeat once_per_lease approved one_holder one_per_key_held fair_weather",
-        ("chargehand.agent.attempt", "            if not self.order.retry_safe:\n                await self._leave_to_start()\n", ""),
+        ("chargehand.agent.runtime.attempt", "            if not self.order.retry_safe:\n                await self._leave_to_start()\n", ""),
     ),
     "granted_to_anybody": _mutant(
         "a second life of an agent is granted what the first was",
         "no_blind_repeat once_per_lease",
-        ("chargehand.recording", "if said.incarnation == attempt.incarnation and not said.needs_grant:",
+        ("chargehand.engine.recorder", "if said.incarnation == attempt.incarnation and not said.needs_grant:",
          "if not said.needs_grant:"),
-        ("chargehand.recording", "        if said.incarnation == attempt.incarnation:\n            await self._grant(",
+        ("chargehand.engine.recorder", "        if said.incarnation == attempt.incarnation:\n            await self._grant(",
          "        if True:\n            await self._grant("),
     ),
     "lease_not_renewed": _mutant(
         "heartbeats renew no lease", "fair_weather one_holder one_per_key_held",
-        ("chargehand.recording", "await batch.renew([(attempt, agent.agent_id) for agent, beat in beats for attempt in beat.running])", "pass"),
+        ("chargehand.engine.recorder", "await batch.renew([(attempt, agent.agent_id) for agent, beat in beats for attempt in beat.running])", "pass"),
     ),
     "lease_not_watched": _mutant(
         "an agent works on when its lease is lost", "one_holder one_per_key_held",
-        ("chargehand.agent.attempt", '        if left <= 0:\n            self.end("lease")\n', "        if left <= 0:\n            pass\n"),
+        ("chargehand.agent.runtime.attempt", '        if left <= 0:\n            self.end("lease")\n', "        if left <= 0:\n            pass\n"),
     ),
     "no_grace": _mutant(
         "a lease is taken away as soon as it is due", "one_holder one_per_key_held",
-        ("chargehand.agent.lease", "return self.renewed_at + self.seconds - self.margin", "return self.renewed_at + 1.3 * self.seconds"),
+        ("chargehand.agent.runtime.lease", "return self.renewed_at + self.seconds - self.margin", "return self.renewed_at + 1.3 * self.seconds"),
     ),
     "slots_not_counted": _mutant(
         "a slot is taken though none is free", "slots",
-        ("chargehand.store.batch", "        if done != len(taken):\n", "        if done != len(taken) and False:\n"),
+        ("chargehand.store.transaction", "        if done != len(taken):\n", "        if done != len(taken) and False:\n"),
     ),
     "acknowledged_too_early": _mutant(
         "an agent acknowledges an order before it is in its journal, and forgets it when it dies",
         "comes_to_rest fair_weather no_mistake",
-        ("chargehand.agent.runtime", "        try:\n            await self._attempts.take(", "        await delivery.ack()\n        try:\n            await self._attempts.take("),
-        ("chargehand.agent.runtime", "            return\n        await delivery.ack()\n\n    async def _leave_alone", "            return\n\n    async def _leave_alone"),
+        ("chargehand.agent.runtime.runtime", "        try:\n            await self._attempts.take(", "        await delivery.ack()\n        try:\n            await self._attempts.take("),
+        ("chargehand.agent.runtime.runtime", "            return\n        await delivery.ack()\n\n    async def _leave_alone", "            return\n\n    async def _leave_alone"),
     ),
     "started_unwritten": _mutant(
         "an agent begins before its journal says so", "once_per_lease no_blind_repeat",
-        ("chargehand.agent.attempt", "            await self._around.journal.write(\n                Started(", "            self._around.journal.note(\n                Started("),
+        ("chargehand.agent.runtime.attempt", "            await self._around.journal.write(\n                Started(", "            self._around.journal.note(\n                Started("),
     ),
     "blind_repeat": _mutant(
         "a lost agent's work is repeated, safe or not", "no_blind_repeat",
-        ("chargehand.consequences", "    return task.spec.retry_safe or request.dry_run", "    return True"),
-        ("chargehand.retry", '("again",  "review",    "review", "it was started', '("again",  "again",    "again", "it was started'),
+        ("chargehand.execution.outcomes", "    return task.spec.retry_safe or request.dry_run", "    return True"),
+        ("chargehand.execution.retry", '("again",  "review",    "review", "it was started', '("again",  "again",    "again", "it was started'),
     ),
     "key_not_checked": _mutant(
         "two requests may write one key", "no_mistake",
-        ("chargehand.store.deciding", '        known = (await self.fetch("request_by_key", key))[0]\n        if known["body_digest"] != body_digest:', '        known = {"body_digest": body_digest, "request_id": request.request_id}\n        if known["body_digest"] != body_digest:'),
+        ("chargehand.store.planning_statements", '        known = (await self.fetch("request_by_key", key))[0]\n        if known["body_digest"] != body_digest:', '        known = {"body_digest": body_digest, "request_id": request.request_id}\n        if known["body_digest"] != body_digest:'),
     ),
     "unapproved": _mutant(
         "every plan runs at once", "approved",
-        ("chargehand.engine", 'if ruling.action == "run"}', 'if ruling.action != "never"}'),
+        ("chargehand.engine.engine", 'if ruling.action == "run"}', 'if ruling.action != "never"}'),
     ),
     "silent_move": _mutant(
         "a status changes without an event", "history",
-        ("chargehand.store.moves", '            self.note(move.request_id, f"attempt.{move.new}", data, task_id=move.task_id, attempt_id=move.attempt_id)\n', ""),
+        ("chargehand.store.status_moves", '            self.note(move.request_id, f"attempt.{move.new}", data, task_id=move.task_id, attempt_id=move.attempt_id)\n', ""),
     ),
 }  # fmt: skip
 
@@ -173,7 +173,7 @@ def main() -> None:
     """Plant a bug and look for it; print what found it as JSON."""
     mutant, most = MUTANTS[sys.argv[1]], int(sys.argv[2]) if len(sys.argv) > 2 else 2000
     sys.meta_path.insert(0, _Planter(mutant))
-    from chargehand.simulation.world import simulate
+    from bench.model.world import simulate
 
     simulate(0)
     gc.freeze()

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand import advance
-from chargehand.records import TaskRecord
-from chargehand.states import RequestStatus, TaskStatus
+from chargehand.domain.records import TaskRecord
+from chargehand.domain.states import RequestStatus, TaskStatus
+from chargehand.execution import task_flow
 from tests.builders import make_id, make_task
 
 T, R = TaskStatus, RequestStatus
@@ -24,7 +24,7 @@ def make_record(order: int, status: str, depends_on: tuple[int, ...] = (), keys:
 
 def moved(mode: str, *tasks: TaskRecord) -> dict[int, str]:
     orders = {task.task_id: task.order for task in tasks}
-    return {orders[move.task_id]: str(move.new) for move in advance.next_moves(tasks, mode)}
+    return {orders[move.task_id]: str(move.new) for move in task_flow.next_moves(tasks, mode)}
 
 
 def test_in_sequence_one_task_starts_when_everything_before_it_is_done() -> None:
@@ -42,14 +42,14 @@ def test_in_parallel_only_dependencies_count() -> None:
 
 def test_a_failure_skips_what_follows_and_names_it() -> None:
     tasks = make_record(1, "failed"), make_record(2, "pending"), make_record(3, "pending")
-    moves = advance.next_moves(tasks, "sequential")
+    moves = task_flow.next_moves(tasks, "sequential")
     assert [(m.new, m.reason) for m in moves] == [(T.SKIPPED, "task 1 failed")] * 2
 
 
 def test_what_waits_for_a_review_holds_the_rest_back() -> None:
     tasks = make_record(1, "in_review"), make_record(2, "pending")
     assert moved("sequential", *tasks) == {}
-    assert advance.outcome(tasks, R.RUNNING) == (R.IN_REVIEW, "a person must look: 1 in_review, 1 pending")
+    assert task_flow.outcome(tasks, R.RUNNING) == (R.IN_REVIEW, "a person must look: 1 in_review, 1 pending")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_what_waits_for_a_review_holds_the_rest_back() -> None:
     ],
 )
 def test_when_a_request_has_ended(statuses: list[str], request_status: R, ended: R | None) -> None:
-    found = advance.outcome([make_record(n, s) for n, s in enumerate(statuses, 1)], request_status)
+    found = task_flow.outcome([make_record(n, s) for n, s in enumerate(statuses, 1)], request_status)
     assert (found and found[0]) == ended
 
 
@@ -84,7 +84,7 @@ def test_a_request_always_comes_to_an_end(results: list[str], mode: str) -> None
             make_record(t.order, _ended(changes.get(t.order, str(t.status)), results[t.order - 1]), t.spec.depends_on)
             for t in tasks
         ]
-    assert advance.outcome(tasks, R.RUNNING) is not None
+    assert task_flow.outcome(tasks, R.RUNNING) is not None
 
 
 def _ended(status: str, result: str) -> str:
@@ -94,10 +94,10 @@ def _ended(status: str, result: str) -> str:
 def test_what_shares_an_exclusive_key_keeps_its_place() -> None:
     keys = ("host:a",)
     tasks = make_record(1, "ready"), make_record(2, "pending", keys=keys), make_record(3, "pending", keys=keys)
-    assert [t.order for t in advance.overtakers(tasks, tasks[0])] == [2]
+    assert [t.order for t in task_flow.overtakers(tasks, tasks[0])] == [2]
     assert moved("parallel", *tasks) == {2: "ready"}
     tasks = make_record(1, "ready", keys=keys), make_record(2, "pending", (1,)), make_record(3, "pending", keys=keys)
-    assert advance.overtakers(tasks, tasks[0]) == []
+    assert task_flow.overtakers(tasks, tasks[0]) == []
 
 
 def test_a_failure_of_what_went_first_stops_what_gave_way_to_it() -> None:
@@ -114,13 +114,13 @@ def test_however_tasks_overtake_one_runs_at_a_time_and_after_what_it_needs(data:
     status, done = ["pending"] * size, list[int]()
     for _ in range(6 * size):
         tasks = [make_record(n, status[n - 1], after[n - 1], keys[n - 1]) for n in range(1, size + 1)]
-        if advance.outcome(tasks, R.RUNNING):
+        if task_flow.outcome(tasks, R.RUNNING):
             break
         for order, new in moved("sequential", *tasks).items():
             status[order - 1] = new
         (ready,) = (n for n in range(1, size + 1) if status[n - 1] == "ready")
         tasks = [make_record(n, status[n - 1], after[n - 1], keys[n - 1]) for n in range(1, size + 1)]
-        others = advance.overtakers(tasks, tasks[ready - 1])
+        others = task_flow.overtakers(tasks, tasks[ready - 1])
         if others and data.draw(st.booleans()):
             status[ready - 1], ready = "pending", data.draw(st.sampled_from(others)).order
         status[ready - 1] = "succeeded"

@@ -14,10 +14,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chargehand.agent import journal as module
-from chargehand.agent.journal import REMEMBERED, Accepted, Finished, Forgotten, Journal, Started
-from chargehand.errors import BadConfiguration, DiskFull
-from chargehand.models import WorkOrder, WorkResult
+from chargehand.agent.runtime import journal as module
+from chargehand.agent.runtime.journal import REMEMBERED, Accepted, Finished, Forgotten, Journal, Started
+from chargehand.domain.errors import BadConfiguration, DiskFull
+from chargehand.domain.plans import WorkOrder, WorkResult
 
 
 def accepted(attempt: UUID, parameters: str = "") -> Accepted:

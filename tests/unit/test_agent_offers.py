@@ -9,12 +9,12 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr
 
 from chargehand.agent import Agent, Outcome, Work
-from chargehand.agent.lease import Lease
 from chargehand.agent.offers import Offer
-from chargehand.agent.verdicts import ENDINGS, MAX_RESULT, ended, failed, failure_of, succeeded
-from chargehand.envelopes import MAX_BYTES
-from chargehand.errors import BadConfiguration, BadParameters, DiskFull, NoAgentAvailable, PermanentError
-from chargehand.models import IntentSpec, Resources, Risk, WorkOrder
+from chargehand.agent.runtime.lease import Lease
+from chargehand.agent.runtime.results import ENDINGS, MAX_RESULT, ended, failed, failure_of, succeeded
+from chargehand.domain.envelopes import MAX_BYTES
+from chargehand.domain.errors import BadConfiguration, BadParameters, DiskFull, NoAgentAvailable, PermanentError
+from chargehand.domain.plans import IntentSpec, Resources, Risk, WorkOrder
 
 
 class Site(BaseModel):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.approval import RULES, ApprovalContext, rule_on
-from chargehand.models import Risk
+from chargehand.domain.plans import Risk
+from chargehand.planning.approval import RULES, ApprovalContext, rule_on
 from tests.builders import make_plan, make_task
 
 READ, CHANGE, DESTROY = (make_task(risk=risk) for risk in Risk)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from chargehand.archive.programs import find, without_password
-from chargehand.errors import BadConfiguration
-from chargehand.store.copies import with_database
+from chargehand.backup.programs import find, without_password
+from chargehand.domain.errors import BadConfiguration
+from chargehand.store.backup_copies import with_database
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from chargehand import audit
+from chargehand.domain import seals
 from tests.builders import make_id
 
-KEY, OTHER = audit.seal_key(b"k" * 32), audit.seal_key(b"o" * 32)
+KEY, OTHER = seals.seal_key(b"k" * 32), seals.seal_key(b"o" * 32)
 
 
 @pytest.mark.parametrize(
@@ -23,11 +23,11 @@ KEY, OTHER = audit.seal_key(b"k" * 32), audit.seal_key(b"o" * 32)
 def test_nothing_may_follow_the_seal_of_what_has_ended(
     sealed: int | None, counted: int, newest: int | None, said: str | None
 ) -> None:
-    found = audit.check_end(sealed, counted, newest)
+    found = seals.check_end(sealed, counted, newest)
     assert (found is None) if said is None else (said in (found or ""))
 
 
 def test_another_master_key_is_not_called_tampering() -> None:
-    seal = audit.Seal(make_id("r"), 0, audit.mac(KEY, make_id("r"), []), key_name=audit.key_name(KEY))
-    assert audit.check(KEY, seal, []) is None
-    assert "another master key" in (audit.check(OTHER, seal, []) or "")
+    seal = seals.Seal(make_id("r"), 0, seals.mac(KEY, make_id("r"), []), key_name=seals.key_name(KEY))
+    assert seals.check(KEY, seal, []) is None
+    assert "another master key" in (seals.check(OTHER, seal, []) or "")

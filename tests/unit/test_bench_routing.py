@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from chargehand.bench.routing import BUILT_IN, figures, load, makers
-from chargehand.bench.routing.choosers import LeastLoaded, Random
-from chargehand.bench.routing.scenario import Changes, ColdStart, LateJoiners, Outages, Scenario, Success, draw
-from chargehand.bench.routing.simulation import Simulation
-from chargehand.errors import BadConfiguration
+from bench.routing import BUILT_IN, figures, load, makers
+from bench.routing.choosers import LeastLoaded, Random
+from bench.routing.scenario import Changes, ColdStart, LateJoiners, Outages, Scenario, Success, draw
+from bench.routing.simulation import Simulation
+from chargehand.domain.errors import BadConfiguration
 
 ROUGH = Scenario(
     name="rough",

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from chargehand.bench.decompose import Names
-from chargehand.bench.scoring import Case, Outcome, figures
-from chargehand.confidence import Judged, brier, expected_calibration_error
-from chargehand.models import DecomposedRequest, Subtask
+from bench.decompose import Names
+from bench.scoring import Case, Outcome, figures
+from chargehand.domain.plans import DecomposedRequest, Subtask
+from chargehand.domain.reliability import Judged, brier, expected_calibration_error
 
 
 def outcome(

@@ -10,8 +10,8 @@ import pytest
 from chargehand.broker import dead_letters
 from chargehand.broker.memory import MemoryBroker
 from chargehand.broker.weather import Fate, Rough
-from chargehand.errors import BrokerUnreachable
-from chargehand.ports import Delivery
+from chargehand.domain.errors import BrokerUnreachable
+from chargehand.domain.ports import Delivery
 
 
 async def received(broker: MemoryBroker, sent: int, *, seconds: float = 0.05) -> list[bytes]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargehand.calibration import (
+from chargehand.understanding.calibration import (
     AGREEING,
     LEAST,
     MOST,
@@ -24,7 +24,7 @@ from chargehand.calibration import (
     log_odds_before,
     weigh,
 )
-from chargehand.crosscheck import Agreement
+from chargehand.understanding.cross_check import Agreement
 
 PLAIN = Evidence("local", 0.9)
 EVIDENCE = st.builds(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.catalog import check_parameters, exclusive_keys, merge, missing_parameters
-from chargehand.errors import BadConfiguration, BadParameters
+from chargehand.catalog.catalog import check_parameters, exclusive_keys, merge, missing_parameters
+from chargehand.domain.errors import BadConfiguration, BadParameters
 from tests.builders import make_catalog, make_spec
 
 PORT = {"type": "integer", "minimum": 1, "maximum": 65535, "default": 3001}

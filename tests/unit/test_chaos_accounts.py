@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from chargehand.bench.chaos.accounts import Books, Line, audit, broken, parse
+from bench.chaos.accounts import Books, Line, audit, broken, parse
 
 REQUEST, SAFE, UNSAFE = UUID(int=1), UUID(int=2), UUID(int=3)
 FIRST, SECOND, OTHER = UUID(int=11), UUID(int=12), UUID(int=13)

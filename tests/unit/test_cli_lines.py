@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from chargehand.cli.exits import exit_of
-from chargehand.cli.interrupts import Interrupted, Interrupts
-from chargehand.cli.keyboard import Decision, understood
-from chargehand.cli.lines import Line, as_called, clock, columns, count, cut, lasting, said, short, visible
-from chargehand.cli.screen import Screen
 from chargehand.cli.show.checks import Check, check_lines, is_sound
-from chargehand.states import RequestStatus
+from chargehand.cli.terminal.exit_codes import exit_of
+from chargehand.cli.terminal.interrupts import Interrupted, Interrupts
+from chargehand.cli.terminal.keyboard import Decision, understood
+from chargehand.cli.terminal.lines import Line, as_called, clock, columns, count, cut, lasting, said, short, visible
+from chargehand.cli.terminal.screen import Screen
+from chargehand.domain.states import RequestStatus
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from chargehand.cli.show import as_json
+from chargehand.app import json_view
+from chargehand.cli.flows.plan_editor import draft, parsed
 from chargehand.cli.show.ending import ending_lines
 from chargehand.cli.show.plan import plan_lines
-from chargehand.cli.writing import draft, parsed
 from tests.unit.cli_rows import a_plan, a_request, a_step, a_task
 
 INPUTS = {"kuma_url": {"task": 1, "output": "url"}}
@@ -42,7 +42,7 @@ def test_the_end_shows_each_value_and_how_outputs_differ_from_what_was_declared(
 def test_as_json_a_value_is_there_as_soon_as_it_is_known() -> None:
     def inputs(giver: dict[str, Any]) -> Any:
         tasks = [giver, a_taking_task(status="pending", result=None)]
-        return as_json.request_value(a_request(), a_plan(), tasks, [])["tasks"][1]["inputs"]
+        return json_view.request_value(a_request(), a_plan(), tasks, [])["tasks"][1]["inputs"]
 
     where = {"task": 1, "output": "url", "intent": "do_1"}
     assert inputs(a_giving_task({"url": "http://here"})) == {"kuma_url": {**where, "value": "http://here"}}

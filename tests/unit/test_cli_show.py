@@ -7,16 +7,16 @@ from uuid import UUID
 
 import pytest
 
-from chargehand.cli.lines import Line
-from chargehand.cli.show import as_json
+from chargehand.app import json_view
 from chargehand.cli.show.ending import MAX_DIFF, WORDS, ending_lines
 from chargehand.cli.show.lists import agent_list, catalog_lines, review_list
 from chargehand.cli.show.plan import plan_lines
 from chargehand.cli.show.progress import FOLLOWED, MARKS, board, event_line, log_line
 from chargehand.cli.show.request import WAITING, overview, standing
 from chargehand.cli.show.why import Story, why_lines
-from chargehand.records import Event
-from chargehand.states import REQUEST_ENDED, RequestStatus, TaskStatus
+from chargehand.cli.terminal.lines import Line
+from chargehand.domain.records import Event
+from chargehand.domain.states import REQUEST_ENDED, RequestStatus, TaskStatus
 from tests.unit.cli_rows import (
     NOW,
     REQUEST_ID,
@@ -281,13 +281,13 @@ def test_the_catalog_says_how_to_ask_and_what_cannot_be_done() -> None:
 
 
 def test_a_request_as_json_names_what_scripts_need() -> None:
-    value = as_json.request_value(a_request(), a_plan(), [a_task(1)], [an_attempt(1)], ("Which?",))
+    value = json_view.request_value(a_request(), a_plan(), [a_task(1)], [an_attempt(1)], ("Which?",))
     assert value["request_id"] == str(REQUEST_ID)
     assert (value["status"], value["questions"]) == ("completed", ["Which?"])
     assert value["plan"]["digest"] == "ab12" * 16
     assert value["tasks"][0] | {"outputs": {}} == value["tasks"][0]
     assert value["tasks"][0]["agent"] == "infra-1"
-    assert as_json.request_value(a_request(), None, [], [])["plan"] is None
+    assert json_view.request_value(a_request(), None, [], [])["plan"] is None
 
 
 def test_why_tells_what_was_predicted_and_who_was_looked_at_in_a_large_pool() -> None:

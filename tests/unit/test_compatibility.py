@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from chargehand.compatibility import MOST_NODES, NotPlain, mismatch, written_out
+from chargehand.catalog.schema_subset import MOST_NODES, NotPlain, mismatch, written_out
 
 TEXT, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "integer"}
 URL = {"type": "string", "pattern": "^https?://"}

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from chargehand.consequences import Ending, follow, lapse, plain
-from chargehand.models import Failure, WorkResult
-from chargehand.records import AttemptRecord, RequestRecord, TaskRecord
-from chargehand.retry import RetryPolicy
-from chargehand.states import AttemptStatus, RequestStatus, TaskStatus
+from chargehand.domain.plans import Failure, WorkResult
+from chargehand.domain.records import AttemptRecord, RequestRecord, TaskRecord
+from chargehand.domain.states import AttemptStatus, RequestStatus, TaskStatus
+from chargehand.execution.outcomes import Ending, follow, lapse, plain
+from chargehand.execution.retry import RetryPolicy
 from tests.builders import make_id, make_task
 
 A, T, R = AttemptStatus, TaskStatus, RequestStatus

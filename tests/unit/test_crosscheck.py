@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from chargehand.calibration import Fit
-from chargehand.crosscheck import Opinion, Planned, Seen, View, compare, disagreements
-from chargehand.models import Reply
-from chargehand.nlu import Thresholds, build_ask, read_reply
-from chargehand.weighing import Beside, stands_in
+from chargehand.domain.plans import Reply
+from chargehand.understanding.calibration import Fit
+from chargehand.understanding.confidence import Beside, stands_in
+from chargehand.understanding.cross_check import Opinion, Planned, Seen, View, compare, disagreements
+from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
 from tests.builders import make_catalog, make_id
 
 SURE_FIT = Fit(shift=3.0, slope=1.5, outcomes=500)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import JsonValue
 
 from chargehand.agents.desktop.actions import ENDING, Action, BadAutomation, command, parse, spec_of
-from chargehand.errors import BadParameters
+from chargehand.domain.errors import BadParameters
 
 NOTE = """\
 actions:

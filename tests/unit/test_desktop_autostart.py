@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chargehand.agents.desktop.autostart import Autostart, install_user_service
-from chargehand.errors import BadConfiguration
+from chargehand.domain.errors import BadConfiguration
 
 ODD_HOME = Path('/home/me/50% of "my" $HOME/agent')
 

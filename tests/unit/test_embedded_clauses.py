@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.llm.embedded.clauses import Clause, cut
-from chargehand.llm.embedded.words import Token, tokens
+from chargehand.llm.catalogue_match.clauses import Clause, cut
+from chargehand.llm.catalogue_match.words import Token, tokens
 
 KNOWN = {
     "deploy kuma",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from pydantic import JsonValue
 
-from chargehand.llm.embedded.parameters import Found, extract
-from chargehand.llm.embedded.profiles import profile
-from chargehand.llm.embedded.words import tokens
-from chargehand.models import IntentSpec
+from chargehand.domain.plans import IntentSpec
+from chargehand.llm.catalogue_match.parameters import Found, extract
+from chargehand.llm.catalogue_match.profiles import profile
+from chargehand.llm.catalogue_match.words import tokens
 
 TEXT: dict[str, JsonValue] = {"type": "string"}
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from chargehand.embedded import PostgresMissing, conf, errors, kept, pidfile, places, processes
-from chargehand.embedded.account import Account
-from chargehand.embedded.binaries import NEEDED, in_system, in_wheel
-from chargehand.errors import BadConfiguration, DiskFull
+from chargehand.domain.errors import BadConfiguration, DiskFull
+from chargehand.private_postgres import PostgresMissing, conf, errors, kept, pidfile, places, processes
+from chargehand.private_postgres.account import Account
+from chargehand.private_postgres.binaries import NEEDED, in_system, in_wheel
 
 ME = Account("me", os.geteuid(), os.getegid(), switch=False)
 READY = "4711\n/home/x/pg18/data\n1790000000\n5432\n/home/x/socket\n\n  1234567    98\nready   \n"

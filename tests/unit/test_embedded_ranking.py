@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargehand.bench import logit
-from chargehand.bench.logit import Choice
-from chargehand.llm.embedded.ranking import BY_MEANING, BY_WORDS, Setting, Traits, Weights, shares
+from bench import logit
+from bench.logit import Choice
+from chargehand.llm.catalogue_match.ranking import BY_MEANING, BY_WORDS, Setting, Traits, Weights, shares
 
 PLAIN = Setting(always=1.0, stranger=-3.0, likeness=0.2, aside=0.1, unknown=0.0, choice=2.5)
 NOTHING = Traits(share=-6.9, nearest=0.0, overall=0.0, apart=0.0, said=0.0, agreement=0.25, recall=0.0)

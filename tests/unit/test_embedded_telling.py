@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chargehand.llm.embedded.telling import orders, tells
-from chargehand.llm.embedded.words import tokens
+from chargehand.llm.catalogue_match.telling import orders, tells
+from chargehand.llm.catalogue_match.words import tokens
 
 
 @pytest.mark.parametrize(

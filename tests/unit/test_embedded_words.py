@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from chargehand.llm.embedded.guards import held_by
-from chargehand.llm.embedded.language import is_english
-from chargehand.llm.embedded.spelling import closest
-from chargehand.llm.embedded.words import main_verb, stem, tokens
+from chargehand.llm.catalogue_match.guards import held_by
+from chargehand.llm.catalogue_match.language import is_english
+from chargehand.llm.catalogue_match.spelling import closest
+from chargehand.llm.catalogue_match.words import main_verb, stem, tokens
 
 KNOWN = frozenset(stem(word) for word in ["status", "page", "portal", "kuma", "deploy", "config", "disk"])
 

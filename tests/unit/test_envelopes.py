@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.correspondence import Correspondence, Letter, sender_of, waves
-from chargehand.envelopes import Envelope, MessageType, decode, derive_key, encode
-from chargehand.errors import BadEnvelope
-from chargehand.models import Heartbeat, Progress
-from chargehand.records import KnownAgent
+from chargehand.domain.envelopes import Envelope, MessageType, decode, derive_key, encode
+from chargehand.domain.errors import BadEnvelope
+from chargehand.domain.plans import Heartbeat, Progress
+from chargehand.domain.records import KnownAgent
+from chargehand.domain.signed_messages import Correspondence, Letter, sender_of, waves
 from tests.builders import make_id
 
 AGENT = KnownAgent(make_id("agent"), "infra-1", 1, "life", None)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.errors import BadConfiguration, BadDecomposition, BadParameters, ModelUnavailable
-from chargehand.fallback import ALERT, CHAIN, FAILURES, LEAVE, PERSON, failure_rule, next_step, next_tier
+from chargehand.domain.errors import BadConfiguration, BadDecomposition, BadParameters, ModelUnavailable
+from chargehand.understanding.tiers import ALERT, CHAIN, FAILURES, LEAVE, PERSON, failure_rule, next_step, next_tier
 
 ALL = frozenset(CHAIN) - {PERSON}
 

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from chargehand import resuming, secretref
-from chargehand.agent.redactor import Redactor
-from chargehand.errors import MissingOutput
-from chargehand.handover import MOST_CHARACTERS, Returned, resolve, unfit
-from chargehand.models import OutputRef, WorkTask
-from chargehand.records import TaskRecord
-from chargehand.states import TaskStatus
+from chargehand.agent.secrets.redactor import Redactor
+from chargehand.catalog.outputs import MOST_CHARACTERS, Returned, resolve, unfit
+from chargehand.domain import secret_refs
+from chargehand.domain.errors import MissingOutput
+from chargehand.domain.plans import OutputRef, WorkTask
+from chargehand.domain.records import TaskRecord
+from chargehand.domain.states import TaskStatus
+from chargehand.planning import replan
 from tests.builders import make_decomposed, make_id, make_subtask, make_task
 
 URL = {"type": "string", "pattern": "^https?://"}
@@ -77,7 +78,7 @@ def test_what_an_agent_hides_is_known_as_hidden() -> None:
             resolve(taking({}), done({"url": value}))
 
 
-NAMES = st.from_regex(secretref.NAME, fullmatch=True).filter(lambda name: not name.endswith("\n"))
+NAMES = st.from_regex(secret_refs.NAME, fullmatch=True).filter(lambda name: not name.endswith("\n"))
 PLACES = st.recursive(
     st.none() | st.text(max_size=5) | st.integers(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -98,7 +99,7 @@ def test_words_that_look_like_a_secret_or_a_template_are_text(text: str) -> None
     values = resolve(task, done({"url": text}))
     assert values == {"kuma_url": text}
     asked: list[str] = []
-    assert secretref.filled_in(task.takes, values, asked.append) == values  # type: ignore[arg-type, func-returns-value]
+    assert secret_refs.filled_in(task.takes, values, asked.append) == values  # type: ignore[arg-type, func-returns-value]
     assert asked == []
 
 
@@ -152,8 +153,8 @@ def test_what_a_done_task_returned_becomes_a_value_of_the_new_plan() -> None:
         record(make_task(2, "deploy_kuma", subtask=1), FAILED),
         record(taking(order=3).model_copy(update={"subtask": 3}), SKIPPED),
     ]
-    assert resuming.givers(tasks) == {1}
-    rest = resuming.rest(decomposed, tasks, done({"url": "http://here"}))
+    assert replan.givers(tasks) == {1}
+    rest = replan.rest(decomposed, tasks, done({"url": "http://here"}))
     assert [(s.order, s.parameters, s.depends_on, s.inputs) for s in rest.subtasks] == [
         (1, {"port": 1}, (), {}),
         (3, {"only": "home", "kuma_url": "http://here"}, (1,), {}),
@@ -168,10 +169,10 @@ def test_what_is_still_to_come_stays_a_reference() -> None:
         record(make_task(2, "deploy_kuma", subtask=2), FAILED),
         record(taking(order=3, giver=2).model_copy(update={"subtask": 3}), SKIPPED),
     ]
-    rest = resuming.rest(decomposed, tasks, {})
+    rest = replan.rest(decomposed, tasks, {})
     assert rest.subtasks[1].inputs == {"kuma_url": OutputRef(task=2, output="url")}
     again = [replace(task, status=FAILED) for task in tasks]
-    assert len(resuming.rest(decomposed, again, {}).subtasks) == 3
+    assert len(replan.rest(decomposed, again, {}).subtasks) == 3
 
 
 def test_a_new_plan_needs_what_the_done_task_did_not_return() -> None:
@@ -180,4 +181,4 @@ def test_a_new_plan_needs_what_the_done_task_did_not_return() -> None:
         record(taking().model_copy(update={"subtask": 2}), FAILED),
     ]
     with pytest.raises(MissingOutput, match="returned no url"):
-        resuming.rest(make_decomposed("deploy_kuma", "add_portals"), tasks, done({}))
+        replan.rest(make_decomposed("deploy_kuma", "add_portals"), tasks, done({}))

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from chargehand.hindsight import appraised, compared
-from chargehand.models import RoutingDecision
-from chargehand.replay import replayed, stored
-from chargehand.router import LEARNED, SEED_ADDITIVE, route
+from chargehand.domain.plans import RoutingDecision
+from chargehand.routing.replay import replayed, stored
+from chargehand.routing.report import appraised, compared
+from chargehand.routing.router import LEARNED, SEED_ADDITIVE, route
 from tests.builders import make_agent, make_task
 
 TASK = make_task()

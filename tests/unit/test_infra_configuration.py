@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargehand.agents.infra.configuration import merge, merged, same
-from chargehand.errors import TaskFailed
+from chargehand.domain.errors import TaskFailed
 
 YAML_TEXT = """\
 # The page.

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chargehand.agents.infra.events import MAX_MESSAGE, PlaybookRun, conclude
-from chargehand.errors import TaskFailed, TaskInterrupted
+from chargehand.domain.errors import TaskFailed, TaskInterrupted
 
 OK = {"ok": 5, "changed": 2, "failures": 0, "unreachable": 0, "skipped": 0, "rescued": 0, "ignored": 0}
 

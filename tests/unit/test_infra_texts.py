@@ -8,7 +8,7 @@ from chargehand.agents.infra.configure import SPEC
 from chargehand.agents.infra.diffs import clip, redact, unified
 from chargehand.agents.infra.scripts import as_text
 from chargehand.agents.infra.variables import variables_file
-from chargehand.errors import TaskFailed
+from chargehand.domain.errors import TaskFailed
 
 
 def test_no_text_of_a_parameter_can_become_a_template() -> None:

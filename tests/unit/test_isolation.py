@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from chargehand.errors import DatabaseUnreachable, StaleStatus
-from chargehand.isolation import Together
+from chargehand.domain.errors import DatabaseUnreachable, StaleStatus
+from chargehand.engine.batching import Together
 
 
 class Kitchen:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.catalog import Catalog
-from chargehand.errors import BadDecomposition, BadParameters
-from chargehand.models import DecomposedRequest, IntentSpec, OutputRef, Reply, Variant, WorkPlan, WorkTask
-from chargehand.nlu import Thresholds, build_ask, read_reply
-from chargehand.planner import PlanFacts, digest, make_plan
+from chargehand.catalog.catalog import Catalog
+from chargehand.domain.errors import BadDecomposition, BadParameters
+from chargehand.domain.plans import DecomposedRequest, IntentSpec, OutputRef, Reply, Variant, WorkPlan, WorkTask
+from chargehand.planning.planner import PlanFacts, digest, make_plan
+from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
 from tests.builders import (
     NOW,
     make_agent,

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.catalog import Catalog
-from chargehand.errors import BadDecomposition, BadRequest
-from chargehand.models import Ask, DecomposedRequest, IntentSpec, Reply
-from chargehand.nlu import Thresholds, ask_again, build_ask, clean, read_reply
+from chargehand.catalog.catalog import Catalog
+from chargehand.domain.errors import BadDecomposition, BadRequest
+from chargehand.domain.plans import Ask, DecomposedRequest, IntentSpec, Reply
+from chargehand.understanding.nlu import Thresholds, ask_again, build_ask, clean, read_reply
 
 RESTART = IntentSpec(
     intent="restart_service",

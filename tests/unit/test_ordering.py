@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand import ordering, timeline
-from chargehand.bench.ordering import generated, is_feasible, with_best
-from chargehand.bounds import lower_bound, one_by_one
-from chargehand.errors import BadDecomposition
-from chargehand.ordering import critical_path, order, schedule
+from bench.ordering import generated, is_feasible, with_best
+from chargehand.domain.errors import BadDecomposition
+from chargehand.planning.scheduling import ordering
+from chargehand.planning.scheduling import schedule as schedules
+from chargehand.planning.scheduling.lower_bounds import lower_bound, one_by_one
+from chargehand.planning.scheduling.ordering import critical_path, order, schedule
 from tests.builders import make_resources, make_task
 
 MACHINE = make_resources(cpu=4, memory=8_000, gpu=8_000)
@@ -104,7 +105,7 @@ def test_the_critical_path_is_the_longest_chain():
 def test_a_small_plan_is_ordered_as_well_as_any_order_could(seed, size):
     instance = with_best(Random(seed), size)
     jobs = instance.jobs()
-    ends = timeline.in_sequence(jobs, ordering.sequence(jobs))
+    ends = schedules.in_sequence(jobs, ordering.sequence(jobs))
     assert (max(ends), is_feasible(instance, ends)) == (instance.best, True)
 
 
@@ -114,9 +115,9 @@ def test_sampled_orders_hold_every_limit_and_are_the_same_again(seed, size, samp
     instance = generated(Random(seed), size)
     jobs = instance.jobs()
     found = ordering.sequence(jobs, sampling_seed)
-    ends = timeline.in_sequence(jobs, found)
+    ends = schedules.in_sequence(jobs, found)
     assert is_feasible(instance, ends)
-    assert lower_bound(jobs) <= max(ends) <= max(timeline.in_sequence(jobs, jobs.forward))
+    assert lower_bound(jobs) <= max(ends) <= max(schedules.in_sequence(jobs, jobs.forward))
     assert ordering.sequence(instance.jobs(), sampling_seed) == found
 
 
@@ -125,8 +126,8 @@ def test_sampled_orders_hold_every_limit_and_are_the_same_again(seed, size, samp
 def test_both_ways_of_laying_out_and_justifying_hold_every_limit(seed, size):
     instance = generated(Random(seed), size)
     jobs = instance.jobs()
-    dense = timeline.by_rank(jobs, [-tail for tail in jobs.tails])
-    twice = timeline.justified(jobs, timeline.justified(jobs, dense), backward=True)
+    dense = schedules.by_rank(jobs, [-tail for tail in jobs.tails])
+    twice = schedules.justified(jobs, schedules.justified(jobs, dense), backward=True)
     assert is_feasible(instance, dense)
     assert is_feasible(instance, twice)
     assert max(twice) <= max(dense)

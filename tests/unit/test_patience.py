@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.patience import CALM, ENOUGH, SHARE, WINDOW, Patience, Waits
+from chargehand.routing.wait_policy import CALM, ENOUGH, SHARE, WINDOW, Patience, Waits
 
 
 def learnt(seconds: list[float], most: float = 150.0) -> Patience:

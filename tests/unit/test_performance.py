@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.performance import (
+from chargehand.routing.performance import (
     HEADROOM,
     MINIMUM_RUNS,
     Counts,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.errors import BadDecomposition, BadParameters, Infeasible
-from chargehand.models import Risk, WorkPlan
-from chargehand.planner import PlanFacts, asked_of_pool, complexity, digest, make_plan
+from chargehand.domain.errors import BadDecomposition, BadParameters, Infeasible
+from chargehand.domain.plans import Risk, WorkPlan
+from chargehand.planning.planner import PlanFacts, asked_of_pool, complexity, digest, make_plan
 from tests.builders import (
     NOW,
     make_agent,

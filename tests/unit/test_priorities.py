@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargehand.priorities import HEAD_STARTS, PRIORITIES, turn
+from chargehand.domain.priorities import HEAD_STARTS, PRIORITIES, turn
 
 ARRIVALS = st.lists(st.tuples(st.integers(0, 400_000), st.sampled_from(PRIORITIES)), min_size=1, max_size=40)
 

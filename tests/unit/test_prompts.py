@@ -11,10 +11,10 @@ from uuid import UUID
 
 import pytest
 
-from chargehand import prompts, shortlist
-from chargehand.catalog import Catalog, merge
-from chargehand.models import IntentSpec
-from chargehand.nlu import build_ask
+from chargehand.catalog.catalog import Catalog, merge
+from chargehand.domain.plans import IntentSpec
+from chargehand.understanding import intent_shortlist, prompts
+from chargehand.understanding.nlu import build_ask
 from tests.decompose.scoring import load_cases
 
 CASES = Path(__file__).parents[1] / "decompose"
@@ -77,9 +77,9 @@ def test_what_a_question_costs_does_not_grow_with_the_catalog() -> None:
 
 def test_a_small_catalog_is_shown_whole_and_a_large_one_in_its_own_order() -> None:
     specs = everything()
-    assert shortlist.narrow("anything", specs[: shortlist.MOST]) == tuple(specs[: shortlist.MOST])
-    shown = shortlist.narrow("deploy the status page", specs)
-    assert len(shown) == shortlist.MOST
+    assert intent_shortlist.narrow("anything", specs[: intent_shortlist.MOST]) == tuple(specs[: intent_shortlist.MOST])
+    shown = intent_shortlist.narrow("deploy the status page", specs)
+    assert len(shown) == intent_shortlist.MOST
     assert [spec.intent for spec in shown] == [spec.intent for spec in specs if spec in shown]
 
 
@@ -97,7 +97,7 @@ def test_what_is_asked_for_is_among_what_is_shown(messy: bool, most: float) -> N
             continue
         for case in load_cases(path):
             gold = set(map(named, case["intents"])) & known
-            shown = {spec.intent for spec in shortlist.narrow(case["request"], specs)}
+            shown = {spec.intent for spec in intent_shortlist.narrow(case["request"], specs)}
             wanted += len(gold)
             missed += [(case["request"], intent) for intent in gold - shown]
     assert wanted > 150

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.agent.redactor import MAY_BE_CUT, LogFilter, Redactor
+from chargehand.agent.secrets.redactor import MAY_BE_CUT, LogFilter, Redactor
 from chargehand.agents.infra.variables import variables_file
-from chargehand.cli.logfile import Masked
-from chargehand.masking import without_passwords
+from chargehand.cli.terminal.logfile import Masked
+from chargehand.domain.masking import without_passwords
 
 VALUES = ("hunter2", 'pa\'ss "w\\rd"/ü&<b>', "correct horse battery staple +/=?", "日本語のパスワード", "a" * 5 + "ab")
 KEY = (

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.models import Failure
-from chargehand.retry import DEFAULT, TABLE, RetryPolicy, decide
+from chargehand.domain.plans import Failure
+from chargehand.execution.retry import DEFAULT, TABLE, RetryPolicy, decide
 
 KINDS = get_args(Failure.model_fields["kind"].annotation)
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.errors import BadConfiguration
-from chargehand.filters import FILTERS, counted, is_sized, one_line, passes, pool_health
-from chargehand.models import Candidate, Resources, Risk
-from chargehand.router import (
+from chargehand.domain.errors import BadConfiguration
+from chargehand.domain.plans import Candidate, Resources, Risk
+from chargehand.routing.filters import FILTERS, counted, is_sized, one_line, passes, pool_health
+from chargehand.routing.router import (
     DEFAULT,
     POLICIES,
     RECENT_SECONDS,

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, JsonValue, SecretStr
 
-from chargehand import secretref
 from chargehand.agent import secret
 from chargehand.agents.infra.configure import SPEC as ADD_CONFIGURATION
 from chargehand.agents.infra.headers import BadHeader, parse
-from chargehand.catalog import check_parameters, exclusive_keys, missing_parameters
+from chargehand.catalog.catalog import check_parameters, exclusive_keys, missing_parameters
 from chargehand.cli.show.plan import parameters as plan_text
-from chargehand.errors import BadParameters, TaskFailed
-from chargehand.llm.embedded.parameters import extract
-from chargehand.llm.embedded.profiles import profile
-from chargehand.llm.embedded.words import tokens
-from chargehand.models import IntentSpec
+from chargehand.domain import secret_refs
+from chargehand.domain.errors import BadParameters, TaskFailed
+from chargehand.domain.plans import IntentSpec
+from chargehand.llm.catalogue_match.parameters import extract
+from chargehand.llm.catalogue_match.profiles import profile
+from chargehand.llm.catalogue_match.words import tokens
 from tests.builders import make_spec
 
 SECRET: dict[str, JsonValue] = {"type": "string", "format": "secret", "writeOnly": True}
@@ -107,7 +107,7 @@ def test_references_are_filled_in_where_the_schema_has_a_place_for_them() -> Non
         "config": {"smtp": {"password": other}, "list": [REFERENCE, {"secret": "No Name"}], "secret": "kept", "n": 1},
         "more": {"x": other, "y": None},
     }
-    assert secretref.filled_in(schema, given, VALUES.__getitem__) == {
+    assert secret_refs.filled_in(schema, given, VALUES.__getitem__) == {
         "password": "hunter2",
         "note": REFERENCE,
         "logins": [{"password": "correct horse", "again": {"password": "hunter2"}}],
@@ -120,7 +120,7 @@ def test_references_are_filled_in_where_the_schema_has_a_place_for_them() -> Non
         },
         "more": {"x": "correct horse", "y": None},
     }
-    assert secretref.names(schema, given) == ("db_admin", "other")
+    assert secret_refs.names(schema, given) == ("db_admin", "other")
 
 
 @pytest.mark.parametrize(
@@ -134,13 +134,13 @@ def test_references_are_filled_in_where_the_schema_has_a_place_for_them() -> Non
     ],
 )
 def test_an_offer_says_whether_it_takes_secrets(schema: dict[str, Any], takes: bool) -> None:
-    assert secretref.takes_secrets(schema) is takes
+    assert secret_refs.takes_secrets(schema) is takes
 
 
 def test_a_schema_that_goes_in_circles_ends() -> None:
     schema: dict[str, Any] = {"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}}
-    assert secretref.names(schema, {"x": REFERENCE}) == ()
-    assert secretref.names({"properties": {"x": {"$ref": "#/nowhere/at/all"}}}, {"x": REFERENCE}) == ()
+    assert secret_refs.names(schema, {"x": REFERENCE}) == ()
+    assert secret_refs.names({"properties": {"x": {"$ref": "#/nowhere/at/all"}}}, {"x": REFERENCE}) == ()
 
 
 def test_a_plan_shows_a_reference_as_people_say_it() -> None:
@@ -238,7 +238,7 @@ def test_what_a_model_wrote_is_kept_without_the_values_of_secrets() -> None:
         ],
         "password": ["in the wrong place"],
     }
-    assert secretref.without_values(answer, [schema, {}, True]) == {
+    assert secret_refs.without_values(answer, [schema, {}, True]) == {
         "subtasks": [
             {"parameters": {"password": "***", "host": "***.example", "login": {"pin": "***", "user": "***"}}},
             {"parameters": {"password": {"secret": "db_admin"}}, "words": "with *** as ever"},

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from chargehand import states
-from chargehand.errors import WrongStatus
-from chargehand.states import ATTEMPT, PLAN, REQUEST, TASK, AttemptStatus, PlanStatus, RequestStatus, TaskStatus
+from chargehand.domain import states
+from chargehand.domain.errors import WrongStatus
+from chargehand.domain.states import ATTEMPT, PLAN, REQUEST, TASK, AttemptStatus, PlanStatus, RequestStatus, TaskStatus
 
 TABLES = [(REQUEST, RequestStatus), (PLAN, PlanStatus), (TASK, TaskStatus), (ATTEMPT, AttemptStatus)]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from chargehand.calibration import UNFITTED
 from chargehand.cli.show.models import report_lines
-from chargehand.verdicts import FEW, Report, approved, fits, reported, verdicts
+from chargehand.understanding.calibration import UNFITTED
+from chargehand.understanding.feedback import FEW, Report, approved, fits, reported, verdicts
 from tests.builders import NOW, make_id
 
 

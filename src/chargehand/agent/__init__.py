@@ -12,7 +12,7 @@
     async def greet(work: Work, p: Greeting) -> str:
         return f"Hello {p.name}"
 
-`chargehand.agent.runtime.AgentRuntime` runs it. Raise `TaskFailed` when the work would fail anywhere, `TaskInterrupted`
+`AgentRuntime` runs it. Raise `TaskFailed` when the work would fail anywhere, `TaskInterrupted`
 when it may pass; any other exception counts as a mistake in the function, and is not retried.
 """
 
@@ -20,6 +20,6 @@ from __future__ import annotations
 
 from chargehand.agent.offers import Agent, Offer, Outcome, secret
 from chargehand.agent.work import Work
-from chargehand.errors import TaskFailed, TaskInterrupted
+from chargehand.domain.errors import TaskFailed, TaskInterrupted
 
 __all__ = ["Agent", "Offer", "Outcome", "TaskFailed", "TaskInterrupted", "Work", "secret"]

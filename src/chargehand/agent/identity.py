@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from chargehand.errors import BadConfiguration
+from chargehand.domain.errors import BadConfiguration
 
 PREFIX = "che1."  # so that a token is recognised when it turns up where it should not
 FILE = "identity.json"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from chargehand.errors import BadConfiguration, BadParameters, TaskFailed
-from chargehand.models import IntentSpec, Resources, Risk
-from chargehand.secretref import FORMAT, SecretRef, takes_secrets
+from chargehand.domain.errors import BadConfiguration, BadParameters, TaskFailed
+from chargehand.domain.plans import IntentSpec, Resources, Risk
+from chargehand.domain.secret_refs import FORMAT, SecretRef, takes_secrets
 
 if TYPE_CHECKING:
     from chargehand.agent.work import Work
@@ -84,7 +84,7 @@ class Offer:
     def check(self, parameters: dict[str, JsonValue]) -> dict[str, JsonValue]:
         """Return the parameters, checked as they travel: secrets as references. Raises `BadParameters`."""
         if self.model is None or self.takes_secrets:
-            from chargehand.catalog import check_parameters  # the schema library is slow to import
+            from chargehand.catalog.catalog import check_parameters  # the schema library is slow to import
 
             return check_parameters(self.spec, parameters)
         _typed(self.spec.intent, self.model, parameters)
@@ -200,7 +200,7 @@ class Agent:
 
     def run(self) -> None:
         """Run this agent as a program until told to stop; see `running.run_agent` for where and what it raises."""
-        from chargehand.agent.running import run_agent
+        from chargehand.agent.runtime.main import run_agent
 
         run_agent(self)
 

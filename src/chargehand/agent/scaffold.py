@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from chargehand.errors import BadRequest
+from chargehand.domain.errors import BadRequest
 
 NAME = re.compile(r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")
 LONGEST = 40  # characters: it is a column in lists

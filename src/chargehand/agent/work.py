@@ -11,16 +11,16 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from chargehand.agent.leftovers import lock_path, mark_of
-from chargehand.agent.progress import Feed, Said
-from chargehand.agent.secrets import Chain, Secrets
-from chargehand.errors import TaskInterrupted
-from chargehand.models import WorkOrder
+from chargehand.agent.processes.orphans import lock_path, mark_of
+from chargehand.agent.runtime.progress import Feed, Said
+from chargehand.agent.secrets.lookup import Chain, Secrets
+from chargehand.domain.errors import TaskInterrupted
+from chargehand.domain.plans import WorkOrder
 
 if TYPE_CHECKING:
-    from chargehand.agent.lease import Lease
-    from chargehand.agent.programs import Finished, OnLine, Program
-    from chargehand.agent.redactor import Redactor
+    from chargehand.agent.processes.programs import Finished, OnLine, Program
+    from chargehand.agent.runtime.lease import Lease
+    from chargehand.agent.secrets.redactor import Redactor
 
 
 class Work:
@@ -102,7 +102,7 @@ class Work:
         otherwise every descendant is ended with it. Raises `BadConfiguration` when there is no such program,
         `OutcomeUnknown` when it was torn down from outside.
         """
-        from chargehand.agent.programs import Program  # an agent that runs no programs need not load it
+        from chargehand.agent.processes.programs import Program  # an agent that runs no programs need not load it
 
         if self.cancelled.is_set():
             raise TaskInterrupted("the work was ended, so no further program is started")

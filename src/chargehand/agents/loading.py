@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chargehand.agent import Agent
 from chargehand.agent.identity import Identity
-from chargehand.errors import BadConfiguration
+from chargehand.domain.errors import BadConfiguration
 from chargehand.settings import Settings
 from chargehand.settings import load as load_settings
 

@@ -1,4 +1,4 @@
-"""Message brokers: implementations of `chargehand.ports.Broker`, held to one contract suite (tests/contract)."""
+"""Message brokers: implementations of `chargehand.domain.ports.Broker`, held to one contract suite (tests/contract)."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from chargehand.broker import DELIVERY_LIMIT, dead_letters
 from chargehand.broker.weather import Calm, Weather
-from chargehand.errors import BrokerUnreachable, Unroutable
-from chargehand.ports import OnMessage
+from chargehand.domain.errors import BrokerUnreachable, Unroutable
+from chargehand.domain.ports import OnMessage
 
 log = logging.getLogger("chargehand.broker")
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from chargehand.cli import (
-    deciding,
-    enrolling,
-    keeping,
-    looking,
+from chargehand.cli.commands import (
+    agent,
+    approve,
+    backup,
+    catalog,
+    inspect,
+    maintenance,
     models,
-    reviewing,
+    review,
     routing,
-    serving,
-    submitting,
-    surveying,
-    upkeep,
+    run,
+    server,
 )
 
 # Rich help would cost more than the whole budget of `--help`; the plain one reads as well in a pipe.
@@ -29,16 +29,16 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 for module in (
-    submitting,
-    deciding,
-    looking,
-    surveying,
-    reviewing,
+    run,
+    approve,
+    inspect,
+    catalog,
+    review,
     routing,
     models,
-    serving,
-    enrolling,
-    keeping,
-    upkeep,
+    server,
+    agent,
+    backup,
+    maintenance,
 ):
     app.add_typer(module.group)

@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from chargehand.cli.exits import BAD_INPUT, FAILED, INTERRUPTED
-from chargehand.cli.lines import visible
-from chargehand.cli.screen import prepare_streams, shown
+from chargehand.cli.terminal.exit_codes import BAD_INPUT, FAILED, INTERRUPTED
+from chargehand.cli.terminal.lines import visible
+from chargehand.cli.terminal.screen import prepare_streams, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chargehand.errors import ChargehandError
+    from chargehand.domain.errors import ChargehandError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def _run(given: list[str]) -> int:
     from typer.exceptions import Exit, TyperException
 
     from chargehand.cli.app import app
-    from chargehand.errors import ChargehandError
+    from chargehand.domain.errors import ChargehandError
 
     as_json = "--json" in given
     try:
@@ -80,8 +80,8 @@ def _surprise(error: Exception, *, as_json: bool) -> int:
 
 def _log_file() -> Path | None:
     from chargehand import settings
-    from chargehand.cli.logfile import log_path
-    from chargehand.errors import BadConfiguration
+    from chargehand.cli.terminal.logfile import log_path
+    from chargehand.domain.errors import BadConfiguration
 
     try:
         path = log_path(settings.load().home)
@@ -91,11 +91,11 @@ def _log_file() -> Path | None:
 
 
 def _say(code: str, message: str, hint: str, *, as_json: bool) -> None:
-    from chargehand.masking import without_passwords
+    from chargehand.domain.masking import without_passwords
 
     message = without_passwords(message)  # a driver may repeat the address it was given
     if as_json:
-        from chargehand.cli.show.as_json import error_value
+        from chargehand.app.json_view import error_value
 
         print(json.dumps(error_value(code, message, hint), indent=2), flush=True)
         return

@@ -18,6 +18,6 @@ Key = Annotated[
 
 def launch(work: object, *, as_json: bool = False, working: bool = False) -> int:
     """Run a command's work. What it needs is imported here: `--help` must not pay for it."""
-    from chargehand.cli.session import run
+    from chargehand.cli.flows.session import run
 
     return run(work, as_json=as_json, working=working)  # type: ignore[arg-type]

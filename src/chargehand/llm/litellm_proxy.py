@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from chargehand.llm.completions import (
+from chargehand.domain.plans import Ask, Reply
+from chargehand.llm.replies import (
     MAX_TOKENS,
     SHORTEST_KEY,
     NoAnswer,
@@ -26,7 +27,6 @@ from chargehand.llm.completions import (
     told,
     value,
 )
-from chargehand.models import Ask, Reply
 
 MAX_BODY = 1_000_000  # bytes: sixty times the longest answer with that many tokens
 NO_LIST = (404, 405)  # what servers answer that have no list of models

@@ -24,9 +24,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from chargehand.errors import BadConfiguration
-from chargehand.fallback import FAILURES
-from chargehand.llm.completions import (
+from chargehand.domain.errors import BadConfiguration
+from chargehand.domain.plans import Ask, Reply
+from chargehand.llm.replies import (
     BY_HUNDRED,
     KINDS,
     MAX_TOKENS,
@@ -39,7 +39,7 @@ from chargehand.llm.completions import (
     told,
     value,
 )
-from chargehand.models import Ask, Reply
+from chargehand.understanding.tiers import FAILURES
 
 COMPROMISED = frozenset({"1.82.7", "1.82.8", "1.107.0"})  # releases of 2026 that carried foreign code
 OFFLINE = {

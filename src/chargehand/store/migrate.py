@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from chargehand.errors import BadConfiguration, SchemaTooNew
+from chargehand.domain.errors import BadConfiguration, SchemaTooNew
 from chargehand.store.postgres import translated
 
 if TYPE_CHECKING:

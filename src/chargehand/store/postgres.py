@@ -9,9 +9,9 @@ from typing import Any
 
 import asyncpg
 
-from chargehand.catalog import Catalog
-from chargehand.errors import DatabaseUnreachable, DiskFull
-from chargehand.store.batch import Batch
+from chargehand.catalog.catalog import Catalog
+from chargehand.domain.errors import DatabaseUnreachable, DiskFull
+from chargehand.store.transaction import Batch
 
 CHANNEL = "chargehand"
 SERVER_LOCK = 0x63687372  # "chsr": every server holds this one, shared, so that others can see that somebody works

@@ -12,17 +12,17 @@ from uuid import uuid4
 
 from pydantic import JsonValue, TypeAdapter
 
-from chargehand import handover
 from chargehand.agent import Agent
-from chargehand.agent.attempt import Attempt, Surroundings
-from chargehand.agent.journal import Journal
-from chargehand.agent.messages import StartGrant
-from chargehand.agent.progress import Feed, Said
-from chargehand.agent.reports import Reports, Trace
-from chargehand.agent.secrets import VARIABLE, Environment, Secrets
-from chargehand.envelopes import MessageType
-from chargehand.models import Acceptance, Failure, Value, WorkOrder, WorkResult
-from chargehand.ports import EVENTS_QUEUE
+from chargehand.agent.runtime.attempt import Attempt, Surroundings
+from chargehand.agent.runtime.control_messages import StartGrant
+from chargehand.agent.runtime.journal import Journal
+from chargehand.agent.runtime.progress import Feed, Said
+from chargehand.agent.runtime.reports import Reports, Trace
+from chargehand.agent.secrets.lookup import VARIABLE, Environment, Secrets
+from chargehand.catalog import outputs
+from chargehand.domain.envelopes import MessageType
+from chargehand.domain.plans import Acceptance, Failure, Value, WorkOrder, WorkResult
+from chargehand.domain.ports import EVENTS_QUEUE
 from chargehand.testing.orders import make_order
 
 SLACK = 60.0
@@ -108,7 +108,7 @@ class Running:
         """Wait until the work is over."""
         result = await asyncio.shield(self._result)
         offer = self._offers.find(self.order.intent)
-        unfit = handover.unfit(offer.spec, result.outputs) if offer and result.ok else None
+        unfit = outputs.unfit(offer.spec, result.outputs) if offer and result.ok else None
         return Ran(result, tuple(self.progress), self._attempt.error, self.workdir, unfit)
 
     async def close(self) -> None:

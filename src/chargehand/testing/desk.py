@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID, uuid4
 
-from chargehand.agent.messages import Cancel, Drain, Recorded, StartGrant
+from chargehand.agent.runtime.control_messages import Cancel, Drain, Recorded, StartGrant
 from chargehand.broker.memory import MemoryBroker
 from chargehand.broker.weather import Weather
-from chargehand.envelopes import ORCHESTRATOR, Envelope, MessageType, decode, derive_key, encode
-from chargehand.models import Acceptance, AgentRegistration, Heartbeat, Progress, Value, WorkOrder, WorkResult
-from chargehand.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, Delivery, control_queue, work_queue
+from chargehand.domain.envelopes import ORCHESTRATOR, Envelope, MessageType, decode, derive_key, encode
+from chargehand.domain.plans import Acceptance, AgentRegistration, Heartbeat, Progress, Value, WorkOrder, WorkResult
+from chargehand.domain.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, Delivery, control_queue, work_queue
 
 T = TypeVar("T")
 V = TypeVar("V", bound=Value)

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import JsonValue
 
 from chargehand.agent import Agent
-from chargehand.agent.runtime import AgentRuntime
+from chargehand.agent.runtime.runtime import AgentRuntime
 from chargehand.broker.weather import Weather
-from chargehand.models import WorkOrder
+from chargehand.domain.plans import WorkOrder
 from chargehand.testing.desk import AGENT_ID, KEY, Desk
 from chargehand.testing.orders import make_order
 

@@ -9,8 +9,8 @@ from uuid import uuid4
 from pydantic import JsonValue
 
 from chargehand.agent import Agent
-from chargehand.errors import UnknownId
-from chargehand.models import WorkOrder
+from chargehand.domain.errors import UnknownId
+from chargehand.domain.plans import WorkOrder
 
 
 def make_order(

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from chargehand.agent import Agent, Offer, machine
+from chargehand.agent import Agent, Offer
+from chargehand.agent.runtime import machine
 from chargehand.agents.desktop import report
 from chargehand.agents.desktop.automation import Automation, Listed
 from chargehand.agents.desktop.options import DesktopOptions

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chargehand.agents.desktop.actions import INTENT, Action, BadAutomation, Entry, parse, spec_of
-from chargehand.errors import ContentChanged
-from chargehand.models import IntentSpec
+from chargehand.domain.errors import ContentChanged
+from chargehand.domain.plans import IntentSpec
 
 log = logging.getLogger("chargehand.agents.desktop")
 

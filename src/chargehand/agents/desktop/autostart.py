@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chargehand.errors import BadConfiguration
+from chargehand.domain.errors import BadConfiguration
 
 NAME = "chargehand-agent"
 LABEL = "chargehand.agent"

@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 from pydantic import JsonValue
 
-from chargehand.agent import Outcome, Work, machine
-from chargehand.models import IntentSpec, Resources, Risk
+from chargehand.agent import Outcome, Work
+from chargehand.agent.runtime import machine
+from chargehand.domain.plans import IntentSpec, Resources, Risk
 
 SPEC = IntentSpec(
     intent="report_machine",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chargehand.errors import TaskFailed
+from chargehand.domain.errors import TaskFailed
 
 
 def broken(name: str, line: int, problem: object) -> TaskFailed:

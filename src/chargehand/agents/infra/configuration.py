@@ -20,7 +20,7 @@ from pydantic import JsonValue
 
 from chargehand.agents.infra import yaml_text
 from chargehand.agents.infra.broken import broken
-from chargehand.errors import TaskFailed
+from chargehand.domain.errors import TaskFailed
 
 FORMATS: Mapping[str, str] = {
     ".yaml": "yaml",

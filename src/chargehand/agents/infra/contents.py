@@ -25,7 +25,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from chargehand.errors import BadConfiguration
+from chargehand.domain.errors import BadConfiguration
 
 _BESIDE = """
 tasks files templates roles vars handlers group_vars host_vars collections library module_utils

@@ -25,9 +25,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node
 
-from chargehand import secretref
-from chargehand.errors import BadConfiguration
-from chargehand.models import WORK_TYPES, IntentSpec, Resources, Risk
+from chargehand.domain import secret_refs
+from chargehand.domain.errors import BadConfiguration
+from chargehand.domain.plans import WORK_TYPES, IntentSpec, Resources, Risk
 
 Kind = Literal["playbook", "script"]
 
@@ -112,7 +112,7 @@ def fallback_intent(stem: str) -> str:
 
 
 def _is_secret(schema: Mapping[str, Any]) -> bool:
-    return schema.get("secret") is True or schema.get("format") == secretref.FORMAT
+    return schema.get("secret") is True or schema.get("format") == secret_refs.FORMAT
 
 
 def _cut(text: str) -> tuple[str, int] | None:
@@ -246,7 +246,7 @@ class _Reader:
             return self._secret(name, schema)
         rest = {key: value for key, value in schema.items() if key not in ("required", *NOT_IN_SCHEMAS)}
         if schema.get("holds_secrets"):
-            rest[secretref.HOLDS] = True
+            rest[secret_refs.HOLDS] = True
         self._check_schema(name, rest)
         return rest
 
@@ -258,12 +258,12 @@ class _Reader:
             raise self.error(where, f"parameter {name} is a secret and cannot have {surplus[0]!r}; allowed: {allowed}")
         if schema.get("type", "string") != "string":
             raise self.error(where, f"parameter {name}: a secret is a text, so its type can only be string")
-        result: dict[str, JsonValue] = {"type": "string", "format": secretref.FORMAT, "writeOnly": True}
+        result: dict[str, JsonValue] = {"type": "string", "format": secret_refs.FORMAT, "writeOnly": True}
         if "description" in schema:
             result["description"] = str(schema["description"])
         if default is not None:
             result["default"] = {"secret": default}
-            if secretref.reference_in(result["default"]) is None:
+            if secret_refs.reference_in(result["default"]) is None:
                 raise self.error(where, f"parameter {name}: default_secret must be the name of a secret, like db_admin")
         return result
 
@@ -283,7 +283,7 @@ class _Reader:
             raise self.error(where, f"{name!r} cannot be the name of an output (lower_case)")
         if not isinstance(schema, dict) or "type" not in schema:
             raise self.error(where, f"output {name} must be a mapping with at least a type")
-        if _is_secret(schema) or secretref.takes_secrets(schema):
+        if _is_secret(schema) or secret_refs.takes_secrets(schema):
             raise self.error(where, f"output {name} cannot be a secret: agents hide its value in all that they report")
         if unknown := sorted(set(map(str, schema)) - OUTPUT_KEYS):
             allowed = ", ".join(sorted(OUTPUT_KEYS))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from chargehand.errors import DiskFull
+from chargehand.domain.errors import DiskFull
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
-from chargehand.errors import BadConfiguration
+from chargehand.domain.errors import BadConfiguration
 
 PORTS = {"amqp": 5672, "amqps": 5671}
 HEARTBEAT = 10  # seconds; aiormq gives a silent peer up after three, so a cut-off machine notices within 40 s

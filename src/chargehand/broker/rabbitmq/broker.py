@@ -11,7 +11,7 @@ from chargehand.broker.rabbitmq.link import Backoff, Link
 from chargehand.broker.rabbitmq.reading import RabbitMQSubscription
 from chargehand.broker.rabbitmq.sending import Sender
 from chargehand.broker.rabbitmq.topology import Topology
-from chargehand.ports import OnMessage
+from chargehand.domain.ports import OnMessage
 
 
 class RabbitMQBroker:

@@ -14,7 +14,7 @@ from chargehand.broker import dead_letters
 from chargehand.broker.rabbitmq.link import ANSWER_SECONDS
 from chargehand.broker.rabbitmq.plainly import QUEUES, plainly
 from chargehand.broker.rabbitmq.topology import Declaration, Topology
-from chargehand.errors import BadConfiguration, NotPermitted, Unroutable
+from chargehand.domain.errors import BadConfiguration, NotPermitted, Unroutable
 
 log = logging.getLogger("chargehand.broker")
 

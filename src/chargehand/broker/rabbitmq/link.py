@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractChannel
 
 from chargehand.broker.rabbitmq.address import Address
 from chargehand.broker.rabbitmq.plainly import CONNECTING, QUEUES, plainly
-from chargehand.errors import BrokerUnreachable, ChargehandError
+from chargehand.domain.errors import BrokerUnreachable, ChargehandError
 
 log = logging.getLogger("chargehand.broker")
 

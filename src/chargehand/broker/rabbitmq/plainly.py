@@ -16,7 +16,7 @@ from aio_pika.exceptions import (
 )
 from aiormq.exceptions import ChannelAccessRefused
 
-from chargehand.errors import BadConfiguration, BrokerUnreachable, ChargehandError, NotPermitted, Unroutable
+from chargehand.domain.errors import BadConfiguration, BrokerUnreachable, ChargehandError, NotPermitted, Unroutable
 
 # What a refusal means. The first class that fits counts.
 Meaning = Mapping[type[BaseException], tuple[type[ChargehandError], str]]

@@ -13,8 +13,8 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from chargehand.broker.rabbitmq.declaring import Declarations
 from chargehand.broker.rabbitmq.link import ANSWER_SECONDS, SETTLED, Link, close_channel, persist
 from chargehand.broker.rabbitmq.plainly import QUEUES, plainly
-from chargehand.errors import ChargehandError
-from chargehand.ports import HEARTBEATS_QUEUE, OnMessage
+from chargehand.domain.errors import ChargehandError
+from chargehand.domain.ports import HEARTBEATS_QUEUE, OnMessage
 
 log = logging.getLogger("chargehand.broker")
 

@@ -11,8 +11,8 @@ from aio_pika.abc import AbstractChannel
 from chargehand.broker.rabbitmq.link import Link, close_channel
 from chargehand.broker.rabbitmq.plainly import SENDING, plainly
 from chargehand.broker.rabbitmq.topology import Topology
-from chargehand.errors import BrokerUnreachable, ChargehandError
-from chargehand.ports import HEARTBEATS_QUEUE
+from chargehand.domain.errors import BrokerUnreachable, ChargehandError
+from chargehand.domain.ports import HEARTBEATS_QUEUE
 
 SLOWEST = 500  # messages a second; a batch gets that much longer than one message (measured: 1,800 to 8,000)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from chargehand.broker import DELIVERY_LIMIT, dead_letters
-from chargehand.errors import BadConfiguration
-from chargehand.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE
+from chargehand.domain.errors import BadConfiguration
+from chargehand.domain.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE
 
 if TYPE_CHECKING:
     from pamqp.common import FieldTable

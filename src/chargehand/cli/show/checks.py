@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from chargehand.cli.lines import Line
+from chargehand.cli.terminal.lines import Line
 
 State = Literal["ok", "warn", "fail"]
 STYLE = {"ok": "good", "warn": "warn", "fail": "bad"}

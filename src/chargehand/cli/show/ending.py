@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from chargehand.cli.lines import Line, count, cut, lasting, said, short
 from chargehand.cli.show import Row, Rows
 from chargehand.cli.show.inputs import taken, taken_lines
+from chargehand.cli.terminal.lines import Line, count, cut, lasting, said, short
 
 WORDS = {
     "succeeded": ("done", "good"),

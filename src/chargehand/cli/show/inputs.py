@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from chargehand.cli.lines import Line, cut, said
 from chargehand.cli.show import Row, Rows
+from chargehand.cli.terminal.lines import Line, cut, said
 
 MAX_VALUE = 200  # characters of one value; `status --json` has it all
 

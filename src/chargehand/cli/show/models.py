@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from chargehand.cli.lines import Line, columns, count
-from chargehand.verdicts import FEW, Report
+from chargehand.cli.terminal.lines import Line, columns, count
+from chargehand.understanding.feedback import FEW, Report
 
 
 def report_lines(found: Sequence[Report]) -> list[Line]:

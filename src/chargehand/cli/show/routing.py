@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from chargehand.cli.lines import Line, columns, count, short
-from chargehand.hindsight import Appraisal, Comparison
-from chargehand.replay import Replay
+from chargehand.cli.terminal.lines import Line, columns, count, short
+from chargehand.routing.replay import Replay
+from chargehand.routing.report import Appraisal, Comparison
 
 DIFFERENCES = 20  # more are counted, not listed
 

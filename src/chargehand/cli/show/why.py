@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from chargehand import advance
-from chargehand.cli.lines import Line, clock, lasting, said, short
 from chargehand.cli.show import Row, Rows
 from chargehand.cli.show.inputs import references, taken_lines
 from chargehand.cli.show.plan import parameters
 from chargehand.cli.show.request import head
-from chargehand.records import FOLLOWED, Event
+from chargehand.cli.terminal.lines import Line, clock, lasting, said, short
+from chargehand.domain.records import FOLLOWED, Event
+from chargehand.execution import task_flow
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _changed_places(event: Event) -> bool:
     """Whether a task was put before or behind another one after the approval."""
     if event.kind == "task.pending":
         return bool(event.data["from"] == "ready")
-    return event.kind == "task.ready" and str(event.data["reason"]).startswith(advance.GOES_BEFORE)
+    return event.kind == "task.ready" and str(event.data["reason"]).startswith(task_flow.GOES_BEFORE)
 
 
 def _routing(row: Row, attempts: Mapping[Any, Row], full: bool) -> Iterator[Line]:

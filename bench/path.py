@@ -1,0 +1,107 @@
+"""Plans of three no-op tasks through the whole path: decomposing, routing, leases, journal, results, events, seals.
+
+Everything is on (signatures, fsync, seals); orchestrator, broker and agent share this process. The CPU counted is this
+process's and PostgreSQL's. A request is timed from its submission to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from bench.load import Load
+from bench.meter import cpu_seconds, percentile, private_home
+from bench.noop import INTENT, SLOTS, SPEC, nothing
+from bench.steady import Fixed
+from chargehand.agent import Agent
+from chargehand.agent.runtime.runtime import AgentRuntime
+from chargehand.broker.memory import MemoryBroker
+from chargehand.domain import seals
+from chargehand.domain.envelopes import derive_key
+from chargehand.domain.plans import Risk
+from chargehand.engine.engine import Engine
+from chargehand.engine.loops import Loops, Wake
+from chargehand.engine.request_control import Steering
+from chargehand.engine.sweep import Sweep
+from chargehand.private_postgres import PrivatePostgres
+from chargehand.settings import Settings
+from chargehand.store import migrate
+from chargehand.store.postgres import PostgresStore
+
+MASTER = b"b" * 32
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """What is measured, and the processes whose CPU counts."""
+
+    load: Load
+    pids: Sequence[int]
+
+
+def run(*, quick: bool) -> Mapping[str, Any]:
+    """Return figures per number of plans in flight."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    sizes = {1: 20, 16: 80} if quick else {1: 100, 16: 600, 64: 1000}
+    with private_home() as home:
+        dsn = PrivatePostgres(home).start()
+        migrate.upgrade(dsn)
+        postmaster = PrivatePostgres(home).status().pid
+        return asyncio.run(_measure(dsn, home, sizes, [os.getpid(), postmaster or 0]))
+
+
+async def _measure(dsn: str, home: Path, sizes: Mapping[int, int], pids: list[int]) -> dict[str, Any]:
+    settings = Settings(home=home, auto_approve=frozenset({Risk.READ}), confidence_embedded=0.0)
+    store, broker, wake = PostgresStore(dsn, seals.seal_key(MASTER)), MemoryBroker(), Wake()
+    await store.open()
+    await broker.start()
+    engine = Engine(store, broker, {"local": Fixed()}, MASTER, settings)
+    loops = Loops(engine, Sweep(engine, Steering(engine)), broker, wake)
+    stop_listening = await store.listen(wake.steps, lambda: None)
+    await loops.receive()
+    runtime = await _agent(store, broker, home)
+    await loops.work()
+    try:
+        rig = Rig(Load(engine, store, wake), pids)
+        return {str(in_flight): await _plans(rig, in_flight, plans) for in_flight, plans in sizes.items()}
+    finally:
+        await runtime.stop(drain=True)
+        await loops.stop()
+        await stop_listening()
+        await broker.stop()
+        await store.close()
+
+
+async def _agent(store: PostgresStore, broker: MemoryBroker, home: Path) -> AgentRuntime:
+    agent, agent_id = Agent("bench", slots=SLOTS), uuid4()
+    agent.offer(SPEC, nothing)
+    async with store.batch() as batch:
+        await batch.enrol(agent_id, "bench", agent_type="infra", pool="bench", grant_policy="bench")
+    key = derive_key(MASTER, str(agent_id), 1)
+    runtime = AgentRuntime(agent, broker, agent_id=str(agent_id), key=key, home=home / "agent")
+    await runtime.start()
+    while True:
+        async with store.batch() as batch:
+            if (await batch.known_agents([agent_id]))[agent_id].incarnation:
+                return runtime
+        await asyncio.sleep(0.01)
+
+
+async def _plans(rig: Rig, in_flight: int, plans: int) -> dict[str, float]:
+    cpu, began = cpu_seconds(rig.pids), time.perf_counter()
+    seconds = await rig.load.run(INTENT, plans, in_flight)
+    wall, used = time.perf_counter() - began, cpu_seconds(rig.pids) - cpu
+    return {
+        "plans": plans,
+        "cpu_ms": round(1000 * used / plans, 2),
+        "plans_per_s": round(plans / wall, 1),
+        "p50_ms": round(1000 * percentile(seconds, 0.50), 1),
+        "p99_ms": round(1000 * percentile(seconds, 0.99), 1),
+    }

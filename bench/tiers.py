@@ -1,0 +1,174 @@
+"""What becomes of requests while models fail: every known failure of each provider, then all tiers down at once.
+
+The models are scripted servers in processes of their own, asked through LiteLLM and over HTTP as real ones are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from bench.meter import private_home
+from bench.stalls import watched
+from chargehand.app.application import Office, open_office
+from chargehand.domain.plans import AgentRegistration, IntentSpec, Resources, Risk
+from chargehand.engine.loops import Readings
+from chargehand.engine.tier_chain import Places
+from chargehand.llm.catalogue_match import AFTER_AN_LLM, EmbeddedLLM
+from chargehand.llm.litellm_proxy import ProxyLLM
+from chargehand.llm.litellm_sdk import SdkLLM
+from chargehand.private_postgres import PrivatePostgres
+from chargehand.settings import Settings
+from chargehand.store import migrate
+from chargehand.testing.llm import PROVIDERS, Mode, ScriptedServer, fails, modes, says
+
+SPEC = IntentSpec(
+    intent="sweep_the_yard",
+    work_type="run_automation",
+    risk=Risk.CHANGE,
+    examples=("sweep the yard", "please sweep the yard", "sweep our yard", "sweep the whole yard"),
+)
+GOOD = {"subtasks": [{"order": 1, "name": "Sweep the yard", "intent": SPEC.intent, "confidence": 0.9}]}
+ENDLESS = 3.0  # seconds a tier has for what only a time-out ends
+PATIENT = 60.0  # seconds it has for all else: two retries wait 1.5 s, but the machine may be busy
+MODELS = {"anthropic": "anthropic/claude-haiku-5-5", "ollama": "ollama_chat/small"}
+KEY = "sk-scripted-key-1234"
+
+
+def run(*, quick: bool) -> Mapping[str, Any]:
+    """Return how many ended in the wrong tier, the longest stall, and how many reviews were lost."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("chargehand").setLevel(logging.ERROR)  # it warns of each failure, and they are all wanted
+    with private_home() as home, ScriptedServer() as failing, ScriptedServer() as healthy:
+        healthy.script({}, otherwise=says(GOOD))
+        dsn = PrivatePostgres(home).start()
+        migrate.upgrade(dsn)
+        return asyncio.run(_measure(home, dsn, (failing, healthy), 20 if quick else 200))
+
+
+async def _measure(
+    home: Path, dsn: str, servers: tuple[ScriptedServer, ScriptedServer], requests: int
+) -> dict[str, Any]:
+    failing, healthy = servers
+    async with _office(home, dsn) as office:
+        began = time.perf_counter()
+        async with watched() as importing:
+            for provider in MODELS:
+                await _sdk(provider, failing.url, PATIENT).prepare()
+        loaded = time.perf_counter() - began
+        async with watched() as stalls:
+            wrong = [each for p in PROVIDERS for each in await _wrong(office, p, failing, healthy)]
+            down = await _all_down(office, failing, requests)
+        return {
+            "failure_modes": len(modes(GOOD)),
+            "cases": len(modes(GOOD)) * len(PROVIDERS),
+            "wrong_tier": len(wrong),
+            "max_stall_ms": round(1000 * stalls.own),
+            "max_stall_wall_ms": round(1000 * stalls.wall),
+            **down,
+            "import_s": round(loaded, 1),
+            "import_stall_ms": round(1000 * importing.own),
+            "wrong": wrong,
+        }
+
+
+@asynccontextmanager
+async def _office(home: Path, dsn: str) -> AsyncIterator[Office]:
+    async with open_office(Settings(home=home, database_url=dsn)) as office:
+        agent_id = uuid4()
+        offer = AgentRegistration(
+            agent_id=str(agent_id),
+            incarnation="bench.1",
+            name="bench",
+            agent_type="infra",
+            pool_name="bench",
+            version="1",
+            resources=Resources(estimated_duration_seconds=0, cpu_cores=1),
+            intents=(SPEC,),
+        )
+        async with office.store.batch() as batch:
+            await batch.enrol(agent_id, "bench", agent_type="infra", pool="bench", grant_policy="bench")
+            await batch.register(offer, "bench")
+        yield office
+
+
+def _sdk(provider: str, url: str, seconds: float, tier: str = "local") -> SdkLLM:
+    return SdkLLM(MODELS[provider], tier=tier, url=url, key=KEY, timeout=seconds)
+
+
+async def _wrong(
+    office: Office, provider: str, failing: ScriptedServer, healthy: ScriptedServer
+) -> Sequence[Mapping[str, Any]]:
+    """Let that provider fail in every way before a model that works; return what did not go as the table says."""
+    everything = modes(GOOD)
+    failing.script({f"{name} at {provider}": mode.answers for name, mode in everything.items()})
+    wrong = []
+    for endless, seconds in ((True, ENDLESS), (False, PATIENT)):
+        proxy = ProxyLLM(failing.url, "small", tier="local", key=KEY, timeout=seconds)
+        first = proxy if provider == "proxy" else _sdk(provider, failing.url, seconds)
+        second = ProxyLLM(healthy.url, "small", tier="external", key=KEY, timeout=PATIENT)
+        office.engine.tiers = {"local": first, "external": second}
+        office.engine.places = Places({"local": 10})  # the table is what is measured, not how many wait
+        some = {name: mode for name, mode in everything.items() if mode.endless is endless}
+        asked = {name: await office.engine.submit(f"{name} at {provider}", requester="bench") for name in some}
+        while await office.engine.decompose():
+            pass
+        for name, request_id in asked.items():
+            seen = await _differs(office, request_id, some[name], provider)
+            wrong += [{"mode": name, "provider": provider, **seen}] if seen else []
+    return wrong
+
+
+async def _differs(office: Office, request_id: UUID, mode: Mode, provider: str) -> Mapping[str, Any] | None:
+    calls = await office.views.llm_calls(request_id)
+    expected = [("local", kept) for kept in mode.expected(provider)]
+    expected += [] if mode.stays(provider) else [("external", None)]
+    seen = [(call["tier"], call["error_class"]) for call in calls]
+    told = all(call["choice"] and (call["error"] or call["followed"] == "used") for call in calls)
+    status = (await office.views.request(request_id))["status"]
+    if (seen, status, told) == (expected, "awaiting_approval", True):
+        return None
+    return {"expected": expected, "seen": seen, "status": status}
+
+
+async def _all_down(office: Office, failing: ScriptedServer, requests: int) -> dict[str, int]:
+    """Take both models away, submit what the catalogue match cannot answer, and bring them back."""
+    settings = office.settings
+    local = _sdk("ollama", failing.url, settings.llm_local_timeout)
+    external = _sdk("anthropic", failing.url, settings.llm_external_timeout, "external")
+    embedded = EmbeddedLLM(settings.home / "cache", notice=AFTER_AN_LLM)
+    office.engine.tiers = {"local": local, "external": external, "embedded": embedded}
+    office.engine.places = Places({"local": settings.llm_local_concurrency, "external": 8})
+    failing.script({}, otherwise=fails(503))
+    words = [f"make plot {n} behind the house presentable" for n in range(requests)]
+    asked = [await office.engine.submit(each, requester="bench") for each in words]
+    await _read(office)
+    reviews = {row["request_id"] for row in await office.views.reviews() if row["kind"] == "no_plan"}
+    kept = [await _intact(office, request_id, each) for request_id, each in zip(asked, words, strict=True)]
+    failing.script({}, otherwise=says(GOOD))
+    resumed = await office.steering.reread("bench")
+    await _read(office)
+    planned = [(await office.views.request(r))["status"] == "awaiting_approval" for r in asked]
+    lost = sum(not (r in reviews and whole and done) for r, whole, done in zip(asked, kept, planned, strict=True))
+    return {"reviews": len(reviews), "reviews_lost": lost, "resumed": len(resumed)}
+
+
+async def _intact(office: Office, request_id: UUID, words: str) -> bool:
+    """Whether a request waits for a person with its words and every tier's attempt."""
+    row, reviews = await office.views.request(request_id), await office.views.reviews(request_id)
+    tried = {each["tier"] for review in reviews for each in review["context"]["tried"] if each["error"]}
+    return row["status"] == "in_review" and row["wording"] == words and tried == {"local", "external", "embedded"}
+
+
+async def _read(office: Office) -> None:
+    """Read everything that waits, as the loop does."""
+    readings = Readings(office.engine)
+    while await readings.step():
+        pass
+    await readings.settled()

@@ -1,0 +1,1 @@
+"""Programs that an attempt starts, and how they are ended with it."""

@@ -1,0 +1,1 @@
+"""What runs an agent: its connection, attempts, lease, journal and health."""

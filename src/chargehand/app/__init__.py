@@ -1,0 +1,1 @@
+"""Puts the parts together; every door (command line, API, pages) asks here."""

@@ -1,0 +1,236 @@
+"""The one place where the parts are put together: from settings to something that can take a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from chargehand import keys
+from chargehand.app.worker import TAKE_OVER, Worker
+from chargehand.domain import seals
+from chargehand.domain.errors import BadConfiguration, ChargehandError, DatabaseUnreachable, DiskFull
+from chargehand.domain.ports import LLM, Broker, SecondReader
+from chargehand.engine.agent_registry import Registry
+from chargehand.engine.engine import Engine
+from chargehand.engine.loops import Wake
+from chargehand.engine.request_control import Steering
+from chargehand.llm.litellm_proxy import ProxyLLM
+from chargehand.llm.litellm_sdk import SdkLLM
+from chargehand.llm.replies import NoAnswer
+from chargehand.settings import Endpoint, Settings
+from chargehand.store import migrate
+from chargehand.store.postgres import PostgresStore
+from chargehand.store.queries import Views
+from chargehand.understanding import feedback
+
+if TYPE_CHECKING:
+    from chargehand.llm.catalogue_match import EmbeddedLLM
+
+log = logging.getLogger("chargehand.app.application")
+
+
+RECALIBRATE = 600.0  # seconds: some verdicts an hour is much, and reading them takes some 0.1 s
+JUDGED_DAYS, JUDGED_MOST = 180.0, 5000  # what is read of them: older ones are of another model, prompt or catalog
+LOOK_AT_CATALOG = 5.0  # seconds: a query of 1 ms; a request that comes sooner begins the training by itself
+
+
+class Office:
+    """What a process needs to take requests, let people decide and show what happened."""
+
+    def __init__(self, settings: Settings, dsn: str, master: bytes) -> None:
+        self.settings = settings
+        self.dsn = dsn
+        self.master = master
+        self.store = PostgresStore(dsn, seals.seal_key(master))
+        self.views = Views(dsn)
+        self.broker = broker(settings)
+        readers = tiers(settings)
+        self.engine = Engine(self.store, self.broker, readers, master, settings)
+        self.engine.trust.second = second(readers)
+        self.steering = Steering(self.engine)
+        self.registry = Registry(self.store, master)
+        self.approved: list[feedback.Approved] = []
+        self.wake = Wake()
+        self._changed = self.wake.subscribe()
+
+    async def changed(self, timeout: float) -> bool:
+        """Return when anything was written, or False after `timeout` seconds: a watcher then looks again."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        self._changed.clear()
+        return True
+
+    async def verify_audit(self) -> dict[UUID, str]:
+        """Return request -> what is wrong with its sealed history; empty when every seal holds."""
+        key, wrong = seals.seal_key(self.master), {}
+        sealed: dict[UUID, int] = {}
+        for seal in await self.views.seals():
+            sealed[seal.request_id] = max(seal.event_count, sealed.get(seal.request_id, 0))
+            problem = seals.check(key, seal, await self.views.events(seal.request_id))
+            if problem:
+                wrong[seal.request_id] = problem
+        for row in await self.views.ended_requests():
+            problem = seals.check_end(sealed.get(row["request_id"]), row["event_count"], row["newest"])
+            if problem and row["request_id"] not in wrong:
+                wrong[row["request_id"]] = problem
+        return wrong
+
+    async def prepare_models(self) -> None:
+        """Load what the models need before a request waits for it, and log what only an operator can mend."""
+        for llm in self.engine.tiers.values():
+            if isinstance(llm, SdkLLM):
+                try:
+                    await llm.prepare()
+                except NoAnswer as failure:
+                    log.warning("tier %s (%s) cannot be asked: %s", llm.tier, llm.model, failure)
+
+    async def calibrate(self) -> None:
+        """Take what people made of plans so far into the confidences of the next ones, now and again and again.
+
+        Every server does it for itself: the same rows give the same numbers, and each decomposition names them.
+        """
+        while True:
+            try:
+                rows = await self.views.readings(JUDGED_DAYS, JUDGED_MOST)
+                self.engine.trust.fits = feedback.fits(feedback.verdicts(*rows))
+                self.approved = feedback.approved(*rows)
+            except Exception as error:
+                log.warning("confidences stay as they are: %s", error, exc_info=not isinstance(error, ChargehandError))
+            await asyncio.sleep(RECALIBRATE)
+
+    async def learn_catalog(self) -> None:
+        """Have the catalogue match learn what agents are granted, soon after it changes, in the background."""
+        match = matcher(self.engine.tiers)
+        while match is not None:
+            try:
+                async with self.store.batch() as batch:
+                    match.prepare(await batch.catalog(), self.approved)
+            except Exception as error:
+                log.warning("the catalog is not learned: %s", error, exc_info=not isinstance(error, ChargehandError))
+            await asyncio.sleep(LOOK_AT_CATALOG)
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[Worker]:
+        """Run the loops and the local agent while the block lasts, unless another process does; take over from it."""
+        worker = Worker(self)
+        worker.task = asyncio.create_task(worker.run(), name="chargehand worker")
+        try:
+            yield worker
+        finally:
+            await worker.stop()
+            await worker.task
+
+
+@asynccontextmanager
+async def open_office(settings: Settings, *, upgrade_old: bool = False) -> AsyncIterator[Office]:
+    """Start or reach the database, bring its schema up to date and open everything over it.
+
+    Raises `DatabaseUnreachable`, `SchemaTooNew`, `BadConfiguration` or `DiskFull`; nothing is half-open then.
+    """
+    master = await asyncio.to_thread(_master_key, settings)
+    dsn = settings.database_url
+    if dsn is None:
+        dsn = await asyncio.to_thread(start_private_postgres, settings.home)
+    await migrate.ensure(dsn, upgrade_old=upgrade_old or settings.database_url is None)
+    office = Office(settings, dsn, master)
+    await office.store.open()
+    listener = asyncio.create_task(_listen(office), name="chargehand listener")
+    try:
+        yield office
+    finally:
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
+        await office.views.close()
+        await office.store.close()
+
+
+def _master_key(settings: Settings) -> bytes:
+    try:
+        return keys.master_key(settings.home / "master.key")
+    except OSError as error:
+        raise DiskFull(
+            f"cannot write to {settings.home}: {error.strerror}",
+            hint="Free some space, or set CHARGEHAND_HOME to a directory that you may write to.",
+        ) from error
+
+
+def start_private_postgres(home: Path) -> str:
+    """Start the private PostgreSQL, or find it running, and return where it is."""
+    from chargehand.private_postgres import PrivatePostgres
+
+    return PrivatePostgres(home).start()
+
+
+def broker(settings: Settings) -> Broker:
+    """Return RabbitMQ where CHARGEHAND_AMQP_URL says so, else the broker in this process."""
+    if settings.amqp_url:
+        try:
+            from chargehand.broker.rabbitmq import RabbitMQBroker
+        except ImportError as error:
+            raise BadConfiguration(
+                f"CHARGEHAND_AMQP_URL is set, but {error.name} is not installed", hint="Install chargehand[rabbitmq]."
+            ) from error
+        return RabbitMQBroker(settings.amqp_url)
+    from chargehand.broker.memory import MemoryBroker
+
+    return MemoryBroker()
+
+
+def tiers(settings: Settings) -> Mapping[str, LLM]:
+    """Return the configured models by tier. The embedded one needs nothing and is always there.
+
+    Raises `BadConfiguration` for half an LLM, or a key that cannot be used.
+    """
+    from chargehand.llm.catalogue_match import AFTER_AN_LLM, ALONE, EmbeddedLLM
+
+    models = {endpoint.tier: model(endpoint) for endpoint in settings.endpoints}
+    notice = AFTER_AN_LLM if models else ALONE
+    embedded = EmbeddedLLM(
+        settings.home / "cache", sure=settings.confidence_embedded, notice=notice, embed=settings.embed
+    )
+    return {**models, "embedded": embedded}
+
+
+def second(readers: Mapping[str, LLM]) -> SecondReader | None:
+    """Return who reads beside the models: the catalogue match, where it is there."""
+    return matcher(readers)
+
+
+def matcher(readers: Mapping[str, LLM]) -> EmbeddedLLM | None:
+    """Return the catalogue match, where it is there."""
+    from chargehand.llm.catalogue_match import EmbeddedLLM
+
+    match = readers.get("embedded")
+    return match if isinstance(match, EmbeddedLLM) else None
+
+
+def model(endpoint: Endpoint) -> ProxyLLM | SdkLLM:
+    """Return what asks that LLM. Raises `BadConfiguration` for a key that cannot be read or a name that is wrong."""
+    key = keys.secret(endpoint.key_file) if endpoint.key_file else None
+    if endpoint.via == "litellm" or endpoint.url is None:
+        return SdkLLM(endpoint.model, tier=endpoint.tier, url=endpoint.url, key=key, timeout=endpoint.timeout)
+    return ProxyLLM(endpoint.url, endpoint.model, tier=endpoint.tier, key=key, timeout=endpoint.timeout)
+
+
+async def _listen(office: Office) -> None:
+    """Turn the database's notifications into wake-ups, for as long as the office is open."""
+    while True:
+        lost = asyncio.Event()
+        try:
+            close = await office.store.listen(office.wake.steps, lost.set)
+            try:
+                office.wake.all()
+                await lost.wait()
+            finally:
+                await close()
+        except DatabaseUnreachable as error:
+            log.warning("%s", error)
+        await asyncio.sleep(TAKE_OVER)

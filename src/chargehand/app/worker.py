@@ -1,0 +1,284 @@
+"""The process that does the work: the loops, and on one machine without a broker the local agent too."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from chargehand.domain.envelopes import derive_key
+from chargehand.domain.errors import ChargehandError, TransientError
+from chargehand.domain.ports import control_queue, work_queue
+from chargehand.engine.loops import Loops
+from chargehand.engine.sweep import Sweep
+from chargehand.settings import Settings
+
+if TYPE_CHECKING:
+    from chargehand.agent.runtime.runtime import AgentRuntime
+    from chargehand.app.application import Office
+    from chargehand.domain.plans import IntentSpec
+
+log = logging.getLogger("chargehand.app.worker")
+
+LOCAL_AGENT = "infra-1"
+TAKE_OVER = 0.5
+"""Seconds between tries to become the process that works: short, because somebody may be watching the other one die."""
+
+REGISTRATION = 30.0
+"""Seconds the local agent may take to register; it takes milliseconds unless the database has stopped."""
+
+
+class Worker:
+    """The process that does the work: of all that share a database without a broker, one at a time."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._stopping = asyncio.Event()
+        self._lost = asyncio.Event()
+        self.holding = asyncio.Event()
+        """Set while this process is the one that works."""
+        self.staffed = asyncio.Event()
+        """Set once somebody works, here or elsewhere: what agents offer is then up to date."""
+        self.drain = True
+        """Whether running work may be finished when this stops; clear it to stop at once."""
+        self.trouble: ChargehandError | None = None
+        """Why it cannot work just now, for whoever waits for it."""
+        self.task: asyncio.Task[None] | None = None
+        self._runtime: AgentRuntime | None = None
+
+    async def run(self) -> None:
+        """Work whenever no other process does, until `stop`. Where a broker is configured, servers do the work."""
+        while self._office.settings.amqp_url and not self._stopping.is_set():
+            self.trouble = None if await self._office.store.served() else NO_SERVER
+            self.staffed.set()
+            await self._pause()
+        while not self._stopping.is_set():
+            try:
+                release = await self._office.store.try_hold(self._lost.set)
+                if release is None:
+                    self.staffed.set()
+                    await self._pause()
+                    continue
+                try:
+                    await self._hold()
+                finally:
+                    await release()
+            except ChargehandError as error:
+                self.trouble = error
+                log.warning("cannot work now: %s", error)
+                await self._pause()
+
+    @property
+    def agent_id(self) -> str | None:
+        """The id of the agent that runs in this process, while one does."""
+        return self._runtime.agent_id if self._runtime else None
+
+    async def stop(self) -> None:
+        """Stop working after what runs now is done (or at once, without `drain`)."""
+        self._stopping.set()
+
+    async def stop_at_once(self) -> None:
+        """End what runs now, also when `stop` is already waiting for it. Its outcome is then unknown."""
+        self.drain = False
+        self._stopping.set()
+        if self._runtime is not None:
+            await self._runtime.stop(drain=False)
+
+    async def _pause(self) -> None:
+        await _wait_for(self._stopping, TAKE_OVER)
+
+    async def _hold(self) -> None:
+        self._lost.clear()
+        office = self._office
+        loops = _loops(office)
+        await office.broker.start()
+        try:
+            await loops.receive()
+            async with _local_agent(office) as runtime:
+                self._runtime, self.trouble = runtime, None
+                async with office.store.batch() as batch:
+                    await batch.end_claims()  # only one process works at a time, so whoever had them is dead
+                self.holding.set()
+                self.staffed.set()
+                await loops.work()
+                async with _preparing(office):
+                    await self._until_told()
+                self.holding.clear()
+                await loops.rest()
+                await runtime.stop(drain=self.drain and not self._lost.is_set())
+                await loops.settled()
+        finally:
+            self._runtime = None
+            self.holding.clear()
+            await loops.stop()
+            await office.broker.stop()
+
+    async def _until_told(self) -> None:
+        await first_of(self._stopping, self._lost)
+
+
+NO_SERVER = TransientError("no server works on this database", hint="Start one: `chargehand server`.")
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Return when one of the events is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+def stop_signals() -> asyncio.Event:
+    """Return an event that SIGTERM and Ctrl-C set."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    return stopping
+
+
+async def serve(office: Office, stopping: asyncio.Event) -> None:
+    """Be one of any number of servers over one database and one RabbitMQ, until told to stop.
+
+    What cannot be reached is tried again for as long as it takes; every step is another process's as well.
+    """
+    pause = TAKE_OVER
+    while not stopping.is_set():
+        try:
+            await _serve_once(office, stopping)
+            pause = TAKE_OVER
+        except TransientError as error:
+            log.warning("cannot work now: %s %s", error, error.hint)
+            await _wait_for(stopping, pause)
+            pause = min(2 * pause, 15.0)
+
+
+async def _serve_once(office: Office, stopping: asyncio.Event) -> None:
+    lost = asyncio.Event()
+    leave = await office.store.announce(lost.set)
+    loops = _loops(office)
+    try:
+        await office.broker.start()
+        await _declare_queues(office)
+        await loops.receive()
+        await loops.work()
+        log.info("this server works")
+        async with _preparing(office):
+            await first_of(stopping, lost)
+        await loops.rest()
+        await loops.settled()
+    finally:
+        await loops.stop()
+        await office.broker.stop()
+        await leave()
+
+
+@asynccontextmanager
+async def _preparing(office: Office) -> AsyncIterator[None]:
+    """Beside the work, load the models' client (no request then waits for it) and learn what people made of plans."""
+    tasks = [
+        asyncio.create_task(office.prepare_models(), name="chargehand models"),
+        asyncio.create_task(office.calibrate(), name="chargehand calibration"),
+        asyncio.create_task(office.learn_catalog(), name="chargehand catalog"),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _declare_queues(office: Office) -> None:
+    """Make the queues of every enrolled agent: one with a broker user of its own may not make any."""
+    for row in await office.views.agents():
+        for queue in (work_queue(str(row["agent_id"])), control_queue(str(row["agent_id"]))):
+            await office.broker.declare(queue)
+
+
+def _loops(office: Office) -> Loops:
+    patience = 1.5 * office.settings.heartbeat_seconds  # one heartbeat, and the time it takes to arrive
+    return Loops(office.engine, Sweep(office.engine, office.steering, patience=patience), office.broker, office.wake)
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
+def local_offers(settings: Settings) -> tuple[IntentSpec, ...]:
+    """Return what this machine's agent would offer now. Only looks; what cannot run says why in `unavailable`."""
+    from chargehand.agents.infra import InfraAgent
+    from chargehand.agents.loading import infra_options
+
+    infra = InfraAgent(infra_options(settings, settings.home / "agents" / LOCAL_AGENT, LOCAL_AGENT))
+    return tuple(offer.spec for offer in infra.agent.offers)
+
+
+@asynccontextmanager
+async def _local_agent(office: Office) -> AsyncIterator[AgentRuntime]:
+    """Run the infra agent of this machine, enrolled and granted what it offers: its owner is who runs this."""
+    from chargehand.agent.runtime.main import watch_offers
+    from chargehand.agent.runtime.runtime import AgentRuntime
+    from chargehand.agents.infra import InfraAgent
+    from chargehand.agents.loading import infra_options
+
+    settings = office.settings
+    home = settings.home / "agents" / LOCAL_AGENT
+    infra = await asyncio.to_thread(InfraAgent, infra_options(settings, home, LOCAL_AGENT))
+    agent_id = await asyncio.to_thread(_agent_id, home)
+    async with office.store.batch() as batch:
+        namesakes = [row["agent_id"] for row in await batch.fetch("agent_by_name", LOCAL_AGENT)]
+        # Another home on the same database has one of that name already.
+        name = LOCAL_AGENT if namesakes in ([], [agent_id]) else f"{LOCAL_AGENT}-{str(agent_id)[:4]}"
+        generation = await batch.enrol(agent_id, name, agent_type="infra", pool="local", grant_policy="local agent")
+    runtime = AgentRuntime(
+        infra.agent,
+        office.broker,
+        agent_id=str(agent_id),
+        key=derive_key(office.master, str(agent_id), generation),
+        generation=generation,
+        home=home,
+        heartbeat_seconds=settings.heartbeat_seconds,
+    )
+    await runtime.start()
+    watcher = asyncio.create_task(watch_offers(runtime, infra.rescan), name="chargehand offers")
+    try:
+        await _registered(office, agent_id, runtime.incarnation)
+        yield runtime
+    finally:
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)
+        await runtime.stop(drain=False)
+
+
+async def _registered(office: Office, agent_id: UUID, incarnation: str) -> None:
+    """Wait until the registry knows this life of the agent: before, nothing can be planned."""
+    async with asyncio.timeout(REGISTRATION):
+        while True:
+            async with office.store.batch() as batch:
+                known = await batch.known_agents([agent_id])
+            if known[agent_id].incarnation == incarnation:
+                return
+            await asyncio.sleep(0.01)
+
+
+def _agent_id(home: Path) -> UUID:
+    """Return this machine's agent id; a lost file means a new agent, and the old one's leases run out."""
+    path = home / "agent-id"
+    try:
+        return UUID(path.read_text().strip())
+    except (FileNotFoundError, ValueError):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        agent_id = uuid4()
+        temporary = path.with_suffix(".new")
+        temporary.write_text(f"{agent_id}\n")
+        temporary.replace(path)
+        return agent_id

@@ -1,0 +1,1 @@
+"""What can be asked for. Pure: intents, outputs and how values fit them."""

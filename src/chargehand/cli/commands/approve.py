@@ -1,0 +1,122 @@
+"""`approve`, `reject`, `answer`, `cancel`, `retry`: what people decide about a request on its way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chargehand.cli.flows.run_mode import Manner
+from chargehand.cli.options import AsJson, RequestId, Yes, launch
+from chargehand.cli.terminal.exit_codes import DONE
+from chargehand.cli.terminal.lines import Line, short
+
+if TYPE_CHECKING:
+    from chargehand.cli.flows.context import Desk
+
+group = typer.Typer()
+
+Digest = Annotated[str | None, typer.Option("--digest", metavar="DIGEST", help="Agree to exactly that plan, unasked.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Agree only, and leave the work to `watch`.")]
+Done = Annotated[bool, typer.Option("--done", help="Count a step whose outcome is unknown as done: you have looked.")]
+Words = Annotated[str, typer.Argument(metavar="WORDS", help="What should be done instead.")]
+Answer = Annotated[str, typer.Argument(metavar="WORDS", help="The whole request again, more plainly.")]
+
+
+@group.command()
+def approve(
+    request: RequestId, yes: Yes = False, digest: Digest = None, no_wait: NoWait = False, as_json: AsJson = False
+) -> int:
+    """Show a plan, agree to exactly it, and carry it out."""
+
+    async def work(desk: Desk) -> int:
+        from chargehand.cli.flows.conversation import Lead
+
+        request_id = await desk.views.request_id(request)
+        return await Lead(desk, request_id, Manner(yes=yes, digest=digest, wait=not no_wait)).on()
+
+    return launch(work, as_json=as_json, working=not no_wait)
+
+
+@group.command()
+def reject(request: RequestId, words: Words = "", as_json: AsJson = False) -> int:
+    """Say no to a plan, or say what to plan instead."""
+
+    async def work(desk: Desk) -> int:
+        from chargehand.domain.errors import WrongStatus
+
+        request_id = await desk.views.request_id(request)
+        stored = await desk.views.plan(request_id)
+        if stored is None:
+            raise WrongStatus(f"request {short(request_id)} has no plan yet", hint="Cancel it, or wait for the plan.")
+        await desk.office.steering.reject(request_id, stored["digest"], desk.who, _text(words))
+        if not words:
+            return await _decided(desk, request_id, "Rejected. Nothing of it was run.")
+        return await _planned_anew(desk, request_id)
+
+    return launch(work, as_json=as_json, working=bool(words))
+
+
+@group.command()
+def answer(request: RequestId, words: Answer, as_json: AsJson = False) -> int:
+    """Say a request again, after it has asked."""
+
+    async def work(desk: Desk) -> int:
+        request_id = await desk.views.request_id(request)
+        await desk.office.steering.answer(request_id, _text(words), desk.who)
+        return await _planned_anew(desk, request_id)
+
+    return launch(work, as_json=as_json, working=True)
+
+
+@group.command()
+def cancel(request: RequestId, as_json: AsJson = False) -> int:
+    """Stop a request, and what runs of it."""
+
+    async def work(desk: Desk) -> int:
+        request_id = await desk.views.request_id(request)
+        status = await desk.office.steering.cancel(request_id, desk.who)
+        ending = " What runs is being ended by its agent." if status == "cancelling" else ""
+        return await _decided(desk, request_id, f"Request {short(request_id)} is {status}.{ending}")
+
+    return launch(work, as_json=as_json)
+
+
+@group.command()
+def retry(request: RequestId, done: Done = False, yes: Yes = False, as_json: AsJson = False) -> int:
+    """Go on with a request from the step that failed."""
+
+    async def work(desk: Desk) -> int:
+        from chargehand.cli.flows.conversation import Lead
+
+        request_id = await desk.views.request_id(request)
+        await desk.staffed()
+        seen = (await desk.views.request(request_id))["event_count"]
+        await desk.office.steering.retry(request_id, desk.who, assume_done=done)
+        return await Lead(desk, request_id, Manner(yes=yes), after=seen).on()
+
+    return launch(work, as_json=as_json, working=True)
+
+
+async def _planned_anew(desk: Desk, request_id: object) -> int:
+    from uuid import UUID
+
+    from chargehand.cli.flows.conversation import Lead
+
+    return await Lead(desk, UUID(str(request_id)), Manner()).on()
+
+
+async def _decided(desk: Desk, request_id: object, text: str) -> int:
+    desk.screen.show(Line(text, "good"))
+    row = await desk.views.request(request_id)  # type: ignore[arg-type]
+    desk.screen.answer({"request_id": str(request_id), "status": row["status"], "reason": row["status_reason"]})
+    return DONE
+
+
+def _text(words: str) -> str:
+    """Return what was typed; bytes that are no text become what `clean` refuses by name."""
+    import os
+
+    from chargehand.understanding import nlu
+
+    return nlu.clean(os.fsencode(words)) if words else ""

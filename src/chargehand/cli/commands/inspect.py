@@ -1,0 +1,157 @@
+"""`status`, `watch`, `logs`, `why`, `requests`: what became of a request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chargehand.cli.flows.run_mode import Manner
+from chargehand.cli.options import AsJson, RequestId, launch
+from chargehand.cli.terminal.exit_codes import DONE
+from chargehand.domain.states import REQUEST_ENDED, RequestStatus
+
+if TYPE_CHECKING:
+    from chargehand.cli.flows.context import Desk
+
+group = typer.Typer()
+
+MaybeId = Annotated[str | None, typer.Argument(metavar="[ID]", help="A request's id, or its first characters.")]
+AnyId = Annotated[str, typer.Argument(metavar="ID", help="A request's or a task's id, or its first characters.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the request ends.")]
+Full = Annotated[bool, typer.Option("--full", help="With hashes, scores, thresholds and details.")]
+InStatus = Annotated[RequestStatus | None, typer.Option("--status", help="Only those that stand there.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")]
+
+
+@group.command()
+def status(request: MaybeId = None, as_json: AsJson = False) -> int:
+    """Show what is open, or where one request stands."""
+    return launch(lambda desk: _one(desk, request) if request else _all(desk), as_json=as_json)
+
+
+@group.command()
+def watch(request: RequestId, as_json: AsJson = False) -> int:
+    """Go on with a request and follow it."""
+
+    async def work(desk: Desk) -> int:
+        from chargehand.cli.flows.conversation import Lead
+
+        return await Lead(desk, await desk.views.request_id(request), Manner()).on()
+
+    return launch(work, as_json=as_json, working=True)
+
+
+@group.command()
+def logs(request: MaybeId = None, follow: Follow = False, as_json: AsJson = False) -> int:
+    """Show what happened to a request, a line each."""
+    return launch(lambda desk: _logs(desk, request, follow=follow), as_json=as_json)
+
+
+@group.command()
+def why(request: AnyId, full: Full = False, as_json: AsJson = False) -> int:
+    """Explain each decision about a request or task."""
+
+    async def work(desk: Desk) -> int:
+        from dataclasses import asdict
+
+        from chargehand.cli.flows.explain import story
+        from chargehand.cli.show.why import why_lines
+
+        request_id = await desk.views.request_id(request)
+        told = await story(desk.views, request_id)
+        desk.screen.show(*why_lines(told, only=await desk.views.task_id(request), full=full))
+        desk.screen.answer(_values(asdict(told)) if desk.screen.as_json else None)
+        return DONE
+
+    return launch(work, as_json=as_json)
+
+
+@group.command()
+def requests(status: InStatus = None, limit: Limit = 50, as_json: AsJson = False) -> int:
+    """List requests, newest first."""
+
+    async def work(desk: Desk) -> int:
+        from datetime import UTC, datetime
+
+        from chargehand.cli.show.request import request_list
+        from chargehand.cli.terminal.lines import Line
+
+        rows = await desk.views.requests(status, limit)
+        empty = [Line('There is none yet: chargehand run "what should be done"')]
+        desk.screen.show(*(request_list(rows, datetime.now(UTC)) if rows else empty))
+        desk.screen.answer({"requests": [_brief(row) for row in rows]})
+        return DONE
+
+    return launch(work, as_json=as_json)
+
+
+async def _all(desk: Desk) -> int:
+    from datetime import UTC, datetime
+
+    from chargehand.cli.show.request import overview
+
+    rows, reviews = await desk.views.open_requests(), await desk.views.reviews()
+    desk.screen.show(*overview(rows, reviews, datetime.now(UTC)))
+    desk.screen.answer({"requests": [_brief(row) for row in rows], "reviews": len(reviews)})
+    return DONE
+
+
+async def _one(desk: Desk, given: str) -> int:
+    from chargehand.app.json_view import request_value
+    from chargehand.cli.flows.context import papers
+    from chargehand.cli.show.ending import ending_lines
+    from chargehand.cli.show.request import head, standing
+
+    found = await papers(desk.views, await desk.views.request_id(given))
+    if found.request["status"] in REQUEST_ENDED:
+        lines = head(found.request) + ending_lines(found.request, found.tasks, found.attempts, found.seconds)
+    else:
+        reviews = await desk.views.reviews(found.request["request_id"])
+        lines = standing(found.request, found.tasks, found.attempts, reviews, found.questions)
+    desk.screen.show(*lines)
+    desk.screen.answer(request_value(found.request, found.plan, found.tasks, found.attempts, found.questions))
+    return DONE
+
+
+async def _logs(desk: Desk, given: str | None, *, follow: bool) -> int:
+    from chargehand.cli.show.progress import log_line
+    from chargehand.domain.errors import UnknownId
+
+    newest = await desk.views.requests(limit=1)
+    if given is None and not newest:
+        raise UnknownId("there is no request yet", hint='chargehand run "what should be done" makes one.')
+    request_id = await desk.views.request_id(given) if given else newest[0]["request_id"]
+    events: list[Any] = []
+    while True:
+        row = await desk.views.request(request_id)
+        new = await desk.views.events(request_id, events[-1].seq if events else 0)
+        steps = {task["task_id"]: task["task_order"] for task in await desk.views.tasks(request_id)}
+        desk.screen.show(*(log_line(event, steps.get(event.task_id)) for event in new))
+        events += new
+        if not follow or row["status"] in REQUEST_ENDED:
+            break
+        await desk.changed()
+    desk.screen.answer({"request_id": str(request_id), "events": [_event(event) for event in events]})
+    return DONE
+
+
+def _brief(row: Any) -> dict[str, Any]:
+    names = ("request_id", "status", "status_reason", "wording", "requester", "dry_run", "created_at", "ended_at")
+    return {name: row[name] for name in names}
+
+
+def _event(event: Any) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in ("seq", "at", "kind", "task_id", "attempt_id", "data")}
+
+
+def _values(story: dict[str, Any]) -> dict[str, Any]:
+    """Rows as plain mappings, so that they can be written as JSON."""
+    return {
+        name: dict(value) if name == "request" else [_event_or_row(item) for item in value]
+        for name, value in story.items()
+    }
+
+
+def _event_or_row(item: Any) -> Any:
+    return item if isinstance(item, dict) else dict(item)

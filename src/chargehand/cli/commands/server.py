@@ -1,0 +1,80 @@
+"""`server`, `pause`, `resume`: running on real engines, and holding work back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chargehand.cli.options import AsJson, RequestId, launch
+from chargehand.cli.terminal.exit_codes import DONE
+from chargehand.cli.terminal.lines import Line, short
+
+if TYPE_CHECKING:
+    from chargehand.cli.flows.context import Desk
+
+group = typer.Typer()
+
+Task = Annotated[
+    str | None, typer.Option("--task", metavar="TASK", help="Only this step: its id or its first characters.")
+]
+
+
+@group.command()
+def server() -> int:
+    """Run a server until told to stop."""
+    import asyncio
+
+    from chargehand import settings
+    from chargehand.app.application import open_office
+    from chargehand.app.worker import serve, stop_signals
+    from chargehand.cli.terminal.logfile import log_to
+    from chargehand.cli.terminal.screen import Screen
+    from chargehand.domain.errors import BadConfiguration
+
+    loaded = settings.load()
+    if not loaded.amqp_url:
+        raise BadConfiguration(
+            "a server needs a broker: CHARGEHAND_AMQP_URL is not set",
+            hint="On one machine no server is needed: `chargehand run` and `chargehand watch` do the work themselves.",
+        )
+    log_to(loaded.home, also_to_stderr=True)
+
+    async def until_told() -> None:
+        stopping = stop_signals()
+        async with open_office(loaded) as office:
+            Screen().tell("This server works; Ctrl-C or SIGTERM ends it in good order.")
+            await serve(office, stopping)
+
+    asyncio.run(until_told())
+    return DONE
+
+
+@group.command()
+def pause(request: RequestId, task: Task = None, as_json: AsJson = False) -> int:
+    """Start nothing more; what runs is finished."""
+    return _hold(request, task, held=True, as_json=as_json)
+
+
+@group.command()
+def resume(request: RequestId, task: Task = None, as_json: AsJson = False) -> int:
+    """Go on with what was paused."""
+    return _hold(request, task, held=False, as_json=as_json)
+
+
+def _hold(request: str, task: str | None, *, held: bool, as_json: bool) -> int:
+    async def work(desk: Desk) -> int:
+        from chargehand.domain.errors import UnknownId
+
+        request_id = await desk.views.request_id(request)
+        task_id = await desk.views.task_id(task) if task else None
+        if task and task_id is None:
+            raise UnknownId(f"there is no step {task!r}", hint=f"`chargehand status {short(request_id)}` lists them.")
+        steering = desk.office.steering
+        status = await (steering.pause if held else steering.resume)(request_id, desk.who, task_id)
+        what = f"Step {short(task_id)}" if task_id else f"Request {short(request_id)}"
+        desk.screen.show(Line(f"{what} is {'held back' if held else 'going on'}; the request is {status}.", "good"))
+        desk.screen.answer({"request_id": str(request_id), "status": status})
+        return DONE
+
+    return launch(work, as_json=as_json)

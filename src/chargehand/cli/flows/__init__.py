@@ -1,0 +1,1 @@
+"""What several commands do: follow a request, show a plan and ask, explain."""

@@ -1,0 +1,96 @@
+"""Follows a request while it is worked on: a board on a terminal, a line per event elsewhere."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from chargehand.cli.flows.context import PAUSE, Desk, of_plan
+from chargehand.cli.show import Rows
+from chargehand.cli.show.progress import board, event_line
+from chargehand.cli.terminal.lines import Line
+from chargehand.cli.terminal.screen import Board
+from chargehand.domain.records import Event
+from chargehand.domain.states import RequestStatus as R
+
+AT_WORK = frozenset({R.RUNNING, R.PAUSED, R.CANCELLING})
+FRAME = 0.2
+"""Seconds between drawings of the board: enough for a spinner and tenths of seconds."""
+
+
+async def follow(desk: Desk, request_id: UUID, after: int) -> int:
+    """Show what happens until the request is no longer worked on; return the number of the last event shown."""
+    with desk.screen.live() as draw:
+        following = Following(desk, request_id, after, draw)
+        while await following.look():
+            await following.pause()
+        return following.seen
+
+
+class Following:
+    """What a watcher knows of one request."""
+
+    def __init__(self, desk: Desk, request_id: UUID, after: int, draw: Board | None) -> None:
+        self.seen = after
+        self._desk, self._request_id, self._draw = desk, request_id, draw
+        self._latest: dict[UUID, str] = {}
+        self._began: dict[UUID, datetime] = {}
+        self._took: dict[UUID, float] = {}
+        self._waits: dict[UUID, str] = {}
+        self._tasks: Rows = ()
+        self._tick = 0
+
+    async def look(self) -> bool:
+        """Show what is new. Returns whether the request is still worked on."""
+        views = self._desk.views
+        request = await views.request(self._request_id)
+        self._tasks = of_plan(await views.tasks(self._request_id), await views.plan(self._request_id))
+        steps = {task["task_id"]: task["task_order"] for task in self._tasks}
+        for event in await views.events(self._request_id, self.seen):
+            self._take(event, steps.get(event.task_id) if event.task_id else None)
+        self._redraw()
+        self._tell_waits()
+        return R(request["status"]) in AT_WORK
+
+    async def pause(self) -> None:
+        """Wait until there is something new, at most `PAUSE`; a board turns its spinner meanwhile."""
+        if self._draw is None:
+            await self._desk.changed()
+            return
+        for _ in range(round(PAUSE / FRAME)):
+            if await self._desk.changed(FRAME):
+                return
+            self._redraw()
+
+    def _redraw(self) -> None:
+        if self._draw:
+            self._tick += 1
+            self._draw(board(self._tasks, self._latest, self._elapsed(), self._tick))
+
+    def _take(self, event: Event, step: int | None) -> None:
+        self.seen = event.seq
+        if event.task_id is not None:
+            self._note(event.task_id, event)
+        line = event_line(event.kind, event.data, step)
+        if line and not self._draw:
+            self._desk.screen.show(line)
+
+    def _note(self, task_id: UUID, event: Event) -> None:
+        if event.kind == "task.running":
+            self._began[task_id] = event.at
+        elif event.kind == "task.progress":
+            self._latest[task_id] = str(event.data["message"])
+        elif event.kind.startswith("task.") and task_id in self._began:
+            self._took[task_id] = (event.at - self._began.pop(task_id)).total_seconds()
+
+    def _elapsed(self) -> dict[UUID, float]:
+        now = datetime.now(UTC)
+        return self._took | {task: max(0.0, (now - began).total_seconds()) for task, began in self._began.items()}
+
+    def _tell_waits(self) -> None:
+        """A task that waits for an agent or a key makes no event; its reason tells why. A board shows it anyway."""
+        for task in () if self._draw else self._tasks:
+            reason = task["status_reason"] if task["status"] == "ready" and task["wants_capacity"] else ""
+            if reason and self._waits.get(task["task_id"]) != reason:
+                self._desk.screen.show(Line(f"{task['task_order']} waits: {reason}", "warn"))
+            self._waits[task["task_id"]] = reason

@@ -1,0 +1,114 @@
+"""A decomposition as a person writes it: YAML that begins with what is known, in an editor of their choice."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from chargehand.cli.show import Rows
+from chargehand.domain.errors import BadConfiguration, BadDecomposition, BadRequest
+
+MOST_OFFERS = 60  # intents listed in the comment; `chargehand catalog` has all of them
+FROM_OUTPUTS = (
+    "What an earlier subtask returns (->) fills a parameter so: inputs: {PARAMETER: {subtask: 1, output: NAME}}"
+)
+
+
+def draft(wording: str, calls: Rows, offers: Sequence[Mapping[str, Any]]) -> str:
+    """Return what a person starts from: the newest answer with subtasks that was refused, else an empty one."""
+    written = next((value for call in reversed(calls) if (value := _answer(call["answer"]))), None)
+    told = "The request, and what can be asked for. Lines that begin with # are left out."
+    head = [told, "", f"  {_line(wording)}", ""]
+    head += [f"  {_signature(offer)}  {_line(offer['description'])}" for offer in offers[:MOST_OFFERS]]
+    if any(_outputs(offer) for offer in offers):
+        head += ["", FROM_OUTPUTS]
+    return "".join(f"# {line}\n" for line in head) + "\n" + _dumped(written or _empty(wording, offers))
+
+
+def _answer(text: str | None) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text or "")
+    except ValueError:  # a long one is kept in part
+        return None
+    return value if isinstance(value, dict) and value.get("subtasks") else None
+
+
+def _empty(wording: str, offers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    intent = offers[0]["intent"] if offers else "an_intent"
+    head = {"order": 1, "name": wording, "intent": intent, "confidence": 1.0}
+    return {"subtasks": [{**head, "parameters": {}, "depends_on": []}]}
+
+
+def _parameters(offer: Mapping[str, Any]) -> list[str]:
+    needed = set(offer["parameters"].get("required", ()))
+    return [name if name in needed else f"{name}?" for name in offer["parameters"].get("properties", {})]
+
+
+def _outputs(offer: Mapping[str, Any]) -> list[str]:
+    return list(offer.get("outputs", {}).get("properties", ()))
+
+
+def _signature(offer: Mapping[str, Any]) -> str:
+    """Return `intent(needed, optional?) -> outputs`."""
+    returns = f" -> {', '.join(_outputs(offer))}" if _outputs(offer) else ""
+    return f"{offer['intent']}({', '.join(_parameters(offer))}){returns}"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _dumped(value: Any) -> str:
+    from ruamel.yaml import YAML
+
+    stream = io.StringIO()
+    YAML(typ="safe").dump(value, stream)
+    return stream.getvalue()
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """Return YAML as the value it stands for. Raises `BadDecomposition`."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        value = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise BadDecomposition(f"this is not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(value, dict):
+        raise BadDecomposition("this holds no subtasks", hint="Write `subtasks:` and a list below it.")
+    return value
+
+
+def read_file(path: str) -> str:
+    """Return a file's text. Raises `BadRequest`."""
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"cannot read {path}: {error}") from error
+
+
+def edited(text: str) -> str:
+    """Open an editor on the text and return what was saved.
+
+    Raises `BadConfiguration` without an editor, `BadRequest` when nothing was saved.
+    """
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    with tempfile.NamedTemporaryFile("w+", suffix=".yml", prefix="chargehand-") as file:  # 0600: requests are private
+        file.write(text)
+        file.flush()
+        try:
+            code = subprocess.run([*shlex.split(editor), file.name], check=False).returncode
+        except OSError as error:
+            raise BadConfiguration(f"cannot start {editor}: {error.strerror}", hint="Set EDITOR.") from error
+        saved = Path(file.name).read_text()
+    if code != 0 or saved == text:
+        raise BadRequest("nothing was written: the request stays in review")
+    return saved

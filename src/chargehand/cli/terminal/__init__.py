@@ -1,0 +1,1 @@
+"""The terminal: lines, screen, keys, interrupts, log file, exit codes."""

@@ -1,0 +1,67 @@
+"""The log of everything that runs in this process: a file of the user's alone, never the screen."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+from io import TextIOWrapper
+from pathlib import Path
+
+from chargehand.domain.masking import without_passwords
+
+SIZE = 2_000_000  # bytes; with three old files that is weeks of ordinary use
+OLD_FILES = 3
+
+
+class PrivateFile(logging.handlers.RotatingFileHandler):
+    """A rotating file that only its owner can read."""
+
+    def _open(self) -> TextIOWrapper:
+        return TextIOWrapper(open(self.baseFilename, "ab", opener=_private), encoding="utf-8")
+
+
+def log_path(home: Path) -> Path:
+    """Return where the log of that home is."""
+    return home / "log" / "chargehand.log"
+
+
+def log_to(home: Path, *, also_to_stderr: bool = False) -> Path | None:
+    """Send all logging to the home's log and return where that is; None when nothing can be written there.
+
+    A server or an agent logs to stderr as well: that is where a service manager looks.
+    """
+    logging.raiseExceptions = False  # a full disk must not put tracebacks onto the screen
+    logging.captureWarnings(True)
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # an error per try; ours says an outage once
+    if also_to_stderr:
+        root.addHandler(_formatted(logging.StreamHandler()))
+    path = log_path(home)
+    try:
+        # Root's home must let PostgreSQL's user walk through it (0711); a user's own is the user's alone.
+        home.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        handler: logging.Handler = PrivateFile(path, maxBytes=SIZE, backupCount=OLD_FILES)
+    except OSError:
+        root.addHandler(logging.NullHandler())
+        return None
+    root.addHandler(_formatted(handler))
+    return path
+
+
+class Masked(logging.Formatter):
+    """Hides the passwords of databases and brokers in whole entries, tracebacks of libraries included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_passwords(super().format(record))
+
+
+def _formatted(handler: logging.Handler) -> logging.Handler:
+    handler.setFormatter(Masked("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
+    return handler
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

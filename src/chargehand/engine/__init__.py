@@ -1,0 +1,1 @@
+"""The path of a request: gather facts, call one pure function, write."""

@@ -1,0 +1,446 @@
+"""The path of a request, from top to bottom: submit, decompose, plan, approve, dispatch, publish, record.
+
+Every step is idempotent: it claims due rows, gathers facts, decides with pure functions, and writes status, events and
+outgoing messages in one transaction; then it commits, and only then publishes. State in PostgreSQL is the truth, so
+any number of processes may run these steps, and a crash anywhere means that a later sweep sees the rows again.
+What people do to a request on its way stands in `steering.py`, what time does to it in `sweep.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from chargehand.catalog.catalog import Catalog
+from chargehand.domain.errors import BadDecomposition, BadParameters, Infeasible, Unroutable
+from chargehand.domain.plans import DecomposedRequest, Otherwise, RoutingDecision
+from chargehand.domain.ports import LLM, Broker, Store
+from chargehand.domain.priorities import Priority
+from chargehand.domain.records import Placement, PlanMove, PlanRecord, RequestMove, RequestRecord, TaskMove, TaskRecord
+from chargehand.domain.signed_messages import Correspondence
+from chargehand.domain.states import PlanStatus, RequestStatus, TaskStatus
+from chargehand.engine import admission, tier_chain
+from chargehand.engine.assignment import Allotment
+from chargehand.engine.batching import Together, each
+from chargehand.engine.quarantine import Mishaps, to_review
+from chargehand.engine.recorder import Recorder
+from chargehand.engine.tier_chain import Understood, tried_tier
+from chargehand.execution import task_flow
+from chargehand.planning import approval, planner
+from chargehand.settings import Settings
+from chargehand.understanding import nlu
+
+if TYPE_CHECKING:
+    from chargehand.store.transaction import Batch
+
+log = logging.getLogger("chargehand.engine.engine")
+
+CAPACITY_WAIT = 2.0
+"""Seconds until a task that found no agent looks again by itself; a freed slot or key wakes it earlier."""
+
+
+def thresholds(settings: Settings) -> nlu.Thresholds:
+    """Return when the operator wants to look twice."""
+    return nlu.Thresholds(
+        flag=settings.confidence_flag, max_flags=settings.max_flags, embedded=settings.confidence_embedded
+    )
+
+
+class Engine:
+    """The steps, over one store and one broker. `tiers` are the models that are configured, by tier."""
+
+    def __init__(
+        self, store: Store, broker: Broker, tiers: Mapping[str, LLM], master_key: bytes, settings: Settings
+    ) -> None:
+        self.store = store
+        self.broker = broker
+        self.tiers = tiers
+        self.settings = settings
+        self.recorder = Recorder(settings, Correspondence(master_key))
+        self.places = tier_chain.Places(
+            {"local": settings.llm_local_concurrency, "external": settings.llm_external_concurrency}
+        )
+        self.allotment = Allotment(settings)
+        self.thresholds = thresholds(settings)
+        self.trust = tier_chain.Trust()
+        self._mishaps = Mishaps(store, self.recorder, settings.mishap_limit)
+        self._readings = Together(self._record_readings, self._mishaps.of_reading, settings.batch_size)
+
+    # --- 1. Accept: committed before the caller hears of it, at most once per idempotency key -----------------------
+
+    async def submit(
+        self,
+        text: str | bytes,
+        *,
+        requester: str,
+        key: str | None = None,
+        mode: str | None = None,
+        dry_run: bool = False,
+        priority: Priority = "normal",
+        not_before: datetime | None = None,
+        otherwise: Collection[Otherwise] | None = None,
+    ) -> UUID:
+        """Accept a request and return its id; the same key with the same body returns the same id again.
+
+        Its tasks start no sooner than `not_before`. `otherwise` is what may be done when nobody can do it as asked;
+        None, as for `mode`, stands for the setting.
+        Raises `BadRequest` for words that cannot be accepted and `IdempotencyConflict` for a key that is taken.
+        """
+        wording = nlu.clean(text)
+        request = RequestRecord(
+            *(uuid4(), wording, requester, mode or self.settings.mode, dry_run, RequestStatus.ACCEPTED),
+            trace_id=uuid4(),
+            priority=priority,
+            not_before=not_before,
+            otherwise=tuple(sorted(self.settings.otherwise if otherwise is None else otherwise)),
+        )
+        async with self.store.batch() as batch:
+            return await batch.accept(request, key, request.body_digest)
+
+    # --- 2. Decompose: claimed under a lease, asked outside any lock, written only with the claim's token -----------
+
+    async def decompose(self) -> int:
+        """Let the tiers read what was accepted, and wait for all of it. Returns how many requests were taken."""
+        claimed, known = await self.claim(self.settings.batch_size)
+        await asyncio.gather(*(self.understand(request, known) for request in claimed))
+        return len(claimed)
+
+    async def claim(self, most: int) -> tuple[list[RequestRecord], Catalog]:
+        """Take up to so many requests that wait to be read, for `claim_seconds`, with what can be asked for now."""
+        async with self.store.batch() as batch:
+            claimed = await batch.claim_requests(most, self.settings.claim_seconds, None)
+            fresh = [r for r in claimed if r.status is RequestStatus.ACCEPTED]
+            await batch.move_requests(
+                [RequestMove(r.request_id, r.status, RequestStatus.DECOMPOSING, "being read") for r in fresh]
+            )
+            known = await batch.catalog() if claimed else Catalog(())
+            refused = await self._refuse(batch, [r for r in claimed if not r.may_wait])
+        return [r for r in claimed if r.request_id not in refused], known
+
+    async def _refuse(self, batch: Batch, requests: Sequence[RequestRecord]) -> set[UUID]:
+        """Refuse requests that cannot wait while no agent at all is there: no model need read them."""
+        reason = planner.nobody_there(await batch.staff()) if requests else None
+        if reason is None:
+            return set()
+        old, new, hint = RequestStatus.DECOMPOSING, RequestStatus.REFUSED, {"hint": planner.WAIT}
+        await batch.move_requests([RequestMove(r.request_id, old, new, reason, hint) for r in requests])
+        return {r.request_id for r in requests}
+
+    async def understand(self, request: RequestRecord, known: Catalog) -> None:
+        """Let the tiers read one claimed request and go on from what they say. Raises only when the database is away.
+
+        Each request is read in a task of its own: a model that hangs holds up nobody else's. What was read at about
+        the same time goes on in one transaction.
+        """
+        try:
+            ask = nlu.build_ask(request.request_id, request.wording, known)
+            decomposed, calls = await tier_chain.understand(ask, self.tiers, self.thresholds, self.places, self.trust)
+        except Exception as error:  # noqa: BLE001 - a model is foreign code; counted and kept
+            await self._mishaps.of_request(request.request_id, error)
+            return
+        await self._readings.bring(Understood(request, known, decomposed, ask, calls))
+
+    async def _record_readings(self, readings: Sequence[Understood]) -> None:
+        """Keep what was said and go on from it, for all that nobody else has claimed meanwhile."""
+        async with self.store.batch() as batch:
+            current = await batch.lock_requests(reading.request.request_id for reading in readings)
+            claimed = [reading.now(current) for reading in readings if reading.is_claimed(current)]
+            await batch.record_calls([(reading.ask, call) for reading in claimed for call in reading.calls])
+            await self.take_up(batch, claimed)
+
+    async def take_up(self, batch: Batch, readings: Sequence[Understood]) -> None:
+        """Go on from what was understood: plan it, ask, refuse, or hand it to a person."""
+        for reading in readings:
+            if reading.decomposed is None:
+                tried = {"tried": [tried_tier(call) for call in reading.calls]}
+                await to_review(batch, reading.request, "no_plan", "no model could plan this", tried)
+        read = [(r.request, r.decomposed) for r in readings if r.decomposed is not None]
+        await batch.save_decompositions([(r.wording, d) for r, d in read], asdict(self.thresholds))
+        await batch.count_wishes((_normalised(wish), r.request_id) for r, d in read for wish in d.out_of_scope)
+        await batch.move_requests([move for r, d in read if (move := _without_plan(r, d)) is not None])
+        planned = [(r, d) for r, d in read if _without_plan(r, d) is None]
+        await self.plan(batch, planned, {r.request.request_id: r.known for r in readings})
+
+    # --- 3. Plan: typed tasks in order, or a refusal that counts why ------------------------------------------------
+
+    async def plan(
+        self,
+        batch: Batch,
+        wanted: Sequence[tuple[RequestRecord, DecomposedRequest]],
+        known: Mapping[UUID, Catalog],
+    ) -> None:
+        """Make plans (the next version, if there was one), rule on their approval, and show them or start them.
+
+        `known` is the catalog that each request was understood by.
+        """
+        if not wanted:
+            return
+        asked = {r.request_id: planner.asked_of_pool(d, known[r.request_id]) for r, d in wanted}
+        former = await batch.latest_plans(asked)
+        pool = await batch.pool(pair for pairs in asked.values() for pair in pairs)
+        ruled = []
+        for request, decomposed in wanted:
+            facts = self._facts(request, decomposed, former.get(request.request_id))
+            seen = {intent: pool[intent] for intent, _ in asked[request.request_id]}
+            try:
+                plan = planner.make_plan(decomposed, known[request.request_id], seen, facts)
+            except Infeasible:
+                told = replace(facts, agents=await batch.count_agents())
+                error = planner.why_infeasible(decomposed, known[request.request_id], seen, told)
+                await batch.move_requests([_to(request, RequestStatus.REFUSED, str(error), {"hint": error.hint})])
+            except (BadDecomposition, BadParameters) as bad:
+                await to_review(batch, request, "no_plan", str(bad), decomposed.model_dump(mode="json"))
+            else:
+                ruled.append((request, plan, approval.rule_on(plan, self._context(request, decomposed))))
+        stored = await batch.save_plans([(plan, ruling) for _, plan, ruling in ruled], self.settings.approval_expires)
+        at_once = {plan.plan_id for _, plan, ruling in ruled if ruling.action == "run"}
+        shown = [(request, ruling) for request, plan, ruling in ruled if plan.plan_id not in at_once]
+        await batch.move_requests([_to(r, RequestStatus.AWAITING_APPROVAL, ruling.reason) for r, ruling in shown])
+        both = zip(ruled, stored, strict=True)
+        await self._start(batch, [(r, p, ruling.reason) for (r, _, ruling), p in both if p.plan_id in at_once])
+
+    def _facts(
+        self, request: RequestRecord, decomposed: DecomposedRequest, former: PlanRecord | None
+    ) -> planner.PlanFacts:
+        return planner.PlanFacts(
+            plan_id=uuid4(),
+            task_ids=[uuid4() for _ in decomposed.subtasks],
+            now=datetime.now(UTC),
+            version=former.version + 1 if former else 1,
+            mode=request.mode,
+            dry_run=request.dry_run,
+            otherwise=request.otherwise,
+            may_wait=request.may_wait,
+        )
+
+    def _context(self, request: RequestRecord, decomposed: DecomposedRequest) -> approval.ApprovalContext:
+        return approval.ApprovalContext(
+            tier=decomposed.tier,
+            requester=request.requester,
+            flags=tuple(flag for subtask in decomposed.subtasks for flag in subtask.flags),
+            max_flags=self.settings.max_flags,
+            four_eyes_for=self.settings.four_eyes,
+            auto_approve=self.settings.auto_approve,
+        )
+
+    # --- 4. Approve: binds to the digest of exactly the plan that was shown -----------------------------------------
+
+    async def approve(self, request_id: UUID, digest: str, approver: str, words: str = "") -> RequestStatus:
+        """Approve the plan with that digest and return where the request stands then.
+
+        Repeating it changes nothing. Raises `UnknownId`, `PlanChanged` when the digest is not the current plan's,
+        `NotPermitted` for an expired plan or one's own where another person is needed, `WrongStatus` otherwise.
+        """
+        async with self.store.batch() as batch:
+            request = await batch.lock_request(request_id)
+            plan = await batch.latest_plan(request_id)
+            if plan is not None and plan.digest == digest and plan.status is PlanStatus.APPROVED:
+                return request.status
+            plan = approval.check_approvable(request, plan, digest, approver)
+            await batch.record_approval(plan, approver, "approved", words)
+            missing = approval.needed_approvals(plan) - len({*plan.approvers, approver})
+            if missing > 0:
+                return request.status
+            reason = f"approved by {', '.join(sorted({*plan.approvers, approver}))}"
+            await self._start(batch, [(request, plan, reason)])
+            return RequestStatus.RUNNING
+
+    async def _start(self, batch: Batch, approved: Sequence[tuple[RequestRecord, PlanRecord, str]]) -> None:
+        """Make the tasks of approved plans, each with the reason of its approval, and let the first ones go."""
+        new = PlanStatus.APPROVED
+        await batch.move_plans(
+            [PlanMove(p.plan_id, r.request_id, p.status, new, {"digest": p.digest}) for r, p, _ in approved]
+        )
+        await batch.move_requests([_to(request, RequestStatus.RUNNING, reason) for request, _, reason in approved])
+        tasks = await batch.insert_tasks([plan for _, plan, _ in approved])
+        running = {r.request_id: replace(r, status=RequestStatus.RUNNING) for r, _, _ in approved}
+        await self.recorder.proceed(batch, running, tasks)
+
+    # --- 5. Route and dispatch: the best agent that may and can, under a lease --------------------------------------
+
+    async def dispatch(self) -> int:
+        """Hand out the tasks that are ready. Returns how many were looked at."""
+        return await each(self._dispatch, self._mishaps.of_task)
+
+    async def _dispatch(self, seen: list[UUID], only: UUID | None) -> None:
+        async with self.store.batch() as batch:
+            due = await batch.claim_ready(self.settings.batch_size, only)
+            seen.extend(task.task_id for task in due)
+            if not due:
+                return
+            requests = await batch.lock_requests(task.request_id for task in due)
+            ready, stopped = await admission.admit(batch, requests, due)
+            await self.recorder.settle(batch, {task.request_id for task in stopped})
+            decided = await self.allotment.decide(batch, ready)
+            self.allotment.learn(decided)
+            await self._hand_out(batch, requests, decided)
+            await self._wait_or_fail(batch, requests, decided)
+
+    async def _hand_out(
+        self,
+        batch: Batch,
+        requests: Mapping[UUID, RequestRecord],
+        decided: Sequence[tuple[TaskRecord, RoutingDecision]],
+    ) -> None:
+        """Write lease, decision, status and message of every placed task, in this one transaction."""
+        chosen = [(task, decision, UUID(decision.selected)) for task, decision in decided if decision.selected]
+        tokens = await batch.lease_tokens(len(chosen)) if chosen else []
+        placements = [
+            Placement(
+                *(uuid4(), task, agent_id, task.attempts_made + 1, token, decision),
+                self.recorder.limits(task.spec, decision.p90_ms),
+            )
+            for (task, decision, agent_id), token in zip(chosen, tokens, strict=True)
+        ]
+        await batch.place(placements)
+        await batch.record_decisions([(p.task, p.decision, p.attempt_id) for p in placements])
+        moves = [_task_to(p.task, TaskStatus.DISPATCHED, p.decision.reason, _taken(p.task)) for p in placements]
+        await batch.move_tasks(moves)
+        agents = await batch.known_agents(p.agent_id for p in placements)
+        await batch.send(
+            [
+                self.recorder.work_order(
+                    *(agents[p.agent_id], p.task, requests[p.task.request_id]),
+                    (p.attempt_id, p.lease_token, p.number),
+                    p.limits.run,
+                )
+                for p in placements
+            ]
+        )
+
+    async def _wait_or_fail(
+        self,
+        batch: Batch,
+        requests: Mapping[UUID, RequestRecord],
+        decided: Sequence[tuple[TaskRecord, RoutingDecision]],
+    ) -> None:
+        """Tasks without an agent wait for one, but not for ever, and not at all for one that cannot come."""
+        left = [(task, decision) for task, decision in decided if not decision.selected]
+        news = [(task, decision, None) for task, decision in left if decision.reason != task.status_reason]
+        await batch.record_decisions(news)
+        patience = self.settings.no_agent_timeout
+        lost = [
+            (t, d) for t, d in left if d.infeasible or (t.stranded > patience and not _may_wait(t) and not d.waits_for)
+        ]
+        await batch.move_tasks([_task_to(task, TaskStatus.FAILED, _gave_up(task, d)) for task, d in lost])
+        gone = {task.task_id for task, _ in lost}
+        stuck = [(t, d) for t, d in left if t.task_id not in gone and not d.waits_for]
+        gone |= await self._let_pass(batch, requests, stuck)
+        await batch.postpone([_wait(t, d) for t, d in left if t.task_id not in gone])
+        await self.recorder.settle(batch, {task.request_id for task, _ in lost})
+
+    async def _let_pass(
+        self,
+        batch: Batch,
+        requests: Mapping[UUID, RequestRecord],
+        waiting: Sequence[tuple[TaskRecord, RoutingDecision]],
+    ) -> set[UUID]:
+        """Let something else of a sequential request go before a task that waits. Returns the tasks that gave way.
+
+        The order may change only within what was approved (see `advance.overtakers`), and only for work that somebody
+        can take now: otherwise two tasks that both wait would change places for ever.
+        """
+        one_by_one = [(t, d) for t, d in waiting if requests[t.request_id].mode == "sequential"]
+        tasks = await batch.tasks_of(t.request_id for t, _ in one_by_one) if one_by_one else {}
+        behind = {t.task_id: task_flow.overtakers(tasks[t.request_id], t) for t, _ in one_by_one}
+        candidates = [task for some in behind.values() for task in some]
+        able = (
+            {t.task_id for t, d in await self.allotment.decide(batch, candidates) if d.selected}
+            if candidates
+            else set()
+        )
+        moves = []
+        for task, decision in one_by_one:
+            first = next((other for other in behind[task.task_id] if other.task_id in able), None)
+            if first is not None:
+                moves.append(_task_to(task, TaskStatus.PENDING, f"task {first.order} goes first: {decision.reason}"))
+                reason = f"{task_flow.GOES_BEFORE} task {task.order}, which waits: {decision.reason}"
+                moves.append(_task_to(first, TaskStatus.READY, reason))
+        await batch.move_tasks(moves)
+        return {move.task_id for move in moves}
+
+    # --- 6. Publish: after the commit, with confirms; a message is forgotten only when it has arrived ---------------
+
+    async def publish(self) -> int:
+        """Send what the transactions left in the outbox. Returns how many were sent."""
+        async with self.store.batch() as batch:
+            waiting = await batch.take_outbox(self.settings.batch_size * 2)
+            if not waiting:
+                return 0
+            outcomes = await self.broker.publish([(m.queue, m.body) for _, m in waiting])
+            failed = [
+                (number, message, error)
+                for (number, message), error in zip(waiting, outcomes, strict=True)
+                if error is not None
+            ]
+            # No queue means no reader. A control message is then void; an order waits for its agent, or for its
+            # lease to run out, whichever comes first.
+            later = {n for n, m, e in failed if not (isinstance(e, Unroutable) and m.attempt_id is None)}
+            await batch.postpone_outbox(sorted(later))
+            await batch.drop_outbox([number for number, _ in waiting if number not in later])
+        return len(waiting) - len(later)
+
+    # --- 7. Record: each result once, with all that follows from it -------------------------------------------------
+
+    async def record(self, wires: Sequence[bytes]) -> None:
+        """Apply messages from agents in one transaction; the caller acknowledges them after it."""
+        async with self.store.batch() as batch:
+            await self.recorder.record(batch, wires)
+
+    async def heartbeats(self, wires: Sequence[bytes]) -> None:
+        """Apply heartbeats in one transaction."""
+        async with self.store.batch() as batch:
+            await self.recorder.heartbeats(batch, wires)
+
+
+def _without_plan(request: RequestRecord, decomposed: DecomposedRequest) -> RequestMove | None:
+    """Return where a request goes of which no plan can be made yet, or at all; None when one can."""
+    if decomposed.ambiguities:
+        return _to(request, RequestStatus.ASKING, decomposed.ambiguities[0])
+    if not decomposed.subtasks:
+        wishes = "; ".join(decomposed.out_of_scope) or request.wording
+        return _to(request, RequestStatus.REFUSED, f"no agent here can do this: {wishes}")
+    return None
+
+
+def _normalised(wish: str) -> str:
+    """Return a wish in the form it is counted under."""
+    return " ".join(wish.casefold().split()).strip(" .!?")[:200]
+
+
+def _may_wait(task: TaskRecord) -> bool:
+    """Whether it was approved that the task waits for an agent as long as it takes."""
+    return planner.WAITS in task.spec.alternatives
+
+
+def _wait(task: TaskRecord, decision: RoutingDecision) -> tuple[TaskRecord, float, str, UUID | None]:
+    """Return how a task without an agent waits: for one of its choice as long as it may, else to look again soon."""
+    if decision.waits_for is None:
+        return task, CAPACITY_WAIT, decision.reason, None
+    return task, decision.patience, decision.reason, UUID(decision.waits_for)
+
+
+def _gave_up(task: TaskRecord, decision: RoutingDecision) -> str:
+    return decision.reason if decision.infeasible else f"no agent came in {task.stranded:.0f} s: {decision.reason}"
+
+
+def _to(
+    request: RequestRecord, new: RequestStatus, reason: str, data: Mapping[str, object] | None = None
+) -> RequestMove:
+    return RequestMove(request.request_id, request.status, new, reason, data or {})
+
+
+def _task_to(task: TaskRecord, new: TaskStatus, reason: str, data: Mapping[str, object] | None = None) -> TaskMove:
+    return TaskMove(task.task_id, task.request_id, task.status, new, reason, data=data or {})
+
+
+def _taken(task: TaskRecord) -> dict[str, object]:
+    """Return what a task takes from others, and from where, for its history."""
+    refs = task.spec.inputs
+    given = {n: {"task": refs[n].task, "output": refs[n].output, "value": v} for n, v in task.supplied.items()}
+    return {"inputs": given} if given else {}

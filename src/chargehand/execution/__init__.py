@@ -1,0 +1,1 @@
+"""What follows from a result, a silence or a failure. Pure."""

@@ -1,0 +1,173 @@
+"""What follows when an attempt ends: for the attempt, its task, its agent, and whether a person must look. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from chargehand.catalog import outputs
+from chargehand.domain.plans import Failure, RetryDecision, WorkResult
+from chargehand.domain.records import AttemptMove, AttemptRecord, Outcome, RequestRecord, Review, TaskMove, TaskRecord
+from chargehand.domain.states import AttemptStatus, RequestStatus, TaskStatus
+from chargehand.execution import retry
+
+SAYS_NOTHING = frozenset({"cancelled", "content_changed"})
+"""Failures that teach nothing about the agent."""
+
+MAX_TOLD = 2000  # characters of a message that people are shown; the whole result is stored
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """An attempt that has ended, by its agent's word (`reported`) or because nobody has heard of it.
+
+    `message_id` is that of the message that said so.
+    """
+
+    request: RequestRecord
+    task: TaskRecord
+    attempt: AttemptRecord
+    result: WorkResult
+    reported: bool = True
+    message_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Consequence:
+    """What is to be written."""
+
+    attempt: AttemptMove
+    task: TaskMove
+    outcome: Outcome
+    review: Review | None = None
+
+
+def follow(ending: Ending, policy: retry.RetryPolicy) -> Consequence:
+    """Return everything that follows from one ended attempt."""
+    result = ending.result
+    decision = None if result.ok else _retry(ending, result.failure or _unsaid(), policy)
+    attempt = _attempt_move(ending)
+    task = _task_move(ending, decision)
+    review = _review(ending, decision) if task.new is TaskStatus.IN_REVIEW else None
+    return Consequence(attempt, task, _outcome(ending), review)
+
+
+def lapse(attempt: AttemptRecord, *, repeatable: bool, said: str) -> WorkResult:
+    """Return the result of an attempt nobody has heard of: unknown when it was started and must not be repeated."""
+    started = attempt.status is AttemptStatus.STARTED
+    kind = "unknown" if started and not repeatable else "infrastructure"
+    failure = Failure(kind=kind, message=said, details={"lost": True})
+    return WorkResult(attempt_id=attempt.attempt_id, lease_token=attempt.lease_token, ok=False, failure=failure)
+
+
+def plain(text: str) -> str:
+    """Return text from outside as one line people can be shown: no control characters, bounded."""
+    kept = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(kept.split())[:MAX_TOLD]
+
+
+def _retry(ending: Ending, failure: Failure, policy: retry.RetryPolicy) -> RetryDecision:
+    # An agent that hands an order back says that nothing of it was begun, whatever was granted.
+    begun = ending.attempt.status is AttemptStatus.STARTED and failure.details.get("started") is not False
+    return retry.decide(
+        failure,
+        attempts_made=ending.task.attempts_made - ending.task.forgiven,
+        retry_safe=repeatable(ending.task, ending.request),
+        started=begun,
+        policy=policy,
+    )
+
+
+def repeatable(task: TaskRecord, request: RequestRecord) -> bool:
+    """Whether the work may be done twice: it says so itself, or it changes nothing because it is a dry run."""
+    return task.spec.retry_safe or request.dry_run
+
+
+def _unsaid() -> Failure:
+    return Failure(kind="permanent", message="the agent reported a failure without saying why")
+
+
+def _attempt_move(ending: Ending) -> AttemptMove:
+    result, old = ending.result, ending.attempt
+    told = plain(result.failure.message if result.failure else result.summary)
+    return AttemptMove(
+        old.attempt_id,
+        old.task_id,
+        old.request_id,
+        old.status,
+        _attempt_status(ending),
+        reason=told,
+        result=_stored(ending) if ending.reported else None,
+        duration_ms=result.duration_ms,
+    )
+
+
+def _stored(ending: Ending) -> dict[str, object]:
+    """Return the result with the id of its message, by which the same message is known when it comes again."""
+    return {**ending.result.model_dump(mode="json"), "message_id": str(ending.message_id)}
+
+
+def _attempt_status(ending: Ending) -> AttemptStatus:
+    if ending.result.ok:
+        return AttemptStatus.SUCCEEDED
+    if not ending.reported:
+        return AttemptStatus.LOST
+    kind = (ending.result.failure or _unsaid()).kind
+    return {"cancelled": AttemptStatus.CANCELLED, "unknown": AttemptStatus.UNKNOWN}.get(kind, AttemptStatus.FAILED)
+
+
+def _task_move(ending: Ending, decision: RetryDecision | None) -> TaskMove:
+    task, result = ending.task, ending.result
+    move = TaskMove(task.task_id, task.request_id, task.status, TaskStatus.SUCCEEDED, plain(result.summary))
+    if decision is None:
+        told, unfit = {"summary": plain(result.summary), "changed": result.changed}, _unfit(ending)
+        return replace(move, result={**_kept(result), **unfit}, data={**told, **unfit})
+    failure = result.failure or _unsaid()
+    said = plain(failure.message)
+    data = {"failure": failure.model_dump(mode="json"), "decision": decision.model_dump(mode="json")}
+    if decision.action == "review":
+        return replace(move, new=TaskStatus.IN_REVIEW, reason=f"{said} ({decision.reason})", data=data)
+    if ending.request.status is RequestStatus.CANCELLING:
+        return replace(move, new=TaskStatus.CANCELLED, reason=said, data=data)
+    if decision.action == "again":
+        reason = f"{said} ({decision.reason})"
+        return replace(move, new=TaskStatus.READY, reason=reason, delay=decision.wait_seconds, data=data)
+    return replace(move, new=TaskStatus.FAILED, reason=said, result=_kept(result), data=data)
+
+
+def _unfit(ending: Ending) -> dict[str, str]:
+    """What it returned is not what it declared: the work is done all the same, so it is kept, and not done again."""
+    problem = None if ending.request.dry_run else outputs.unfit(ending.task.spec, ending.result.outputs)
+    return {"unfit_outputs": plain(problem)} if problem else {}
+
+
+def _kept(result: WorkResult) -> dict[str, object]:
+    return result.model_dump(mode="json", include={"ok", "summary", "changed", "outputs", "data", "failure"})
+
+
+def _review(ending: Ending, decision: RetryDecision | None) -> Review:
+    failure = ending.result.failure or _unsaid()
+    context = {
+        "task": ending.task.spec.model_dump(mode="json"),
+        "attempt_id": str(ending.attempt.attempt_id),
+        "agent_id": str(ending.attempt.agent_id),
+        "failure": failure.model_dump(mode="json"),
+    }
+    reason = decision.reason if decision else failure.message
+    return Review(ending.task.request_id, "unknown_outcome", reason, context, ending.task.task_id)
+
+
+def _outcome(ending: Ending) -> Outcome:
+    result, attempt = ending.result, ending.attempt
+    kind = None if result.ok else (result.failure or _unsaid()).kind
+    return Outcome(
+        attempt_id=attempt.attempt_id,
+        agent_id=attempt.agent_id,
+        work_type=ending.task.work_type,
+        ok=result.ok,
+        counts=kind not in SAYS_NOTHING,
+        infrastructure=kind == "infrastructure",
+        duration_ms=result.duration_ms,
+        difficulty=result.difficulty,
+        resources_used=result.resources_used,
+    )

@@ -1,0 +1,1 @@
+"""From a decomposition to a plan: order, dependencies, digest, approval. Pure."""

@@ -1,0 +1,103 @@
+"""Who must agree to a plan. The first rule that matches decides; rules look at the typed plan, never at words.
+
+So nothing that a request, a playbook or a model says can make a plan run without being asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from chargehand.domain.errors import NotPermitted, PlanChanged, WrongStatus
+from chargehand.domain.plans import Risk, Ruling, WorkPlan
+from chargehand.domain.records import PlanRecord, RequestRecord
+from chargehand.domain.states import RequestStatus
+from chargehand.planning import planner
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalContext:
+    """What the rules may know beside the plan: who decomposed it, who asked, and what the operator allows.
+
+    `flags` are reasons to look twice that the reading of the request gave; those of single tasks are in the plan, too.
+    More than `max_flags` of them are asked about whatever else allows the plan.
+    """
+
+    tier: str
+    requester: str
+    flags: tuple[str, ...] = ()
+    max_flags: int = 0
+    four_eyes_for: frozenset[Risk] = frozenset()
+    auto_approve: frozenset[Risk] = frozenset()
+
+
+class Rule(NamedTuple):
+    """A named rule: when it matches, what it asks for, and the reason a person is shown."""
+
+    name: str
+    matches: Callable[[WorkPlan, ApprovalContext], bool]
+    action: Literal["run", "ask", "ask_twice"]
+    reason: str
+
+
+RULES = (
+    Rule("dry run", lambda plan, _: plan.dry_run,
+         "run", "a dry run changes nothing"),
+    Rule("four eyes", lambda plan, context: not risks(plan).isdisjoint(context.four_eyes_for),
+         "ask_twice", "the operator wants two people to agree to work of this risk"),
+    Rule("flagged", lambda plan, context: bool(plan.out_of_scope) or _flags(plan, context) > context.max_flags,
+         "ask", "something in it is unsure or was left out"),
+    Rule("custom work", lambda plan, _: any(task.work_type == "custom_work" for task in plan.tasks),
+         "ask", "it holds work that no agent has described"),
+    Rule("destroys", lambda plan, _: Risk.DESTROY in risks(plan),
+         "ask", "it destroys something"),
+    Rule("allowed by the operator", lambda plan, context: risks(plan) <= context.auto_approve,
+         "run", "the operator lets plans of this risk run at once"),
+    Rule("plain commands only", lambda _, context: context.tier == "embedded",
+         "ask", "no model has read the request, only the catalogue match"),
+    Rule("default", lambda plan, context: True,
+         "ask", "a person agrees to every plan"),
+)  # fmt: skip
+
+
+def rule_on(plan: WorkPlan, context: ApprovalContext) -> Ruling:
+    """Return what the first matching rule says."""
+    rule = next(rule for rule in RULES if rule.matches(plan, context))
+    return Ruling(action=rule.action, rule=rule.name, reason=rule.reason)
+
+
+def risks(plan: WorkPlan) -> frozenset[Risk]:
+    """Return the risks of all tasks of a plan."""
+    return frozenset(task.risk for task in plan.tasks)
+
+
+def _flags(plan: WorkPlan, context: ApprovalContext) -> int:
+    """How many flags there are. The plan's tasks repeat those of the reading, so they are not added up."""
+    return max(len(context.flags), sum(len(task.flags) for task in plan.tasks))
+
+
+def needed_approvals(plan: PlanRecord) -> int:
+    """Return how many different people must approve."""
+    return 2 if plan.ruling["action"] == "ask_twice" else 1
+
+
+def check_approvable(request: RequestRecord, plan: PlanRecord | None, digest: str, approver: str) -> PlanRecord:
+    """Return the plan if this person may approve it now; else raise what says why not."""
+    if plan is None or request.status is not RequestStatus.AWAITING_APPROVAL:
+        raise WrongStatus(
+            f"request {request.request_id} is {request.status}: there is nothing to approve",
+            hint=f"`chargehand status {request.request_id}` shows where it stands.",
+        )
+    if digest != plan.digest and plan.digest.startswith(digest):
+        raise PlanChanged(
+            f"{digest!r} is only the beginning of the plan's digest: another plan could begin like it",
+            hint="Give the whole digest; `chargehand approve` without one shows it.",
+        )
+    if plan.digest != digest or planner.digest(plan.plan) != digest:
+        raise PlanChanged("the plan is not the one you were shown", hint="Look at it again, then approve what you see.")
+    if plan.expired:
+        raise NotPermitted("the plan was made too long ago", hint="Submit the request again for a fresh plan.")
+    if plan.ruling["action"] == "ask_twice" and approver == request.requester:
+        raise NotPermitted("two other people must approve this plan; you asked for it yourself")
+    return plan

@@ -1,0 +1,463 @@
+"""From what was understood to what will be done: typed tasks in order, or a refusal that counts its reasons.
+
+make_plan(decomposed, catalog, pool facts) -> WorkPlan, with the digest that an approval binds to
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from chargehand.catalog import output_links
+from chargehand.catalog.catalog import Catalog, check_parameters, exclusive_keys
+from chargehand.domain.errors import BadDecomposition, Infeasible
+from chargehand.domain.plans import (
+    AgentFacts,
+    DecomposedRequest,
+    IntentSpec,
+    Otherwise,
+    Resources,
+    Risk,
+    Subtask,
+    WorkPlan,
+    WorkTask,
+)
+from chargehand.domain.records import Staff
+from chargehand.planning.dependencies import check_dependencies
+from chargehand.planning.scheduling import ordering
+from chargehand.routing.filters import PoolHealth, one_line, pool_health
+from chargehand.routing.performance import expected_seconds
+
+Pool = Mapping[str, Sequence[AgentFacts]]
+
+COMPLEX_WORK = frozenset({"research", "code_gen", "architecture_review"})  # a local model is not up to these
+MANY_HANDOVERS = 3  # between agent types; more make a plan complex
+MANY_TASKS = 3  # more make a plan medium
+TOO_FINE = 5  # more than this for one request is usually a request cut too small
+
+CUSTOM_WORK = IntentSpec(
+    intent="custom_work",
+    work_type="custom_work",
+    agent_type="research",
+    description="work that no agent has described",
+    parameters={"type": "object", "additionalProperties": True},
+    resources=Resources(estimated_duration_seconds=120),
+)
+
+
+WAITS: dict[str, JsonValue] = {"kind": "wait"}
+"""The alternative of a task that waits for an agent as long as it takes."""
+
+WAIT = "It can wait until an agent is back (`--otherwise wait`), or be done at a given time (`--at TIME`)."
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFacts:
+    """What a plan needs from outside: ids (one per subtask), the time, and how the user wants it run."""
+
+    plan_id: UUID
+    task_ids: Sequence[UUID]
+    now: datetime
+    version: int = 1
+    mode: str = "sequential"
+    dry_run: bool = False
+    otherwise: Collection[Otherwise] = ()
+    may_wait: bool = False
+    agents: int | None = None  # enrolled in all, where it matters to count those that do not offer it
+
+
+def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts: PlanFacts) -> WorkPlan:
+    """Make the plan. `pool` holds what is known of every agent, by intent.
+
+    Raises `Infeasible` when no agent could ever do a task, or nobody can do any of them now and the request may not
+    wait, `BadDecomposition` for an unknown intent, a dependency that
+    is not there or goes in a circle, or an open question, `BadParameters` for parameters that do not fit. When nobody
+    can do a task just now, the plan is made and says that it will wait.
+    """
+    drafts = _drafts(decomposed, catalog, facts)
+    check_dependencies(drafts)
+    drafts, health, taken = _with_alternatives(drafts, catalog, pool, facts)
+    _refuse(drafts, health, catalog, pool, facts)
+    drafts = [_estimated(task, pool.get(task.intent, ())) for task in drafts]
+    held = {order: seen.reason for order, seen in health.items() if seen.state == "unavailable"}
+    sequence = ordering.order(drafts, _capacity(drafts, pool), held=frozenset(held))
+    tasks = _in_sequence(drafts, sequence, set(health) if "wait" in facts.otherwise else held.keys())
+    waits = {place: held[order] for place, order in enumerate(sequence, start=1) if order in held}
+    plan = WorkPlan(
+        plan_id=facts.plan_id,
+        request_id=decomposed.request_id,
+        version=facts.version,
+        tasks=tasks,
+        estimated_duration_seconds=_duration(tasks, facts.mode),
+        complexity_level=complexity(tasks),
+        will_use_external_ai=any(task.work_type in COMPLEX_WORK for task in tasks),
+        created_at=facts.now,
+        mode="parallel" if facts.mode == "parallel" else "sequential",
+        dry_run=facts.dry_run,
+        notes=(*_notes(decomposed, tasks, waits), *taken, *_why_this_order(sequence)),
+        out_of_scope=decomposed.out_of_scope,
+    )
+    return plan.model_copy(update={"digest": digest(plan)})
+
+
+def why_infeasible(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts: PlanFacts) -> Infeasible:
+    """Return what `make_plan` raised, told with all that `facts` count: who does not offer it, too."""
+    try:
+        make_plan(decomposed, catalog, pool, facts)
+    except Infeasible as error:
+        return error
+    raise AssertionError("a plan became possible by counting agents")
+
+
+def asked_of_pool(decomposed: DecomposedRequest, catalog: Catalog) -> list[tuple[str, str]]:
+    """Return the (intent, work type) pairs whose agents `make_plan` needs to know about."""
+    intents = dict.fromkeys(subtask.intent for subtask in decomposed.subtasks)
+    specs = (_spec(intent, catalog) for intent in intents)
+    return [(spec.intent, spec.work_type) for spec in specs if spec is not None]
+
+
+def complexity(tasks: Sequence[WorkTask]) -> Literal["simple", "medium", "complex"]:
+    """Assess a plan by its work types, its hand-overs between types of agents and its length."""
+    handovers = sum(one.agent_type != other.agent_type for one, other in pairwise(tasks))
+    if handovers > MANY_HANDOVERS or any(task.work_type in COMPLEX_WORK for task in tasks):
+        return "complex"
+    return "medium" if len(tasks) > MANY_TASKS else "simple"
+
+
+# --- subtasks to tasks, numbered as the decomposer numbered them -----------------------------------------------------
+
+
+def _drafts(decomposed: DecomposedRequest, catalog: Catalog, facts: PlanFacts) -> list[WorkTask]:
+    if decomposed.ambiguities:
+        raise BadDecomposition(f"a person must answer first: {decomposed.ambiguities[0]}")
+    if not decomposed.subtasks:
+        raise BadDecomposition("there is nothing in it that an agent can do")
+    pairs = [(subtask, _known(subtask, catalog)) for subtask in decomposed.subtasks]
+    if facts.dry_run:
+        _check_dry_run([spec for _, spec in pairs])
+    _check_inputs(decomposed.subtasks, catalog)
+    return [
+        _draft(subtask, spec, task_id, _dependencies(subtask, spec, decomposed.subtasks))
+        for (subtask, spec), task_id in zip(pairs, facts.task_ids, strict=True)
+    ]
+
+
+def _spec(intent: str, catalog: Catalog) -> IntentSpec | None:
+    return catalog.get(intent) or (CUSTOM_WORK if intent == CUSTOM_WORK.intent else None)
+
+
+def _known(subtask: Subtask, catalog: Catalog) -> IntentSpec:
+    spec = _spec(subtask.intent, catalog)
+    if spec is None:
+        known = ", ".join(catalog.intents) or "nothing yet"
+        raise BadDecomposition(f"no agent offers {one_line(subtask.intent)!r}", hint=f"What is offered: {known}.")
+    return spec
+
+
+def _check_dry_run(specs: Sequence[IntentSpec]) -> None:
+    """A dry run needs no approval, so that nothing may slip through that would really be done."""
+    unable = sorted({spec.intent for spec in specs if not spec.dry_run and spec.risk is not Risk.READ})
+    if unable:
+        raise Infeasible(
+            f"{', '.join(unable)} cannot be tried without changing anything",
+            hint="Ask without the dry run: the plan is shown, and nothing starts before you agree.",
+        )
+
+
+def _check_inputs(subtasks: Sequence[Subtask], catalog: Catalog) -> None:
+    """References were checked when they were made, but against what was offered then."""
+    for subtask in subtasks:
+        for problem in output_links.problems(subtask, subtasks, catalog):
+            raise BadDecomposition(f"step {subtask.order}: {problem}")
+
+
+def _dependencies(subtask: Subtask, spec: IntentSpec, subtasks: Sequence[Subtask]) -> tuple[int, ...]:
+    """What the request says, what gives it a value, and what the intent itself must always come after."""
+    first = set(spec.after) - {spec.intent}
+    by_nature = {other.order for other in subtasks if other.intent in first}
+    givers = {ref.task for ref in subtask.inputs.values()}
+    return tuple(sorted({*subtask.depends_on, *givers, *by_nature}))
+
+
+def _draft(subtask: Subtask, spec: IntentSpec, task_id: UUID, depends_on: tuple[int, ...]) -> WorkTask:
+    parameters = check_parameters(spec, subtask.parameters, later=subtask.inputs.keys())
+    return WorkTask(
+        task_id=task_id,
+        order=subtask.order,
+        name=subtask.name or spec.description or spec.intent,
+        intent=spec.intent,
+        work_type=spec.work_type,
+        agent_type=spec.agent_type,
+        parameters=parameters,
+        inputs=subtask.inputs,
+        takes=output_links.taken(spec, subtask.inputs),
+        outputs=spec.outputs,
+        subtask=subtask.order,
+        resource_requirements=spec.resources,
+        depends_on=depends_on,
+        risk=spec.risk,
+        retry_safe=spec.retry_safe,
+        deadlines=spec.deadlines,
+        exclusive_keys=exclusive_keys(spec, parameters),
+        content_hash=spec.content_hash,
+        confidence=subtask.confidence,
+        flags=subtask.flags,
+        source=spec.source,
+    )
+
+
+# --- who could do it, and in which order -----------------------------------------------------------------------------
+
+
+def _with_alternatives(
+    drafts: Sequence[WorkTask], catalog: Catalog, pool: Pool, facts: PlanFacts
+) -> tuple[list[WorkTask], dict[int, PoolHealth], list[str]]:
+    """Return the tasks, those that nobody can do as asked as a variant where that is allowed, and notes about it."""
+    tasks, health, notes = [], {}, []
+    for draft in drafts:
+        agents = pool.get(draft.intent, ())
+        seen, task = pool_health(draft, agents, max(0, (facts.agents or 0) - len(agents))), draft
+        wanted = seen.state != "available" and "variant" in facts.otherwise
+        variant = _variant(draft, catalog, pool) if wanted else None
+        if variant is not None:
+            name, task = variant
+            notes.append(f"{draft.name} is done as {name}: {seen.reason}")
+            seen = PoolHealth("available", seen.reason)
+        tasks.append(task)
+        health[draft.order] = seen
+    return tasks, health, notes
+
+
+def _variant(draft: WorkTask, catalog: Catalog, pool: Pool) -> tuple[str, WorkTask] | None:
+    """Return the first variant of a task that somebody can do, with its name."""
+    spec = catalog.get(draft.intent)
+    for variant in spec.variants if spec else ():
+        if not draft.inputs.keys().isdisjoint(variant.parameters):
+            continue  # its value is not the one that was asked for
+        given = {**draft.parameters, **variant.parameters}
+        parameters = check_parameters(spec, given, later=draft.inputs.keys()) if spec else {}
+        task = draft.model_copy(update={"resource_requirements": variant.resources, "parameters": parameters})
+        if pool_health(task, pool.get(draft.intent, ())).state == "available":
+            return variant.name, task
+    return None
+
+
+def _refuse(
+    drafts: Sequence[WorkTask], health: Mapping[int, PoolHealth], catalog: Catalog, pool: Pool, facts: PlanFacts
+) -> None:
+    """Raise `Infeasible` for what can never be done, and for what nobody can do now unless it may wait."""
+    infeasible = [task for task in drafts if health[task.order].state == "infeasible"]
+    nobody = all(seen.state == "unavailable" for seen in health.values()) and not facts.may_wait
+    stopped = infeasible or (drafts if nobody else [])
+    if not stopped:
+        return
+    reasons = dict.fromkeys(health[task.order].reason for task in stopped)
+    variant = _variant(stopped[0], catalog, pool)
+    if variant is not None:
+        hint = f"It can be done as {variant[0]}: say so with `--otherwise variant`."
+    else:
+        hint = health[infeasible[0].order].hint if infeasible else WAIT
+    raise Infeasible("; ".join(reasons), hint=hint)
+
+
+def _estimated(task: WorkTask, agents: Sequence[AgentFacts]) -> WorkTask:
+    """Let its duration be what the agents that are there have needed for such work; what is declared counts, too."""
+    measured = [
+        (agent.success_count + agent.failure_count, agent.p50_ms)
+        for agent in agents
+        if agent.p50_ms is not None and _is_there(agent)
+    ]
+    runs = sum(n for n, _ in measured)
+    if not runs:
+        return task
+    need = task.resource_requirements
+    declared = need.estimated_duration_seconds
+    seconds = max(1, round(expected_seconds(declared, measured)))
+    told = f"{seconds} s: {declared} s declared, and {runs} run{'' if runs == 1 else 's'} of {task.work_type}"
+    fields = {
+        "resource_requirements": need.model_copy(update={"estimated_duration_seconds": seconds}),
+        "estimate": told,
+    }
+    return task.model_copy(update=fields)
+
+
+def nobody_there(staff: Sequence[Staff]) -> str | None:
+    """Return why nothing at all can be done now, counted; None when somebody is there, or no agent is known yet."""
+    reasons = Counter(
+        agent.status if agent.status in ("offline", "draining") else "resting after failures"
+        for agent in staff
+        if agent.status in ("offline", "draining") or agent.circuit_open_for > 0
+    )
+    if not staff or reasons.total() < len(staff):
+        return None
+    counts = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items()))
+    return f"0/{len(staff)} agents are there: {counts}"
+
+
+def _capacity(tasks: Sequence[WorkTask], pool: Pool) -> Resources:
+    """What the agents that are there have together. One that does not say its size is taken to be large enough."""
+    there = {agent.agent_id: agent for agents in pool.values() for agent in agents if _is_there(agent)}.values()
+    needs = [task.resource_requirements for task in tasks]
+    return Resources(
+        cpu_cores=sum(agent.cpu_cores or sum(need.cpu_cores for need in needs) for agent in there),
+        memory_mb=sum(agent.memory_mb or sum(need.memory_mb for need in needs) for agent in there),
+        gpu_vram_mb=sum(agent.gpu_vram_mb for agent in there),
+    )
+
+
+def _is_there(agent: AgentFacts) -> bool:
+    return agent.status in ("online", "busy") and agent.circuit_open_for <= 0
+
+
+def _in_sequence(drafts: Sequence[WorkTask], sequence: Sequence[int], waiting: Collection[int]) -> tuple[WorkTask, ...]:
+    """Number the tasks in the order they will be done; those in `waiting` may wait for an agent without end."""
+    by_order = {task.order: task for task in drafts}
+    place = {order: n for n, order in enumerate(sequence, start=1)}
+    return tuple(
+        by_order[order].model_copy(
+            update={
+                "order": place[order],
+                "depends_on": tuple(sorted(place[other] for other in by_order[order].depends_on)),
+                "inputs": {
+                    name: ref.model_copy(update={"task": place[ref.task]})
+                    for name, ref in by_order[order].inputs.items()
+                },
+                # Only that it may wait: why it must is true for a moment, and the digest covers this.
+                "alternatives": (WAITS,) if order in waiting else (),
+            }
+        )
+        for order in sequence
+    )
+
+
+def _duration(tasks: Sequence[WorkTask], mode: str) -> int:
+    if mode == "parallel":
+        return ordering.critical_path(tasks)
+    return sum(task.resource_requirements.estimated_duration_seconds for task in tasks)
+
+
+def _notes(decomposed: DecomposedRequest, tasks: Sequence[WorkTask], waits: Mapping[int, str]) -> Iterator[str]:
+    if decomposed.notice:
+        yield decomposed.notice
+    yield from (f"assumed: {assumption}" for assumption in decomposed.assumptions)
+    for task in tasks:
+        yield from (f"step {task.order} ({task.name}): {flag}" for flag in task.flags)
+    yield from (f"step {order} waits: {reason}" for order, reason in sorted(waits.items()))
+    if len(tasks) > TOO_FINE:
+        yield f"{len(tasks)} steps are many for one request; look whether some belong together"
+
+
+def _why_this_order(sequence: Sequence[int]) -> Iterator[str]:
+    if list(sequence) != sorted(sequence):
+        asked = ", ".join(str(order) for order in sequence)
+        yield f"asked for in another order ({asked}): what can start at once does not wait for what cannot"
+
+
+# --- the digest: what an approval binds to ---------------------------------------------------------------------------
+
+
+def digest(plan: WorkPlan) -> str:
+    """Return the hex SHA-256 over what is approved: content, not names, times, estimates, ids or numbering.
+
+    The order of tasks counts only where one depends on another. So dependencies are written between labels that are
+    found from the content, and two plans that differ only in the order of independent tasks have one digest.
+    """
+    place = {task.order: n for n, task in enumerate(plan.tasks)}
+    before = [frozenset((place[order], _passed(task, order)) for order in task.depends_on) for task in plan.tasks]
+    contents = [_covered(task) for task in plan.tasks]
+    labels = _labels([_canonical(content) for content in contents], before)
+    tasks: list[dict[str, Any]] = [{} for _ in labels]
+    for n, label in enumerate(labels):
+        tasks[label] = {**contents[n], "depends_on": sorted(labels[other] for other, _ in before[n])}
+        if plan.tasks[n].inputs:
+            refs = plan.tasks[n].inputs.items()
+            tasks[label] |= {"inputs": {name: [labels[place[ref.task]], ref.output] for name, ref in refs}}
+    covered = {"mode": plan.mode, "dry_run": plan.dry_run, "tasks": tasks}
+    return hashlib.sha256(_canonical(covered).encode()).hexdigest()
+
+
+def _passed(task: WorkTask, order: int) -> str:
+    """Return what a task takes from one that it depends on: two givers that are alike are told apart by it."""
+    taken = {name: ref.output for name, ref in task.inputs.items() if ref.task == order}
+    return _canonical(taken) if taken else ""
+
+
+def _covered(task: WorkTask) -> dict[str, Any]:
+    said = {"takes": task.takes, "outputs": task.outputs}
+    return {
+        "intent": task.intent,
+        "content_hash": task.content_hash,
+        "parameters": task.parameters,
+        "risk": task.risk,
+        "resources": task.resource_requirements.model_dump(exclude={"estimated_duration_seconds"}),
+        "exclusive_keys": sorted(task.exclusive_keys),
+        "pinned_agent": task.pinned_agent,
+        "alternatives": task.alternatives,
+        **{name: schema for name, schema in said.items() if schema},
+    }
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """Write 1.0 as 1: PostgreSQL's jsonb gives 1e+22 back as an integer, and that must not change a digest."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+Edges = frozenset[tuple[int, str]]
+"""The tasks on the other end of dependencies, each with what is passed along."""
+
+
+def _labels(contents: Sequence[str], before: Sequence[Edges]) -> list[int]:
+    """Number tasks 0, 1, ... by content and place among the dependencies, whatever order they are listed in.
+
+    Equal tasks are told apart by what they wait for and what waits for them, again and again until that changes
+    nothing. What is then still equal is interchangeable, so the listed order may break the tie. (In contrived graphs
+    it is not. Such a plan, listed otherwise, is asked about again; two different plans never share a digest.)
+    """
+    after = [
+        frozenset((m, what) for m, others in enumerate(before) for other, what in others if other == n)
+        for n in range(len(before))
+    ]
+    labels = _ranks(contents)
+    while len(set(labels)) < len(labels):
+        around = [_around(labels, before[n], after[n]) for n in range(len(labels))]
+        refined = _ranks(list(zip(labels, around, strict=True)))
+        labels = refined if refined != labels else _break_tie(labels, before, after)
+    return labels
+
+
+def _around(labels: Sequence[int], *neighbours: Edges) -> tuple[tuple[tuple[int, str], ...], ...]:
+    return tuple(tuple(sorted((labels[n], what) for n, what in some)) for some in neighbours)
+
+
+def _break_tie(labels: list[int], before: Sequence[Edges], after: Sequence[Edges]) -> list[int]:
+    """Tell one of the first equal tasks from the rest, with all that have the very same neighbours."""
+    shared = min(label for label, count in Counter(labels).items() if count > 1)
+    first = labels.index(shared)
+    twins = [
+        n
+        for n, label in enumerate(labels)
+        if label == shared and (before[n], after[n]) == (before[first], after[first])
+    ]
+    return _ranks([(label, n if n in twins else len(labels)) for n, label in enumerate(labels)])
+
+
+def _ranks(keys: Sequence[Any]) -> list[int]:
+    number = {key: n for n, key in enumerate(sorted(set(keys)))}
+    return [number[key] for key in keys]

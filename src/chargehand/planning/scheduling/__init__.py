@@ -1,0 +1,1 @@
+"""In which order tasks run: schedules, bounds and searches. Pure."""

@@ -1,0 +1,1 @@
+"""From words to a decomposition: prompts, tiers, confidence. Pure."""
