@@ -20,7 +20,7 @@ from bench.logit import Choice
 from bench.scoring import Case, Outcome, figures
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.plans import Ask, Reply
+from chargehand.domain.llm import Ask, Reply
 from chargehand.llm.catalogue_match import meaning
 from chargehand.llm.catalogue_match.judging import Judge, Judgement
 from chargehand.llm.catalogue_match.ranking import BY_MEANING, BY_WORDS, CERTAIN, SURE, Weights

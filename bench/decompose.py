@@ -25,7 +25,7 @@ from bench.scoring import Case, Outcome, figures
 from chargehand.app import application
 from chargehand.catalog.catalog import Catalog, merge
 from chargehand.domain.errors import BadConfiguration, BadRequest
-from chargehand.domain.plans import IntentSpec
+from chargehand.domain.intents import IntentSpec
 from chargehand.engine import engine, tier_chain
 from chargehand.settings import Settings, load
 from chargehand.testing.llm import ScriptedServer

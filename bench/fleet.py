@@ -109,7 +109,7 @@ async def _demo(office: Office, load: Load) -> float:
     async with asyncio.timeout(READY_SECONDS):
         while (plan := await office.views.plan(request_id)) is None:
             await office.changed(1.0)
-        await office.engine.approve(request_id, plan["digest"], "bench")
+        await office.steering.approve(request_id, plan["digest"], "bench")
         await load.ended([request_id])
     return time.perf_counter() - began
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.scoring import Case
 from chargehand.catalog.catalog import Catalog
-from chargehand.domain.plans import IntentSpec
+from chargehand.domain.intents import IntentSpec
 from chargehand.testing.llm import Answer, says
 
 JOINT = re.compile(

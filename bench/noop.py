@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chargehand.agent import Agent, Outcome, Work
-from chargehand.domain.plans import IntentSpec, Risk
+from chargehand.domain.intents import IntentSpec, Risk
 
 SLOTS = 64  # no plan of the largest size waits for a slot
 

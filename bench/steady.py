@@ -13,7 +13,7 @@ from bench.noop import INTENT
 from chargehand import settings
 from chargehand.app.application import open_office
 from chargehand.app.worker import serve, stop_signals
-from chargehand.domain.plans import Ask, Reply
+from chargehand.domain.llm import Ask, Reply
 
 TASKS = 3
 ANSWER = {

@@ -8,7 +8,9 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from chargehand.catalog.catalog import Catalog, merge
-from chargehand.domain.plans import AgentFacts, DecomposedRequest, IntentSpec, Resources, Subtask, WorkPlan, WorkTask
+from chargehand.domain.intents import IntentSpec, Resources
+from chargehand.domain.plans import DecomposedRequest, Subtask, WorkPlan, WorkTask
+from chargehand.domain.routing import AgentFacts
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 NAMESPACE = UUID("6f1e0d52-7f4b-4c0e-9a55-2f3c8d0b7a11")

@@ -81,7 +81,7 @@ class Fleet:
             return await self.office.views.plan(request_id)
 
         plan = await self.until(planned)
-        await self.office.engine.approve(request_id, plan["digest"], "ann")
+        await self.office.steering.approve(request_id, plan["digest"], "ann")
         return request_id
 
     async def reaches(self, request_id: UUID, status: str) -> None:

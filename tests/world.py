@@ -15,17 +15,14 @@ from uuid import UUID, uuid4
 from chargehand.broker.memory import MemoryBroker
 from chargehand.domain import seals
 from chargehand.domain.envelopes import Envelope, MessageType, decode, derive_key, encode
-from chargehand.domain.plans import (
+from chargehand.domain.intents import IntentSpec, Resources, Value
+from chargehand.domain.llm import Ask, Reply
+from chargehand.domain.messages import (
     Acceptance,
     AgentRegistration,
-    Ask,
     Failure,
     Heartbeat,
-    IntentSpec,
     Progress,
-    Reply,
-    Resources,
-    Value,
     WorkOrder,
     WorkResult,
 )
@@ -207,7 +204,7 @@ class World:
         request_id = await self.planned(*intents, words=words, **options)
         plan = await self.views.plan(request_id)
         assert plan is not None, (await self.views.request(request_id))["status_reason"]
-        await self.engine.approve(request_id, plan["digest"], "ann")
+        await self.steering.approve(request_id, plan["digest"], "ann")
         return request_id
 
     async def status(self, request_id: UUID) -> RequestStatus:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from bench.chaos.jobs import JOBS
 from chargehand.domain.errors import TransientError
-from chargehand.domain.plans import Otherwise
+from chargehand.domain.intents import Otherwise
 from chargehand.engine.engine import Engine
 
 CALLERS = 6

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from bench.model.loop import Process
-from bench.model.plan import WORKS, Job
-from bench.model.promises import Effect
+from bench.model.database import Database, Session
+from bench.model.loop import Process, SimulatedLoop
+from bench.model.plan import WORKS, Job, Schedule
+from bench.model.promises import Effect, Promises
+from bench.model.wires import Wire
 from chargehand.agent.offers import Agent, Outcome
 from chargehand.agent.runtime.machine import Gauges
 from chargehand.agent.runtime.runtime import AgentRuntime
@@ -17,15 +21,14 @@ from chargehand.agent.secrets.lookup import Chain
 from chargehand.agent.work import Work
 from chargehand.domain.envelopes import derive_key
 from chargehand.domain.errors import ChargehandError, PermanentError, TaskFailed, TaskInterrupted, TransientError
-from chargehand.domain.plans import Ask, IntentSpec, Reply, Resources, Risk
+from chargehand.domain.intents import IntentSpec, Resources, Risk
+from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.ports import control_queue, work_queue
 from chargehand.engine.engine import Engine
 from chargehand.engine.loops import Loops, Wake
 from chargehand.engine.request_control import Steering
 from chargehand.engine.sweep import Sweep
-
-if TYPE_CHECKING:
-    from bench.model.world import World
+from chargehand.settings import Settings
 
 T = TypeVar("T")
 
@@ -49,6 +52,30 @@ SPECS = {
     for work in WORKS
 }
 RETURNS = {work.intent: work.returns for work in WORKS if work.returns}
+
+
+class World(Protocol):
+    """What a process of the simulation stands in; `bench.model.world` makes one for each schedule."""
+
+    schedule: Schedule
+    home: Path
+    random: Random
+    loop: SimulatedLoop
+    database: Database
+    promises: Promises
+    broker_process: Process
+    settings: Settings
+    master: bytes
+    agent_ids: dict[str, UUID]
+
+    def session(self, process: Process) -> Session:
+        """Return a process's way to the database."""
+
+    def wire(self, process: Process) -> Wire:
+        """Return a process's way to the broker."""
+
+    def tell(self, line: str) -> None:
+        """Write a line of the schedule, where somebody reads it."""
 
 
 class Reader:
@@ -320,7 +347,7 @@ class Person:
             self._reworded = True
         else:
             self._world.promises.approvals[plan["plan_id"]] = plan["digest"]
-            await self._engine.approve(request_id, plan["digest"], "ann")
+            await self._steering.approve(request_id, plan["digest"], "ann")
 
     async def _settle(self, request_id: UUID) -> None:
         tables = self._world.database.tables

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from bench.model.database import Database, Row, Transaction
-from chargehand.domain.plans import WorkOrder
+from chargehand.domain.messages import WorkOrder
 from chargehand.domain.states import ATTEMPT, PLAN, REQUEST, REQUEST_ENDED, TASK
 
 OPEN = frozenset({"leased", "accepted", "started"})

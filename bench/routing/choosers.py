@@ -10,7 +10,8 @@ from uuid import UUID
 
 from bench.routing.scenario import Scenario
 from bench.routing.simulation import CONTEXT, Attempt, Desk, true_chance
-from chargehand.domain.plans import AgentFacts, Policy, WorkTask
+from chargehand.domain.plans import WorkTask
+from chargehand.domain.routing import AgentFacts, Policy
 from chargehand.routing.performance import Lately
 from chargehand.routing.router import route
 from chargehand.routing.wait_policy import Patience

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from chargehand.domain.plans import Value
+from chargehand.domain.intents import Value
 
 
 class Success(Value):

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.plans import Otherwise, Risk
+from chargehand.domain.intents import Otherwise, Risk
 
 
 def default_home() -> Path:

@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 
 from chargehand.catalog.catalog import Catalog
-from chargehand.domain.plans import IntentSpec, Reply
+from chargehand.domain.intents import IntentSpec
+from chargehand.domain.llm import Reply
 from chargehand.domain.ports import LLM
 from chargehand.llm.catalogue_match import EmbeddedLLM
 from chargehand.llm.litellm_proxy import ProxyLLM

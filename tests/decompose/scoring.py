@@ -10,7 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from chargehand.catalog.catalog import Catalog, merge
-from chargehand.domain.plans import DecomposedRequest, IntentSpec
+from chargehand.domain.intents import IntentSpec
+from chargehand.domain.plans import DecomposedRequest
 from chargehand.domain.ports import LLM
 from chargehand.understanding import nlu
 

@@ -11,7 +11,7 @@ from chargehand.agent import Work
 from chargehand.agent.runtime.lease import Lease
 from chargehand.agent.runtime.progress import Feed, Said
 from chargehand.agents.infra.discovery import Discovery
-from chargehand.domain.plans import WorkOrder
+from chargehand.domain.messages import WorkOrder
 
 
 class Heard(list[Said]):

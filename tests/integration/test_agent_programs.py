@@ -21,7 +21,7 @@ from chargehand.agent.processes.programs import TAIL
 from chargehand.agent.runtime.control_messages import StartGrant
 from chargehand.broker.weather import Fate
 from chargehand.domain.envelopes import MessageType
-from chargehand.domain.plans import WorkResult
+from chargehand.domain.messages import WorkResult
 from chargehand.domain.ports import HEARTBEATS_QUEUE
 from tests.integration.agent_process import tree_agent
 from tests.integration.counterpart import Counterpart, counterpart, make_order, processes_with, running, sleepers, until

@@ -22,7 +22,7 @@ from chargehand.broker import dead_letters
 from chargehand.broker.weather import Rough
 from chargehand.domain.envelopes import MessageType, encode
 from chargehand.domain.errors import BadConfiguration, BrokerUnreachable
-from chargehand.domain.plans import IntentSpec, Value
+from chargehand.domain.intents import IntentSpec, Value
 from chargehand.domain.ports import work_queue
 from tests.integration.counterpart import (
     AGENT_ID,

@@ -22,8 +22,9 @@ from pydantic import JsonValue
 from chargehand.agents.infra.playbooks import ansible_missing
 from chargehand.app import application
 from chargehand.app.application import Office, open_office
+from chargehand.app.worker import worker_beside
 from chargehand.broker.memory import MemoryBroker
-from chargehand.domain.plans import Risk
+from chargehand.domain.intents import Risk
 from chargehand.settings import Settings
 from tests.acceptance.command import PATIENCE, Command
 from tests.world import WrittenModel, decomposition
@@ -157,7 +158,7 @@ async def desk(settings: Settings, model: WrittenModel, monkeypatch: pytest.Monk
     """The real thing on one machine; its model answers what the test wrote, its broker forgets nothing."""
     monkeypatch.setattr(application, "broker", lambda _: Recording())
     monkeypatch.setattr(application, "tiers", lambda _: {"embedded": model})
-    async with open_office(settings) as office, office.working() as worker:
+    async with open_office(settings) as office, worker_beside(office) as worker:
         await asyncio.wait_for(worker.holding.wait(), 30)
         yield office
 

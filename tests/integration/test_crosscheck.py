@@ -9,13 +9,14 @@ import pytest
 
 from bench.noisy import answers, parts
 from bench.scoring import Case
+from chargehand.domain.llm import Opinion
 from chargehand.domain.plans import Subtask
 from chargehand.engine.tier_chain import Places, Trust
 from chargehand.llm.catalogue_match import EmbeddedLLM
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.testing.llm import LLMServer, says
 from chargehand.understanding.calibration import RIGHT_OF
-from chargehand.understanding.cross_check import Opinion, compare
+from chargehand.understanding.cross_check import compare
 from chargehand.understanding.nlu import build_ask
 from tests.builders import make_catalog, make_id, make_spec
 from tests.integration.test_llm_injection import INJECTIONS

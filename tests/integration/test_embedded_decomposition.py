@@ -17,7 +17,8 @@ from bench.scoring import figures
 from chargehand.agents.infra.discovery import Discovery
 from chargehand.app import application
 from chargehand.catalog.catalog import Catalog, merge
-from chargehand.domain.plans import DecomposedRequest, IntentSpec
+from chargehand.domain.intents import IntentSpec
+from chargehand.domain.plans import DecomposedRequest
 from chargehand.llm.catalogue_match import EmbeddedLLM, meaning
 from chargehand.llm.catalogue_match.profiles import profile
 from chargehand.llm.catalogue_match.ranking import BY_MEANING, BY_WORDS, CERTAIN, SURE, Weights

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from chargehand.catalog.catalog import Catalog
-from chargehand.domain.plans import DecomposedRequest, IntentSpec
+from chargehand.domain.intents import IntentSpec
+from chargehand.domain.plans import DecomposedRequest
 from chargehand.llm.catalogue_match import EmbeddedLLM
 from chargehand.llm.catalogue_match.examining import Exam, examine, worse
 from chargehand.llm.catalogue_match.judging import Judge
 from chargehand.llm.catalogue_match.learning import Learning, safely
 from chargehand.llm.catalogue_match.tier import learn
 from chargehand.understanding import nlu
-from chargehand.understanding.feedback import Approved
+from chargehand.understanding.judgements import Approved
 from tests.decompose.scoring import HERE, REQUEST_ID, load_catalog
 
 SURE = 0.75

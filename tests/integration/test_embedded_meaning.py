@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from chargehand.catalog.catalog import Catalog
-from chargehand.domain.plans import DecomposedRequest, IntentSpec
+from chargehand.domain.intents import IntentSpec
+from chargehand.domain.plans import DecomposedRequest
 from chargehand.llm.catalogue_match import EmbeddedLLM, meaning
 from chargehand.llm.catalogue_match.profiles import profile
 from chargehand.llm.catalogue_match.tier import learn

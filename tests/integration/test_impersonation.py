@@ -29,7 +29,7 @@ from chargehand.app.application import open_office
 from chargehand.broker import dead_letters
 from chargehand.broker.rabbitmq import RabbitMQBroker
 from chargehand.domain.envelopes import MAX_BYTES, ORCHESTRATOR, Envelope, MessageType, decode, encode
-from chargehand.domain.plans import WorkOrder, WorkResult
+from chargehand.domain.messages import WorkOrder, WorkResult
 from chargehand.domain.ports import EVENTS_QUEUE, Broker, Subscription, work_queue
 from chargehand.settings import Settings
 from tests.fleet import AGENT_A, AGENT_B, Fleet, remove_queues, serving

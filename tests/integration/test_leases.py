@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from chargehand.domain.envelopes import MessageType, derive_key
-from chargehand.domain.plans import Failure, WorkOrder
+from chargehand.domain.messages import Failure, WorkOrder
 from chargehand.domain.states import RequestStatus as R
 from tests.builders import make_spec
 from tests.world import PaperAgent, World
@@ -297,7 +297,7 @@ async def test_after_a_playbook_was_mended_the_rest_is_planned_and_approved_anew
     plan = await world.views.plan(request_id)
     assert plan is not None
     assert [t["intent"] for t in plan["plan"]["tasks"]] == ["add_portals"]
-    await world.engine.approve(request_id, plan["digest"], "ann")
+    await world.steering.approve(request_id, plan["digest"], "ann")
     await world.engine.dispatch()
     await agent.work_off()
     assert await world.status(request_id) is R.COMPLETED

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import pytest
 
-from chargehand.domain.plans import Ask, Reply
+from chargehand.domain.llm import Ask, Reply
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.replies import NoAnswer
 from chargehand.testing.llm import HANG, Answer, LLMServer, fails, says, sends, writes

@@ -14,11 +14,10 @@ from uuid import UUID
 import pytest
 
 from chargehand.app.application import tiers
-from chargehand.app.doctor import examine_llms
+from chargehand.app.doctor import Check, examine_llms
 from chargehand.catalog.catalog import Catalog
-from chargehand.cli.show.checks import Check
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.plans import Risk
+from chargehand.domain.intents import Risk
 from chargehand.domain.states import RequestStatus as R
 from chargehand.engine.loops import Readings
 from chargehand.engine.tier_chain import Places
@@ -328,7 +327,7 @@ async def test_who_read_a_request_stands_with_it_and_with_each_of_its_tasks(worl
     server.answers["do it"] = [says(GOOD)]
     request_id = await world.engine.submit("do it", requester="ann")
     await world.engine.decompose()
-    await world.engine.approve(request_id, (await plan(world, request_id))["digest"], "ann")
+    await world.steering.approve(request_id, (await plan(world, request_id))["digest"], "ann")
     rows = [await world.views.request(request_id), *await world.views.tasks(request_id)]
     assert [(row["read_by_tier"], row["read_by_model"]) for row in rows] == [("local", "small")] * 2
 

@@ -16,7 +16,7 @@ from chargehand.agent.runtime.runtime import AgentRuntime
 from chargehand.cli.flows.explain import story_lines
 from chargehand.domain.envelopes import derive_key
 from chargehand.domain.errors import PermanentError
-from chargehand.domain.plans import Resources, Variant
+from chargehand.domain.intents import Resources, Variant
 from chargehand.engine.loops import Loops, Wake
 from tests.builders import make_spec
 from tests.world import MASTER, PaperAgent, World, decomposition
@@ -120,7 +120,7 @@ async def start(
     world.model.answers[words] = answer
     request_id = await world.engine.submit(words, requester="ann", **options)
     plan = await until(lambda: world.views.plan(request_id))
-    await world.engine.approve(request_id, plan["digest"], "ann")
+    await world.steering.approve(request_id, plan["digest"], "ann")
     return request_id
 
 

@@ -18,7 +18,8 @@ from chargehand.cli.flows.explain import story_lines
 from chargehand.cli.show.plan import plan_lines
 from chargehand.cli.show.request import standing
 from chargehand.domain.errors import MissingOutput
-from chargehand.domain.plans import Failure, IntentSpec, WorkOrder
+from chargehand.domain.intents import IntentSpec
+from chargehand.domain.messages import Failure, WorkOrder
 from chargehand.engine.engine import Engine
 from tests.builders import make_spec
 from tests.integration.test_order_of_work import at_work, reached, until
@@ -91,7 +92,7 @@ async def test_what_one_task_returns_is_given_to_the_next(world: World) -> None:
     assert plan is not None
     planned = [line.text for line in plan_lines(await world.views.request(request_id), plan, None)]
     assert "kuma_url: from task 1 (deploy_kuma) output url" in planned
-    await world.engine.approve(request_id, plan["digest"], "ann")
+    await world.steering.approve(request_id, plan["digest"], "ann")
     first = await run(world, agent, outputs={"url": URL, "login": {"user": "ann"}})
     assert first.parameters == {}
     second = await run(world, agent)
@@ -116,7 +117,7 @@ async def test_side_by_side_both_that_take_it_wait_for_it_and_what_does_not_goes
     await world.engine.decompose()
     plan = await world.views.plan(request_id)
     assert plan is not None
-    await world.engine.approve(request_id, plan["digest"], "ann")
+    await world.steering.approve(request_id, plan["digest"], "ann")
     await world.engine.dispatch()
     first = {order.intent: order for order in await agent.orders()}
     assert first.keys() == {"deploy_kuma", "check_disk"}
@@ -192,7 +193,7 @@ async def test_a_new_plan_of_the_rest_has_the_value_and_a_third_one_too(world: W
             ("announce", {"kuma_url": URL}, {}),
         ]
         assert "assumed: kuma_url for “add portals” is what task 1 returned as url" in plan["plan"]["notes"]
-        await world.engine.approve(request_id, plan["digest"], "ann")
+        await world.steering.approve(request_id, plan["digest"], "ann")
         if version == "second":
             await run(world, agent, failure=PERMANENT)
     assert (await run(world, agent)).intent == "add_portals"
@@ -351,7 +352,7 @@ async def linked_request(world: World) -> UUID:
     world.model.answers["deploy and add"] = answer
     request_id = await world.engine.submit("deploy and add", requester="ann")
     plan = await until(lambda: world.views.plan(request_id))
-    await world.engine.approve(request_id, plan["digest"], "ann")
+    await world.steering.approve(request_id, plan["digest"], "ann")
     return request_id
 
 

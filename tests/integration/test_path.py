@@ -9,7 +9,8 @@ import pytest
 
 from chargehand.domain.envelopes import MessageType
 from chargehand.domain.errors import IdempotencyConflict, NotPermitted, PlanChanged, UnknownId, WrongStatus
-from chargehand.domain.plans import Deadlines, Failure, Risk
+from chargehand.domain.intents import Deadlines, Risk
+from chargehand.domain.messages import Failure
 from chargehand.domain.states import RequestStatus as R
 from tests.builders import make_spec
 from tests.world import World, close_world, decomposition, open_world
@@ -126,14 +127,14 @@ async def test_an_approval_binds_to_the_digest_that_was_shown(world: World) -> N
     plan = await world.views.plan(request_id)
     assert plan is not None
     with pytest.raises(PlanChanged):
-        await world.engine.approve(request_id, "0" * 64, "ann")
+        await world.steering.approve(request_id, "0" * 64, "ann")
     with pytest.raises(PlanChanged, match="only the beginning"):
-        await world.engine.approve(request_id, plan["digest"][:8], "ann")
+        await world.steering.approve(request_id, plan["digest"][:8], "ann")
     await world.run("UPDATE plans SET plan = jsonb_set(plan, '{tasks,0,parameters}', '{\"port\": 1}')")
     with pytest.raises(PlanChanged):
-        await world.engine.approve(request_id, plan["digest"], "ann")
+        await world.steering.approve(request_id, plan["digest"], "ann")
     with pytest.raises(UnknownId):
-        await world.engine.approve(uuid4(), plan["digest"], "ann")
+        await world.steering.approve(uuid4(), plan["digest"], "ann")
 
 
 async def test_approving_twice_changes_nothing_and_late_approvals_are_refused(world: World) -> None:
@@ -141,14 +142,14 @@ async def test_approving_twice_changes_nothing_and_late_approvals_are_refused(wo
     request_id = await world.approved("deploy_page")
     plan = await world.views.plan(request_id)
     assert plan is not None
-    assert await world.engine.approve(request_id, plan["digest"], "ann") is R.RUNNING
+    assert await world.steering.approve(request_id, plan["digest"], "ann") is R.RUNNING
     assert len(await world.views.tasks(request_id)) == 1
     late = await world.planned("deploy_page", words="late")
     await world.run("UPDATE plans SET expires_at = now() - interval '1 s' WHERE request_id = $1", late)
     other = await world.views.plan(late)
     assert other is not None
     with pytest.raises(NotPermitted):
-        await world.engine.approve(late, other["digest"], "ann")
+        await world.steering.approve(late, other["digest"], "ann")
     await world.sweep.sweep()
     assert await world.status(late) is R.EXPIRED
 
@@ -160,10 +161,10 @@ async def test_two_other_people_approve_what_destroys_when_the_operator_wants_fo
     plan = await world.views.plan(request_id)
     assert plan is not None
     with pytest.raises(NotPermitted):
-        await world.engine.approve(request_id, plan["digest"], "ann")
-    assert await world.engine.approve(request_id, plan["digest"], "bob") is R.AWAITING_APPROVAL
-    assert await world.engine.approve(request_id, plan["digest"], "bob") is R.AWAITING_APPROVAL
-    assert await world.engine.approve(request_id, plan["digest"], "cid") is R.RUNNING
+        await world.steering.approve(request_id, plan["digest"], "ann")
+    assert await world.steering.approve(request_id, plan["digest"], "bob") is R.AWAITING_APPROVAL
+    assert await world.steering.approve(request_id, plan["digest"], "bob") is R.AWAITING_APPROVAL
+    assert await world.steering.approve(request_id, plan["digest"], "cid") is R.RUNNING
     await close_world(world)
 
 

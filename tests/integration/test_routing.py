@@ -9,7 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from chargehand.domain.plans import AgentFacts, Failure, WorkTask
+from chargehand.domain.messages import Failure
+from chargehand.domain.plans import WorkTask
+from chargehand.domain.routing import AgentFacts
 from chargehand.routing.performance import Performance, Run
 from chargehand.routing.replay import replayed
 from chargehand.routing.wait_policy import ENOUGH

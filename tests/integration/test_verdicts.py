@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from chargehand.domain.states import RequestStatus as R
-from chargehand.understanding.feedback import fits, reported, verdicts
+from chargehand.understanding.feedback import reported
+from chargehand.understanding.judgements import fits, verdicts
 from tests.builders import make_spec
 from tests.world import World, decomposition
 
@@ -22,7 +23,7 @@ async def test_approving_changing_and_rejecting_teach_and_waiting_does_not(world
     await world.engine.decompose()
     again = await world.views.plan(changed)
     assert again is not None
-    assert await world.engine.approve(changed, again["digest"], "ann") is R.RUNNING
+    assert await world.steering.approve(changed, again["digest"], "ann") is R.RUNNING
     readings, plans = await world.views.readings(None, 100)
     found = verdicts(readings, plans)
     assert sorted((each.how, each.right) for each in found) == [

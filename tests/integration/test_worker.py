@@ -12,8 +12,9 @@ import asyncpg
 import pytest
 
 from chargehand.app.application import Office, open_office
+from chargehand.app.worker import worker_beside
 from chargehand.domain.errors import BadConfiguration, DatabaseUnreachable, SchemaTooNew
-from chargehand.domain.plans import Risk
+from chargehand.domain.intents import Risk
 from chargehand.settings import Settings
 from chargehand.store import migrate
 from chargehand.store.postgres import PostgresStore
@@ -58,7 +59,7 @@ async def office(settings: Settings) -> AsyncIterator[Office]:
 
 
 async def test_a_request_submitted_anywhere_is_done_by_whoever_works(settings: Settings, tmp_path: Path) -> None:
-    async with office(settings) as worker, office(settings) as watcher, worker.working() as work:
+    async with office(settings) as worker, office(settings) as watcher, worker_beside(worker) as work:
         await asyncio.wait_for(work.holding.wait(), 20)
         request_id = await watcher.engine.submit("count the sheep", requester="ann")
         assert await _end(watcher, request_id) == "completed"
@@ -68,9 +69,9 @@ async def test_a_request_submitted_anywhere_is_done_by_whoever_works(settings: S
 
 
 async def test_another_process_takes_over_when_the_one_that_worked_ends(settings: Settings) -> None:
-    async with office(settings) as first, office(settings) as second, second.working() as waiting:
+    async with office(settings) as first, office(settings) as second, worker_beside(second) as waiting:
         await asyncio.wait_for(waiting.holding.wait(), 30)
-        async with first.working() as next_one:
+        async with worker_beside(first) as next_one:
             await asyncio.sleep(0.7)
             assert not next_one.holding.is_set(), "one at a time"
             await waiting.stop()
@@ -81,7 +82,7 @@ async def test_another_process_takes_over_when_the_one_that_worked_ends(settings
 
 async def test_running_work_is_finished_before_the_process_ends(settings: Settings, tmp_path: Path) -> None:
     async with office(settings) as one:
-        async with one.working() as work:
+        async with worker_beside(one) as work:
             await asyncio.wait_for(work.holding.wait(), 20)
             request_id = await one.engine.submit("count the sheep", requester="ann")
             while not [a for a in await one.views.attempts(request_id) if a["status"] == "started"]:

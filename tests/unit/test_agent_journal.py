@@ -17,7 +17,7 @@ import pytest
 from chargehand.agent.runtime import journal as module
 from chargehand.agent.runtime.journal import REMEMBERED, Accepted, Finished, Forgotten, Journal, Started
 from chargehand.domain.errors import BadConfiguration, DiskFull
-from chargehand.domain.plans import WorkOrder, WorkResult
+from chargehand.domain.messages import WorkOrder, WorkResult
 
 
 def accepted(attempt: UUID, parameters: str = "") -> Accepted:

@@ -14,7 +14,8 @@ from chargehand.agent.runtime.lease import Lease
 from chargehand.agent.runtime.results import ENDINGS, MAX_RESULT, ended, failed, failure_of, succeeded
 from chargehand.domain.envelopes import MAX_BYTES
 from chargehand.domain.errors import BadConfiguration, BadParameters, DiskFull, NoAgentAvailable, PermanentError
-from chargehand.domain.plans import IntentSpec, Resources, Risk, WorkOrder
+from chargehand.domain.intents import IntentSpec, Resources, Risk
+from chargehand.domain.messages import WorkOrder
 
 
 class Site(BaseModel):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chargehand.domain.plans import Failure, WorkResult
+from chargehand.domain.messages import Failure, WorkResult
 from chargehand.domain.records import AttemptRecord, RequestRecord, TaskRecord
 from chargehand.domain.states import AttemptStatus, RequestStatus, TaskStatus
 from chargehand.execution.outcomes import Ending, follow, lapse, plain

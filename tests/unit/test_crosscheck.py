@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from chargehand.domain.plans import Reply
+from chargehand.domain.llm import Opinion, Reply, Seen, View
 from chargehand.understanding.calibration import Fit
 from chargehand.understanding.confidence import Beside, stands_in
-from chargehand.understanding.cross_check import Opinion, Planned, Seen, View, compare, disagreements
+from chargehand.understanding.cross_check import Planned, compare, disagreements
 from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
 from tests.builders import make_catalog, make_id
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import JsonValue
 
-from chargehand.domain.plans import IntentSpec
+from chargehand.domain.intents import IntentSpec
 from chargehand.llm.catalogue_match.parameters import Found, extract
 from chargehand.llm.catalogue_match.profiles import profile
 from chargehand.llm.catalogue_match.words import tokens

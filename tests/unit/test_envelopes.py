@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chargehand.domain.envelopes import Envelope, MessageType, decode, derive_key, encode
 from chargehand.domain.errors import BadEnvelope
-from chargehand.domain.plans import Heartbeat, Progress
+from chargehand.domain.messages import Heartbeat, Progress
 from chargehand.domain.records import KnownAgent
 from chargehand.domain.signed_messages import Correspondence, Letter, sender_of, waves
 from tests.builders import make_id

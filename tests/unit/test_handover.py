@@ -14,7 +14,8 @@ from chargehand.agent.secrets.redactor import Redactor
 from chargehand.catalog.outputs import MOST_CHARACTERS, Returned, resolve, unfit
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import MissingOutput
-from chargehand.domain.plans import OutputRef, WorkTask
+from chargehand.domain.intents import OutputRef
+from chargehand.domain.plans import WorkTask
 from chargehand.domain.records import TaskRecord
 from chargehand.domain.states import TaskStatus
 from chargehand.planning import replan

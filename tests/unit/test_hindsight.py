@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from chargehand.domain.plans import RoutingDecision
+from chargehand.domain.routing import RoutingDecision
 from chargehand.routing.replay import replayed, stored
 from chargehand.routing.report import appraised, compared
 from chargehand.routing.router import LEARNED, SEED_ADDITIVE, route

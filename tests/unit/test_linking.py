@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.errors import BadDecomposition, BadParameters
-from chargehand.domain.plans import DecomposedRequest, IntentSpec, OutputRef, Reply, Variant, WorkPlan, WorkTask
-from chargehand.planning.planner import PlanFacts, digest, make_plan
+from chargehand.domain.intents import IntentSpec, OutputRef, Variant
+from chargehand.domain.llm import Reply
+from chargehand.domain.plans import DecomposedRequest, WorkPlan, WorkTask
+from chargehand.planning.digest import digest
+from chargehand.planning.planner import PlanFacts, make_plan
 from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
 from tests.builders import (
     NOW,

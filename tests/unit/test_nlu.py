@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.errors import BadDecomposition, BadRequest
-from chargehand.domain.plans import Ask, DecomposedRequest, IntentSpec, Reply
+from chargehand.domain.intents import IntentSpec
+from chargehand.domain.llm import Ask, Reply
+from chargehand.domain.plans import DecomposedRequest
 from chargehand.understanding.nlu import Thresholds, ask_again, build_ask, clean, read_reply
 
 RESTART = IntentSpec(

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from chargehand.catalog.catalog import Catalog, merge
-from chargehand.domain.plans import IntentSpec
+from chargehand.domain.intents import IntentSpec
 from chargehand.understanding import intent_shortlist, prompts
 from chargehand.understanding.nlu import build_ask
 from tests.decompose.scoring import load_cases

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.domain.plans import Failure
+from chargehand.domain.messages import Failure
 from chargehand.execution.retry import DEFAULT, TABLE, RetryPolicy, decide
 
 KINDS = get_args(Failure.model_fields["kind"].annotation)

@@ -14,7 +14,7 @@ from chargehand.catalog.catalog import check_parameters, exclusive_keys, missing
 from chargehand.cli.show.plan import parameters as plan_text
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadParameters, TaskFailed
-from chargehand.domain.plans import IntentSpec
+from chargehand.domain.intents import IntentSpec
 from chargehand.llm.catalogue_match.parameters import extract
 from chargehand.llm.catalogue_match.profiles import profile
 from chargehand.llm.catalogue_match.words import tokens

@@ -9,7 +9,8 @@ import pytest
 
 from chargehand.cli.show.models import report_lines
 from chargehand.understanding.calibration import UNFITTED
-from chargehand.understanding.feedback import FEW, Report, approved, fits, reported, verdicts
+from chargehand.understanding.feedback import FEW, Report, reported
+from chargehand.understanding.judgements import approved, fits, verdicts
 from tests.builders import NOW, make_id
 
 

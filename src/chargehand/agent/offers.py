@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from chargehand.domain.errors import BadConfiguration, BadParameters, TaskFailed
-from chargehand.domain.plans import IntentSpec, Resources, Risk
+from chargehand.domain.intents import IntentSpec, Resources, Risk
 from chargehand.domain.secret_refs import FORMAT, SecretRef, takes_secrets
 
 if TYPE_CHECKING:
@@ -197,12 +197,6 @@ class Agent:
         """Every offer, by intent."""
         merged = {**self._built_in, **self._found}
         return tuple(merged[intent] for intent in sorted(merged))
-
-    def run(self) -> None:
-        """Run this agent as a program until told to stop; see `running.run_agent` for where and what it raises."""
-        from chargehand.agent.runtime.main import run_agent
-
-        run_agent(self)
 
     def _add(self, offers: dict[str, Offer], offer: Offer) -> None:
         intent = offer.spec.intent

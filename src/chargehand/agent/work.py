@@ -15,7 +15,7 @@ from chargehand.agent.processes.orphans import lock_path, mark_of
 from chargehand.agent.runtime.progress import Feed, Said
 from chargehand.agent.secrets.lookup import Chain, Secrets
 from chargehand.domain.errors import TaskInterrupted
-from chargehand.domain.plans import WorkOrder
+from chargehand.domain.messages import WorkOrder
 
 if TYPE_CHECKING:
     from chargehand.agent.processes.programs import Finished, OnLine, Program

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from chargehand import keys
-from chargehand.app.worker import TAKE_OVER, Worker
 from chargehand.domain import seals
 from chargehand.domain.errors import BadConfiguration, ChargehandError, DatabaseUnreachable, DiskFull
 from chargehand.domain.ports import LLM, Broker, SecondReader
@@ -26,7 +25,7 @@ from chargehand.settings import Endpoint, Settings
 from chargehand.store import migrate
 from chargehand.store.postgres import PostgresStore
 from chargehand.store.queries import Views
-from chargehand.understanding import feedback
+from chargehand.understanding import judgements
 
 if TYPE_CHECKING:
     from chargehand.llm.catalogue_match import EmbeddedLLM
@@ -37,6 +36,8 @@ log = logging.getLogger("chargehand.app.application")
 RECALIBRATE = 600.0  # seconds: some verdicts an hour is much, and reading them takes some 0.1 s
 JUDGED_DAYS, JUDGED_MOST = 180.0, 5000  # what is read of them: older ones are of another model, prompt or catalog
 LOOK_AT_CATALOG = 5.0  # seconds: a query of 1 ms; a request that comes sooner begins the training by itself
+TAKE_OVER = 0.5
+"""Seconds between tries to become the process that works: short, because somebody may be watching the other one die."""
 
 
 class Office:
@@ -54,7 +55,7 @@ class Office:
         self.engine.trust.second = second(readers)
         self.steering = Steering(self.engine)
         self.registry = Registry(self.store, master)
-        self.approved: list[feedback.Approved] = []
+        self.approved: list[judgements.Approved] = []
         self.wake = Wake()
         self._changed = self.wake.subscribe()
 
@@ -100,8 +101,8 @@ class Office:
         while True:
             try:
                 rows = await self.views.readings(JUDGED_DAYS, JUDGED_MOST)
-                self.engine.trust.fits = feedback.fits(feedback.verdicts(*rows))
-                self.approved = feedback.approved(*rows)
+                self.engine.trust.fits = judgements.fits(judgements.verdicts(*rows))
+                self.approved = judgements.approved(*rows)
             except Exception as error:
                 log.warning("confidences stay as they are: %s", error, exc_info=not isinstance(error, ChargehandError))
             await asyncio.sleep(RECALIBRATE)
@@ -116,17 +117,6 @@ class Office:
             except Exception as error:
                 log.warning("the catalog is not learned: %s", error, exc_info=not isinstance(error, ChargehandError))
             await asyncio.sleep(LOOK_AT_CATALOG)
-
-    @asynccontextmanager
-    async def working(self) -> AsyncIterator[Worker]:
-        """Run the loops and the local agent while the block lasts, unless another process does; take over from it."""
-        worker = Worker(self)
-        worker.task = asyncio.create_task(worker.run(), name="chargehand worker")
-        try:
-            yield worker
-        finally:
-            await worker.stop()
-            await worker.task
 
 
 @asynccontextmanager

@@ -9,19 +9,30 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from chargehand import __version__
 from chargehand.app.application import model as configured_model
 from chargehand.app.application import start_private_postgres
 from chargehand.app.worker import local_offers
-from chargehand.cli.show.checks import Check, State
-from chargehand.cli.terminal.lines import count
 from chargehand.domain.errors import ChargehandError
 from chargehand.domain.masking import without_passwords
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM
 from chargehand.llm.replies import SHORTEST_KEY, NoAnswer
 from chargehand.settings import Settings
+
+State = Literal["ok", "warn", "fail"]
+
+
+class Check(NamedTuple):
+    """One thing that was looked at. `remedy` says what to do when it is not ok."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
 
 ROOMY = 1_000_000_000  # bytes: a year of ordinary requests, and room to look around when it gets less
 TIGHT = 100_000_000  # bytes: PostgreSQL stops when its log has no room, and a segment of that is 16 MB
@@ -131,7 +142,7 @@ def _folder(folder: Path) -> Check:
     if not folder.is_dir():
         return Check("playbooks", "warn", f"{folder} is not there", "Make it, or set CHARGEHAND_PLAYBOOKS.")
     playbooks = [path for path in folder.iterdir() if path.suffix in (".yml", ".yaml")]
-    return Check("playbooks", "ok", f"{count(len(playbooks), 'file')} in {folder}")
+    return Check("playbooks", "ok", f"{len(playbooks)} playbook{'' if len(playbooks) == 1 else 's'} in {folder}")
 
 
 def _is_below(source: str, folders: tuple[Path, ...]) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from chargehand.cli.show import Row, Rows
-from chargehand.cli.show.inputs import taken
+from chargehand.store.queries import Row, Rows
 
 
 def request_value(
@@ -59,3 +58,20 @@ def _task(task: Row, tasks: Rows, attempts: Rows) -> dict[str, Any]:
         "unfit_outputs": result.get("unfit_outputs"),
         "data": result.get("data") or {},
     }
+
+
+def taken(task: Row, tasks: Rows) -> dict[str, dict[str, Any]]:
+    """Return what a step takes, by parameter: from which task and output, and the value where there is one."""
+    plan = {other["task_order"]: other for other in tasks if other["plan_id"] == task["plan_id"]}
+    found = {}
+    for name, ref in task["spec"].get("inputs", {}).items():
+        giver = plan[ref["task"]]
+        outputs = _outputs(giver)
+        value = {"value": outputs[ref["output"]]} if ref["output"] in outputs else {}
+        found[name] = {**ref, "intent": giver["intent"], **value}
+    return found
+
+
+def _outputs(task: Row) -> Mapping[str, Any]:
+    result = task["result"] or {}
+    return result.get("outputs") or {} if task["status"] == "succeeded" and result.get("ok") else {}

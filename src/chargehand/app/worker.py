@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from chargehand.app.application import TAKE_OVER
 from chargehand.domain.envelopes import derive_key
 from chargehand.domain.errors import ChargehandError, TransientError
 from chargehand.domain.ports import control_queue, work_queue
@@ -21,13 +22,11 @@ from chargehand.settings import Settings
 if TYPE_CHECKING:
     from chargehand.agent.runtime.runtime import AgentRuntime
     from chargehand.app.application import Office
-    from chargehand.domain.plans import IntentSpec
+    from chargehand.domain.intents import IntentSpec
 
 log = logging.getLogger("chargehand.app.worker")
 
 LOCAL_AGENT = "infra-1"
-TAKE_OVER = 0.5
-"""Seconds between tries to become the process that works: short, because somebody may be watching the other one die."""
 
 REGISTRATION = 30.0
 """Seconds the local agent may take to register; it takes milliseconds unless the database has stopped."""
@@ -120,6 +119,18 @@ class Worker:
 
     async def _until_told(self) -> None:
         await first_of(self._stopping, self._lost)
+
+
+@asynccontextmanager
+async def worker_beside(office: Office) -> AsyncIterator[Worker]:
+    """Run the loops and the local agent while the block lasts, unless another process does; take over from it."""
+    worker = Worker(office)
+    worker.task = asyncio.create_task(worker.run(), name="chargehand worker")
+    try:
+        yield worker
+    finally:
+        await worker.stop()
+        await worker.task
 
 
 NO_SERVER = TransientError("no server works on this database", hint="Start one: `chargehand server`.")

@@ -23,7 +23,7 @@ from referencing.exceptions import Unresolvable
 
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration, BadParameters
-from chargehand.domain.plans import IntentSpec
+from chargehand.domain.intents import IntentSpec
 
 Parameters = Mapping[str, JsonValue]
 

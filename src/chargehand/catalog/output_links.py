@@ -21,7 +21,8 @@ from pydantic import JsonValue
 from chargehand.catalog.catalog import SLOT, Catalog
 from chargehand.catalog.schema_subset import NotPlain, mismatch, written_out
 from chargehand.domain import secret_refs
-from chargehand.domain.plans import IntentSpec, OutputRef, Subtask
+from chargehand.domain.intents import IntentSpec, OutputRef
+from chargehand.domain.plans import Subtask
 
 
 class Linked(NamedTuple):

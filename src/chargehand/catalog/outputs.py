@@ -16,7 +16,8 @@ from pydantic import JsonValue
 from chargehand.catalog.catalog import check_parameters
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration, BadParameters, MissingOutput
-from chargehand.domain.plans import IntentSpec, WorkTask
+from chargehand.domain.intents import IntentSpec
+from chargehand.domain.plans import WorkTask
 from chargehand.domain.states import TaskStatus
 
 MOST_CHARACTERS = 16_000

@@ -19,7 +19,7 @@ from uuid import UUID
 from pydantic import JsonValue, ValidationError
 
 from chargehand.domain.errors import BadEnvelope
-from chargehand.domain.plans import Value
+from chargehand.domain.intents import Value
 
 PROTOCOL = 1
 MAX_BYTES = 1_000_000  # a result with its diff fits; RabbitMQ is not a file store

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol
 
-from chargehand.domain.plans import Ask, Reply
-from chargehand.understanding.cross_check import Opinion
+from chargehand.domain.llm import Ask, Opinion, Reply
 
 if TYPE_CHECKING:
-    from chargehand.store.transaction import Batch
+    pass
 
 EVENTS_QUEUE = "events"  # results, acceptances and progress, for any orchestrator
 HEARTBEATS_QUEUE = "heartbeats"  # registrations and heartbeats; may be lost without harm
@@ -95,10 +93,3 @@ class SecondReader(Protocol):
 
     async def opinion(self, ask: Ask, parts: Sequence[str]) -> Opinion | None:
         """Return what it makes of the request and of each of these parts of it; None where it cannot read it."""
-
-
-class Store(Protocol):
-    """The truth. There is one implementation (decision 0002), so its transaction is named here, not copied."""
-
-    def batch(self) -> AbstractAsyncContextManager[Batch]:
-        """One transaction: all of it takes effect when the block ends, or none."""

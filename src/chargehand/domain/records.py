@@ -10,8 +10,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from chargehand.domain.plans import Otherwise, Reply, RoutingDecision, WorkPlan, WorkTask
+from chargehand.domain.intents import Otherwise
+from chargehand.domain.llm import Reply
+from chargehand.domain.plans import WorkPlan, WorkTask
 from chargehand.domain.priorities import Priority
+from chargehand.domain.routing import RoutingDecision
 from chargehand.domain.states import AttemptStatus, PlanStatus, RequestStatus, TaskStatus
 
 Json = Mapping[str, Any]

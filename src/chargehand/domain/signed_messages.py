@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from chargehand.domain.envelopes import ORCHESTRATOR, Envelope, MessageType, claimed_sender, decode, derive_key, encode
 from chargehand.domain.errors import BadEnvelope
-from chargehand.domain.plans import Acceptance, AgentRegistration, Heartbeat, Progress, Value, WorkResult
+from chargehand.domain.intents import Value
+from chargehand.domain.messages import Acceptance, AgentRegistration, Heartbeat, Progress, WorkResult
 from chargehand.domain.records import KnownAgent
 
 PAYLOADS: dict[MessageType, type[Value]] = {

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from chargehand.domain.envelopes import derive_key
 from chargehand.domain.errors import BadRequest, UnknownId
-from chargehand.domain.ports import Store
+from chargehand.engine.transactions import Store
 
 if TYPE_CHECKING:
     from chargehand.store.transaction import Batch

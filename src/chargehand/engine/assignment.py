@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from chargehand.domain.plans import AgentFacts, RoutingDecision
 from chargehand.domain.records import TaskRecord
+from chargehand.domain.routing import AgentFacts, RoutingDecision
 from chargehand.routing import router
 from chargehand.routing.reservations import Occupancy, needs_memory
 from chargehand.routing.wait_policy import Patience

@@ -18,10 +18,12 @@ from uuid import UUID, uuid4
 
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.errors import BadDecomposition, BadParameters, Infeasible, Unroutable
-from chargehand.domain.plans import DecomposedRequest, Otherwise, RoutingDecision
-from chargehand.domain.ports import LLM, Broker, Store
+from chargehand.domain.intents import Otherwise
+from chargehand.domain.plans import DecomposedRequest
+from chargehand.domain.ports import LLM, Broker
 from chargehand.domain.priorities import Priority
 from chargehand.domain.records import Placement, PlanMove, PlanRecord, RequestMove, RequestRecord, TaskMove, TaskRecord
+from chargehand.domain.routing import RoutingDecision
 from chargehand.domain.signed_messages import Correspondence
 from chargehand.domain.states import PlanStatus, RequestStatus, TaskStatus
 from chargehand.engine import admission, tier_chain
@@ -30,6 +32,7 @@ from chargehand.engine.batching import Together, each
 from chargehand.engine.quarantine import Mishaps, to_review
 from chargehand.engine.recorder import Recorder
 from chargehand.engine.tier_chain import Understood, tried_tier
+from chargehand.engine.transactions import Store
 from chargehand.execution import task_flow
 from chargehand.planning import approval, planner
 from chargehand.settings import Settings
@@ -202,7 +205,7 @@ class Engine:
         shown = [(request, ruling) for request, plan, ruling in ruled if plan.plan_id not in at_once]
         await batch.move_requests([_to(r, RequestStatus.AWAITING_APPROVAL, ruling.reason) for r, ruling in shown])
         both = zip(ruled, stored, strict=True)
-        await self._start(batch, [(r, p, ruling.reason) for (r, _, ruling), p in both if p.plan_id in at_once])
+        await self.start_approved(batch, [(r, p, ruling.reason) for (r, _, ruling), p in both if p.plan_id in at_once])
 
     def _facts(
         self, request: RequestRecord, decomposed: DecomposedRequest, former: PlanRecord | None
@@ -230,27 +233,7 @@ class Engine:
 
     # --- 4. Approve: binds to the digest of exactly the plan that was shown -----------------------------------------
 
-    async def approve(self, request_id: UUID, digest: str, approver: str, words: str = "") -> RequestStatus:
-        """Approve the plan with that digest and return where the request stands then.
-
-        Repeating it changes nothing. Raises `UnknownId`, `PlanChanged` when the digest is not the current plan's,
-        `NotPermitted` for an expired plan or one's own where another person is needed, `WrongStatus` otherwise.
-        """
-        async with self.store.batch() as batch:
-            request = await batch.lock_request(request_id)
-            plan = await batch.latest_plan(request_id)
-            if plan is not None and plan.digest == digest and plan.status is PlanStatus.APPROVED:
-                return request.status
-            plan = approval.check_approvable(request, plan, digest, approver)
-            await batch.record_approval(plan, approver, "approved", words)
-            missing = approval.needed_approvals(plan) - len({*plan.approvers, approver})
-            if missing > 0:
-                return request.status
-            reason = f"approved by {', '.join(sorted({*plan.approvers, approver}))}"
-            await self._start(batch, [(request, plan, reason)])
-            return RequestStatus.RUNNING
-
-    async def _start(self, batch: Batch, approved: Sequence[tuple[RequestRecord, PlanRecord, str]]) -> None:
+    async def start_approved(self, batch: Batch, approved: Sequence[tuple[RequestRecord, PlanRecord, str]]) -> None:
         """Make the tasks of approved plans, each with the reason of its approval, and let the first ones go."""
         new = PlanStatus.APPROVED
         await batch.move_plans(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from chargehand.domain.errors import ChargehandError
-from chargehand.domain.ports import Store
 from chargehand.domain.records import RequestMove, RequestRecord, Review, TaskMove
 from chargehand.domain.states import RequestStatus, TaskStatus
 from chargehand.engine.recorder import Recorder
 from chargehand.engine.tier_chain import Understood
+from chargehand.engine.transactions import Store
 
 if TYPE_CHECKING:
     from chargehand.store.transaction import Batch

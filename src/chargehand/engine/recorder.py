@@ -11,16 +11,9 @@ from uuid import UUID, uuid4
 
 from chargehand.domain.envelopes import MessageType
 from chargehand.domain.errors import BadEnvelope
-from chargehand.domain.plans import (
-    Acceptance,
-    AgentRegistration,
-    Heartbeat,
-    Progress,
-    Value,
-    WorkOrder,
-    WorkResult,
-    WorkTask,
-)
+from chargehand.domain.intents import Value
+from chargehand.domain.messages import Acceptance, AgentRegistration, Heartbeat, Progress, WorkOrder, WorkResult
+from chargehand.domain.plans import WorkTask
 from chargehand.domain.ports import control_queue, work_queue
 from chargehand.domain.records import (
     Anomaly,

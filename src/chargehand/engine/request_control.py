@@ -1,4 +1,4 @@
-"""What people do to a request on its way: reject, answer, cancel, retry, settle an unknown outcome."""
+"""What people do to a request on its way: approve, reject, answer, cancel, retry, settle an unknown outcome."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pydantic import JsonValue
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.envelopes import MessageType
 from chargehand.domain.errors import BadDecomposition, ContentChanged, PlanChanged, UnknownId, WrongStatus
-from chargehand.domain.plans import Reply, WorkTask
+from chargehand.domain.llm import Reply
+from chargehand.domain.plans import WorkTask
 from chargehand.domain.records import (
     AttemptRecord,
     Call,
@@ -26,7 +27,7 @@ from chargehand.domain.records import (
 from chargehand.domain.states import PlanStatus, RequestStatus, TaskStatus
 from chargehand.engine.engine import Engine
 from chargehand.engine.tier_chain import Understood
-from chargehand.planning import replan
+from chargehand.planning import approval, replan
 from chargehand.understanding import nlu
 from chargehand.understanding.tiers import PERSON
 
@@ -47,6 +48,26 @@ class Steering:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._recorder = engine.recorder
+
+    async def approve(self, request_id: UUID, digest: str, approver: str, words: str = "") -> RequestStatus:
+        """Approve the plan with that digest and return where the request stands then.
+
+        Repeating it changes nothing. Raises `UnknownId`, `PlanChanged` when the digest is not the current plan's,
+        `NotPermitted` for an expired plan or one's own where another person is needed, `WrongStatus` otherwise.
+        """
+        async with self._engine.store.batch() as batch:
+            request = await batch.lock_request(request_id)
+            plan = await batch.latest_plan(request_id)
+            if plan is not None and plan.digest == digest and plan.status is PlanStatus.APPROVED:
+                return request.status
+            plan = approval.check_approvable(request, plan, digest, approver)
+            await batch.record_approval(plan, approver, "approved", words)
+            missing = approval.needed_approvals(plan) - len({*plan.approvers, approver})
+            if missing > 0:
+                return request.status
+            reason = f"approved by {', '.join(sorted({*plan.approvers, approver}))}"
+            await self._engine.start_approved(batch, [(request, plan, reason)])
+            return RequestStatus.RUNNING
 
     async def reject(self, request_id: UUID, digest: str, who: str, words: str = "") -> RequestStatus:
         """Refuse the plan with that digest. With `words` the request is understood anew from them and asked again.

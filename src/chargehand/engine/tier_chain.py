@@ -15,7 +15,8 @@ from uuid import UUID
 
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.errors import BadDecomposition
-from chargehand.domain.plans import Ask, DecomposedRequest, Reply
+from chargehand.domain.llm import Ask, Reply
+from chargehand.domain.plans import DecomposedRequest
 from chargehand.domain.ports import LLM, SecondReader
 from chargehand.domain.records import Call, RequestRecord
 from chargehand.understanding import nlu

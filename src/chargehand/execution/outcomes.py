@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from chargehand.catalog import outputs
-from chargehand.domain.plans import Failure, RetryDecision, WorkResult
+from chargehand.domain.messages import Failure, WorkResult
 from chargehand.domain.records import AttemptMove, AttemptRecord, Outcome, RequestRecord, Review, TaskMove, TaskRecord
 from chargehand.domain.states import AttemptStatus, RequestStatus, TaskStatus
 from chargehand.execution import retry
+from chargehand.execution.retry import RetryDecision
 
 SAYS_NOTHING = frozenset({"cancelled", "content_changed"})
 """Failures that teach nothing about the agent."""

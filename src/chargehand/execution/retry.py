@@ -10,9 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from chargehand.domain.plans import Failure, RetryDecision
+from chargehand.domain.intents import Value
+from chargehand.domain.messages import Failure
 
 Action = Literal["again", "fail", "review"]
+
+
+class RetryDecision(Value):
+    """What follows from a failed attempt."""
+
+    action: Literal["again", "fail", "review"]
+    wait_seconds: float = 0.0
+    reason: str
 
 
 class Row(NamedTuple):

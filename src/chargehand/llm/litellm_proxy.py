@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from chargehand.domain.plans import Ask, Reply
+from chargehand.domain.llm import Ask, Reply
 from chargehand.llm.replies import (
     MAX_TOKENS,
     SHORTEST_KEY,

@@ -25,7 +25,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.plans import Ask, Reply
+from chargehand.domain.llm import Ask, Reply
 from chargehand.llm.replies import (
     BY_HUNDRED,
     KINDS,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
-from chargehand.domain.plans import Ask
+from chargehand.domain.llm import Ask
 
 MAX_TOKENS = 4096  # eight subtasks take some 1,500; the rest is for models that think before they answer
 SHORTEST_KEY = 16  # characters; proxies are set up with "sk-1234" as in every tutorial

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from chargehand.domain.errors import NotPermitted, PlanChanged, WrongStatus
-from chargehand.domain.plans import Risk, Ruling, WorkPlan
+from chargehand.domain.intents import Risk
+from chargehand.domain.plans import Ruling, WorkPlan
 from chargehand.domain.records import PlanRecord, RequestRecord
 from chargehand.domain.states import RequestStatus
-from chargehand.planning import planner
+from chargehand.planning.digest import digest as digest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def check_approvable(request: RequestRecord, plan: PlanRecord | None, digest: st
             f"{digest!r} is only the beginning of the plan's digest: another plan could begin like it",
             hint="Give the whole digest; `chargehand approve` without one shows it.",
         )
-    if plan.digest != digest or planner.digest(plan.plan) != digest:
+    if plan.digest != digest or digest_of(plan.plan) != digest:
         raise PlanChanged("the plan is not the one you were shown", hint="Look at it again, then approve what you see.")
     if plan.expired:
         raise NotPermitted("the plan was made too long ago", hint="Submit the request again for a fresh plan.")

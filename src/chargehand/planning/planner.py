@@ -5,14 +5,12 @@ make_plan(decomposed, catalog, pool facts) -> WorkPlan, with the digest that an 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -20,19 +18,12 @@ from pydantic import JsonValue
 from chargehand.catalog import output_links
 from chargehand.catalog.catalog import Catalog, check_parameters, exclusive_keys
 from chargehand.domain.errors import BadDecomposition, Infeasible
-from chargehand.domain.plans import (
-    AgentFacts,
-    DecomposedRequest,
-    IntentSpec,
-    Otherwise,
-    Resources,
-    Risk,
-    Subtask,
-    WorkPlan,
-    WorkTask,
-)
+from chargehand.domain.intents import IntentSpec, Otherwise, Resources, Risk
+from chargehand.domain.plans import DecomposedRequest, Subtask, WorkPlan, WorkTask
 from chargehand.domain.records import Staff
+from chargehand.domain.routing import AgentFacts
 from chargehand.planning.dependencies import check_dependencies
+from chargehand.planning.digest import digest
 from chargehand.planning.scheduling import ordering
 from chargehand.routing.filters import PoolHealth, one_line, pool_health
 from chargehand.routing.performance import expected_seconds
@@ -363,101 +354,3 @@ def _why_this_order(sequence: Sequence[int]) -> Iterator[str]:
 
 
 # --- the digest: what an approval binds to ---------------------------------------------------------------------------
-
-
-def digest(plan: WorkPlan) -> str:
-    """Return the hex SHA-256 over what is approved: content, not names, times, estimates, ids or numbering.
-
-    The order of tasks counts only where one depends on another. So dependencies are written between labels that are
-    found from the content, and two plans that differ only in the order of independent tasks have one digest.
-    """
-    place = {task.order: n for n, task in enumerate(plan.tasks)}
-    before = [frozenset((place[order], _passed(task, order)) for order in task.depends_on) for task in plan.tasks]
-    contents = [_covered(task) for task in plan.tasks]
-    labels = _labels([_canonical(content) for content in contents], before)
-    tasks: list[dict[str, Any]] = [{} for _ in labels]
-    for n, label in enumerate(labels):
-        tasks[label] = {**contents[n], "depends_on": sorted(labels[other] for other, _ in before[n])}
-        if plan.tasks[n].inputs:
-            refs = plan.tasks[n].inputs.items()
-            tasks[label] |= {"inputs": {name: [labels[place[ref.task]], ref.output] for name, ref in refs}}
-    covered = {"mode": plan.mode, "dry_run": plan.dry_run, "tasks": tasks}
-    return hashlib.sha256(_canonical(covered).encode()).hexdigest()
-
-
-def _passed(task: WorkTask, order: int) -> str:
-    """Return what a task takes from one that it depends on: two givers that are alike are told apart by it."""
-    taken = {name: ref.output for name, ref in task.inputs.items() if ref.task == order}
-    return _canonical(taken) if taken else ""
-
-
-def _covered(task: WorkTask) -> dict[str, Any]:
-    said = {"takes": task.takes, "outputs": task.outputs}
-    return {
-        "intent": task.intent,
-        "content_hash": task.content_hash,
-        "parameters": task.parameters,
-        "risk": task.risk,
-        "resources": task.resource_requirements.model_dump(exclude={"estimated_duration_seconds"}),
-        "exclusive_keys": sorted(task.exclusive_keys),
-        "pinned_agent": task.pinned_agent,
-        "alternatives": task.alternatives,
-        **{name: schema for name, schema in said.items() if schema},
-    }
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def _plain(value: Any) -> Any:
-    """Write 1.0 as 1: PostgreSQL's jsonb gives 1e+22 back as an integer, and that must not change a digest."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-Edges = frozenset[tuple[int, str]]
-"""The tasks on the other end of dependencies, each with what is passed along."""
-
-
-def _labels(contents: Sequence[str], before: Sequence[Edges]) -> list[int]:
-    """Number tasks 0, 1, ... by content and place among the dependencies, whatever order they are listed in.
-
-    Equal tasks are told apart by what they wait for and what waits for them, again and again until that changes
-    nothing. What is then still equal is interchangeable, so the listed order may break the tie. (In contrived graphs
-    it is not. Such a plan, listed otherwise, is asked about again; two different plans never share a digest.)
-    """
-    after = [
-        frozenset((m, what) for m, others in enumerate(before) for other, what in others if other == n)
-        for n in range(len(before))
-    ]
-    labels = _ranks(contents)
-    while len(set(labels)) < len(labels):
-        around = [_around(labels, before[n], after[n]) for n in range(len(labels))]
-        refined = _ranks(list(zip(labels, around, strict=True)))
-        labels = refined if refined != labels else _break_tie(labels, before, after)
-    return labels
-
-
-def _around(labels: Sequence[int], *neighbours: Edges) -> tuple[tuple[tuple[int, str], ...], ...]:
-    return tuple(tuple(sorted((labels[n], what) for n, what in some)) for some in neighbours)
-
-
-def _break_tie(labels: list[int], before: Sequence[Edges], after: Sequence[Edges]) -> list[int]:
-    """Tell one of the first equal tasks from the rest, with all that have the very same neighbours."""
-    shared = min(label for label, count in Counter(labels).items() if count > 1)
-    first = labels.index(shared)
-    twins = [
-        n
-        for n, label in enumerate(labels)
-        if label == shared and (before[n], after[n]) == (before[first], after[first])
-    ]
-    return _ranks([(label, n if n in twins else len(labels)) for n, label in enumerate(labels)])
-
-
-def _ranks(keys: Sequence[Any]) -> list[int]:
-    number = {key: n for n, key in enumerate(sorted(set(keys)))}
-    return [number[key] for key in keys]

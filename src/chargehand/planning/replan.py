@@ -8,7 +8,8 @@ from pydantic import JsonValue
 
 from chargehand.catalog import outputs
 from chargehand.catalog.outputs import Returned
-from chargehand.domain.plans import DecomposedRequest, OutputRef, Subtask, WorkTask
+from chargehand.domain.intents import OutputRef
+from chargehand.domain.plans import DecomposedRequest, Subtask, WorkTask
 from chargehand.domain.records import TaskRecord
 from chargehand.domain.states import TaskStatus
 

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from chargehand.domain.plans import AgentFacts, Candidate, Resources, WorkTask
+from chargehand.domain.intents import Resources
+from chargehand.domain.plans import WorkTask
+from chargehand.domain.routing import AgentFacts, Candidate
 
 LONGEST_REASON = 160  # an agent's own words in one line of a terminal
 AWAY = frozenset({"offline", "draining"})

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chargehand.domain.plans import AgentFacts, Candidate, Policy, RoutingDecision, WorkTask
+from chargehand.domain.plans import WorkTask
+from chargehand.domain.routing import AgentFacts, Candidate, Policy, RoutingDecision
 from chargehand.routing.router import SCORER, Around, weigh
 
 FORM = 2  # of a stored decision; facts are lists in the order of AgentFacts._fields

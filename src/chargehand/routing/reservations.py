@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from chargehand.domain.plans import AgentFacts, Resources
+from chargehand.domain.intents import Resources
 from chargehand.domain.records import TaskRecord
+from chargehand.domain.routing import AgentFacts
 
 Promised = Mapping[UUID, tuple[int, int]]
 """Memory and GPU memory (MiB) that each agent's open attempts were promised."""

@@ -14,7 +14,9 @@ from math import copysign, gcd
 from typing import NamedTuple
 
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.plans import AgentFacts, Candidate, Policy, Risk, RoutingDecision, WorkTask
+from chargehand.domain.intents import Risk
+from chargehand.domain.plans import WorkTask
+from chargehand.domain.routing import AgentFacts, Candidate, Policy, RoutingDecision
 from chargehand.routing.filters import WAITABLE, counted, is_sized, never, one_line, passes, sift
 from chargehand.routing.performance import OPTIMISM, UNKNOWN_RATE, Counts, expected_success
 

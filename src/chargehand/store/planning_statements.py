@@ -13,11 +13,14 @@ import asyncpg
 from chargehand.catalog.catalog import Catalog, merge
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import IdempotencyConflict, StaleStatus, UnknownId
-from chargehand.domain.plans import AgentRegistration, Ask, DecomposedRequest, IntentSpec, Ruling, WorkPlan
+from chargehand.domain.intents import IntentSpec
+from chargehand.domain.llm import Ask
+from chargehand.domain.messages import AgentRegistration
+from chargehand.domain.plans import DecomposedRequest, Ruling, WorkPlan
 from chargehand.domain.priorities import HEAD_STARTS
 from chargehand.domain.records import Call, Json, KnownAgent, PlanRecord, RequestRecord, Review
 from chargehand.domain.states import PlanStatus, RequestStatus
-from chargehand.planning import planner
+from chargehand.planning.digest import digest
 from chargehand.store.status_moves import Moves
 
 PLANS_KEPT = 500
@@ -188,7 +191,7 @@ class Deciding(Moves):
         missing = versions.keys() - found.keys()
         for row in await self.fetch("plans_by_id", sorted(missing)) if missing else ():
             plan = _plan(row)
-            found[plan.plan_id] = replace(plan, intact=planner.digest(plan.plan) == plan.digest)
+            found[plan.plan_id] = replace(plan, intact=digest(plan.plan) == plan.digest)
             _CHECKED[plan.plan_id, versions[plan.plan_id]] = found[plan.plan_id]
         while len(_CHECKED) > PLANS_KEPT:
             del _CHECKED[next(iter(_CHECKED))]

@@ -19,6 +19,7 @@ from chargehand.store import tables as t
 from chargehand.store.migrate import engine
 
 Row = Mapping[str, Any]
+Rows = Sequence[Row]
 
 MANY = 200
 """Rows a list shows unless told otherwise: a screenful and its history."""

@@ -12,7 +12,9 @@ import asyncpg
 
 from chargehand.catalog.outputs import Returned
 from chargehand.domain.errors import StaleStatus
-from chargehand.domain.plans import AgentFacts, Heartbeat, Resources, WorkResult, WorkTask
+from chargehand.domain.intents import Resources
+from chargehand.domain.messages import Heartbeat, WorkResult
+from chargehand.domain.plans import WorkTask
 from chargehand.domain.records import (
     Anomaly,
     AttemptRecord,
@@ -25,6 +27,7 @@ from chargehand.domain.records import (
     TaskRecord,
     Undelivered,
 )
+from chargehand.domain.routing import AgentFacts
 from chargehand.domain.states import AttemptStatus, TaskStatus
 from chargehand.routing.performance import Run
 from chargehand.routing.replay import stored

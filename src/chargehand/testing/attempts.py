@@ -21,7 +21,8 @@ from chargehand.agent.runtime.reports import Reports, Trace
 from chargehand.agent.secrets.lookup import VARIABLE, Environment, Secrets
 from chargehand.catalog import outputs
 from chargehand.domain.envelopes import MessageType
-from chargehand.domain.plans import Acceptance, Failure, Value, WorkOrder, WorkResult
+from chargehand.domain.intents import Value
+from chargehand.domain.messages import Acceptance, Failure, WorkOrder, WorkResult
 from chargehand.domain.ports import EVENTS_QUEUE
 from chargehand.testing.orders import make_order
 

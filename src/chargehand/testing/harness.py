@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from chargehand.agent import Agent
 from chargehand.agent.runtime.runtime import AgentRuntime
 from chargehand.broker.weather import Weather
-from chargehand.domain.plans import WorkOrder
+from chargehand.domain.messages import WorkOrder
 from chargehand.testing.desk import AGENT_ID, KEY, Desk
 from chargehand.testing.orders import make_order
 

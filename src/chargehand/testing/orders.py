@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from chargehand.agent import Agent
 from chargehand.domain.errors import UnknownId
-from chargehand.domain.plans import WorkOrder
+from chargehand.domain.messages import WorkOrder
 
 
 def make_order(

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from chargehand.domain.llm import Opinion
 from chargehand.domain.plans import Subtask
 from chargehand.understanding import cross_check
 from chargehand.understanding.calibration import UNFITTED, Evidence, Fit, weigh
-from chargehand.understanding.cross_check import Opinion, Planned
+from chargehand.understanding.cross_check import Planned
 
 MODELS = frozenset({"local", "external"})  # whose plans are checked; the catalogue match would only check itself
 SHORTEST = 4  # characters of a value that is looked for in the request: "on", "80" stand anywhere

@@ -6,8 +6,10 @@ disagreements(subtasks, opinion) -> flags, by subtask
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
+
+from chargehand.domain.llm import Opinion, Seen, View
 
 Agreement = Literal["agrees", "leans", "silent", "doubts", "differs"]
 
@@ -17,31 +19,6 @@ a wrong one in 7 (3 %), and of the right one in 222 (86 %)."""
 
 UNLIKELY = 0.1  # for another one: where both are possible, the words leave it open
 LIKELY = 0.15  # below it, it says nothing about what the words mean
-
-
-class View(NamedTuple):
-    """What the match makes of one part of a request: intents with their confidence, the likeliest ones.
-
-    `negated`: the words say what not to do.
-    """
-
-    likely: Mapping[str, float]
-    negated: bool = False
-
-
-class Seen(NamedTuple):
-    """A subtask that the match reads in the request by itself, and is sure of."""
-
-    words: str
-    intent: str
-    confidence: float
-
-
-class Opinion(NamedTuple):
-    """What the match says: about the words of each subtask, in order, and what it reads in the whole request."""
-
-    views: Sequence[View]
-    seen: Sequence[Seen] = ()
 
 
 class Planned(NamedTuple):

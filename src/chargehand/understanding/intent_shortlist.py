@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from chargehand.domain.plans import IntentSpec
+from chargehand.domain.intents import IntentSpec
 
 MOST = 40  # intents that are shown: some 4,000 tokens with their examples and parameters
 EACH_WORD = 6  # of them by each word alone, so that a long clause does not crowd out a short one

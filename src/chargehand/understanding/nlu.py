@@ -22,7 +22,9 @@ from chargehand.catalog import output_links
 from chargehand.catalog.catalog import Catalog, check_parameters, missing_parameters
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration, BadDecomposition, BadParameters, BadRequest
-from chargehand.domain.plans import Ask, DecomposedRequest, IntentSpec, OutputRef, Reply, Subtask
+from chargehand.domain.intents import IntentSpec, OutputRef
+from chargehand.domain.llm import Ask, Reply
+from chargehand.domain.plans import DecomposedRequest, Subtask
 from chargehand.understanding import intent_shortlist, prompts
 from chargehand.understanding.confidence import NOTHING, Beside, Source, fit_of, weighed
 

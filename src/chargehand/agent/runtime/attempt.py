@@ -22,7 +22,8 @@ from chargehand.agent.secrets.lookup import Chain, Secrets
 from chargehand.agent.work import Work
 from chargehand.domain.envelopes import MessageType
 from chargehand.domain.errors import ContentChanged, TaskFailed, TaskInterrupted
-from chargehand.domain.plans import Acceptance, Failure, Progress, Risk, WorkOrder, WorkResult
+from chargehand.domain.intents import Risk
+from chargehand.domain.messages import Acceptance, Failure, Progress, WorkOrder, WorkResult
 
 log = logging.getLogger("chargehand.agent")
 

@@ -16,7 +16,7 @@ from chargehand.agent.runtime.reports import Trace
 from chargehand.agent.runtime.results import Ending, ended, unknown
 from chargehand.domain.envelopes import MessageType
 from chargehand.domain.errors import DiskFull
-from chargehand.domain.plans import Failure, WorkOrder, WorkResult
+from chargehand.domain.messages import Failure, WorkOrder, WorkResult
 
 log = logging.getLogger("chargehand.agent")
 

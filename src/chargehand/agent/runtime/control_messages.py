@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from chargehand.domain.plans import Value
+from chargehand.domain.intents import Value
 
 
 class StartGrant(Value):

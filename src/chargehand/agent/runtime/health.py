@@ -14,12 +14,9 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from chargehand.domain.errors import BadConfiguration
-
-if TYPE_CHECKING:
-    from chargehand.agent.runtime.runtime import AgentRuntime
 
 HOST = "127.0.0.1"  # who may ask is a matter of the machine; nothing here is for the network
 TICK = 0.25
@@ -49,6 +46,15 @@ class Limits:
 
     blocked_after: float
     silent_after: float
+
+
+class Watched(Protocol):
+    """A runtime, as far as its health can be seen."""
+
+    @property
+    def heartbeat_seconds(self) -> float: ...
+
+    def signs(self) -> Signs: ...
 
 
 def examine(signs: Signs, lag: float, disk_problem: str | None, now: float, limits: Limits) -> dict[str, Any]:
@@ -82,7 +88,7 @@ class Health:
 
     def __init__(
         self,
-        runtime: AgentRuntime,
+        runtime: Watched,
         port: int,
         *,
         blocked_after: float = BLOCKED_AFTER,

@@ -10,7 +10,7 @@ from chargehand.agent.runtime.attempts import Attempts
 from chargehand.agent.runtime.machine import Gauges
 from chargehand.agent.runtime.reports import Reports
 from chargehand.domain.envelopes import MessageType
-from chargehand.domain.plans import Heartbeat
+from chargehand.domain.messages import Heartbeat
 from chargehand.domain.ports import HEARTBEATS_QUEUE
 
 log = logging.getLogger("chargehand.agent")

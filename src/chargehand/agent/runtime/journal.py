@@ -22,7 +22,8 @@ from uuid import UUID, uuid4
 from pydantic import Field, TypeAdapter, ValidationError
 
 from chargehand.domain.errors import BadConfiguration, DiskFull
-from chargehand.domain.plans import Value, WorkOrder, WorkResult
+from chargehand.domain.intents import Value
+from chargehand.domain.messages import WorkOrder, WorkResult
 
 log = logging.getLogger("chargehand.agent")
 

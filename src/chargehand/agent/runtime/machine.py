@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from chargehand.domain.plans import Resources
+from chargehand.domain.intents import Resources
 
 MIB = 1024 * 1024
 

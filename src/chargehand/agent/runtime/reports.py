@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from chargehand.domain.envelopes import ORCHESTRATOR, Envelope, MessageType, encode
 from chargehand.domain.errors import BadEnvelope
-from chargehand.domain.plans import Value
+from chargehand.domain.intents import Value
 from chargehand.domain.ports import EVENTS_QUEUE, Broker
 
 log = logging.getLogger("chargehand.agent")

@@ -23,7 +23,7 @@ from chargehand.domain.errors import (
     OutcomeUnknown,
     TransientError,
 )
-from chargehand.domain.plans import Failure, WorkOrder, WorkResult
+from chargehand.domain.messages import Failure, WorkOrder, WorkResult
 
 Kind = Literal["permanent", "retryable", "infrastructure", "content_changed", "cancelled", "unknown"]
 Ending = Literal["cancel", "deadline", "lease", "stop", "drain", "no_grant"]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from chargehand.agents.desktop.actions import INTENT, Action, BadAutomation, Entry, parse, spec_of
 from chargehand.domain.errors import ContentChanged
-from chargehand.domain.plans import IntentSpec
+from chargehand.domain.intents import IntentSpec
 
 log = logging.getLogger("chargehand.agents.desktop")
 

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from chargehand.agent import Outcome, Work
 from chargehand.agent.runtime import machine
-from chargehand.domain.plans import IntentSpec, Resources, Risk
+from chargehand.domain.intents import IntentSpec, Resources, Risk
 
 SPEC = IntentSpec(
     intent="report_machine",

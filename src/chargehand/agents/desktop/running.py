@@ -14,7 +14,7 @@ from chargehand.agents.infra.diffs import clip, one_line
 from chargehand.agents.infra.environment import child_environment
 from chargehand.catalog.catalog import check_parameters
 from chargehand.domain.errors import OutcomeUnknown
-from chargehand.domain.plans import Risk
+from chargehand.domain.intents import Risk
 
 _SESSION = """
 DISPLAY WAYLAND_DISPLAY XAUTHORITY DBUS_SESSION_BUS_ADDRESS XDG_SESSION_ID XDG_SESSION_TYPE XDG_CURRENT_DESKTOP

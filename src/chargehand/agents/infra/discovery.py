@@ -20,7 +20,7 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from chargehand.agents.infra import headers
 from chargehand.agents.infra.contents import CachedReading, Reading, UnfitContent, playbook_digest, script_digest
 from chargehand.agents.infra.headers import BadHeader, Header, Kind
-from chargehand.domain.plans import IntentSpec
+from chargehand.domain.intents import IntentSpec
 
 PLAY_KEYS = frozenset({"hosts", "import_playbook", "ansible.builtin.import_playbook"})
 MAX_BYTES = 1_000_000  # a playbook is written by hand

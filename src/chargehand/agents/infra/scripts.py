@@ -25,7 +25,7 @@ from chargehand.agents.infra.discovery import unsafe_script
 from chargehand.agents.infra.environment import child_environment
 from chargehand.agents.infra.options import InfraOptions
 from chargehand.agents.infra.workdir import private_file
-from chargehand.domain.plans import IntentSpec
+from chargehand.domain.intents import IntentSpec
 
 PROGRESS = "progress: "
 MAX_PROGRESS = 200  # characters

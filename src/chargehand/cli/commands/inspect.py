@@ -99,7 +99,7 @@ async def _all(desk: Desk) -> int:
 
 async def _one(desk: Desk, given: str) -> int:
     from chargehand.app.json_view import request_value
-    from chargehand.cli.flows.context import papers
+    from chargehand.app.snapshot import papers
     from chargehand.cli.show.ending import ending_lines
     from chargehand.cli.show.request import head, standing
 

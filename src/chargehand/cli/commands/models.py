@@ -28,7 +28,8 @@ def report(days: Days = None, limit: Limit = 10_000, as_json: AsJson = False) ->
         from dataclasses import asdict
 
         from chargehand.cli.show.models import report_lines
-        from chargehand.understanding.feedback import reported, verdicts
+        from chargehand.understanding.feedback import reported
+        from chargehand.understanding.judgements import verdicts
 
         settings = desk.office.settings
         readings, plans = await desk.views.readings(days, limit)

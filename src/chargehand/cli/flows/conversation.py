@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from chargehand.app.json_view import request_value
-from chargehand.cli.flows.context import Desk, Papers, papers
+from chargehand.app.snapshot import Papers, papers
+from chargehand.cli.flows.context import Desk
 from chargehand.cli.flows.explain import story_lines
 from chargehand.cli.flows.follow import AT_WORK, follow
 from chargehand.cli.flows.run_mode import Manner
@@ -125,7 +126,7 @@ class Lead:
 
     async def _approve(self, digest: str) -> int | None:
         office = self._desk.office
-        status = await office.engine.approve(self._request_id, digest, self._desk.who)
+        status = await office.steering.approve(self._request_id, digest, self._desk.who)
         if status is R.AWAITING_APPROVAL:
             text = f"One more person must agree: chargehand approve {short(self._request_id)}"
             self._desk.screen.show(Line(text, "warn"))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
-from chargehand.cli.flows.context import PAUSE, Desk, of_plan
-from chargehand.cli.show import Rows
+from chargehand.app.snapshot import of_plan
+from chargehand.cli.flows.context import PAUSE, Desk
 from chargehand.cli.show.progress import board, event_line
 from chargehand.cli.terminal.lines import Line
 from chargehand.cli.terminal.screen import Board
 from chargehand.domain.records import Event
 from chargehand.domain.states import RequestStatus as R
+from chargehand.store.queries import Rows
 
 AT_WORK = frozenset({R.RUNNING, R.PAUSED, R.CANCELLING})
 FRAME = 0.2

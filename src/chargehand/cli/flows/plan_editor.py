@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chargehand.cli.show import Rows
 from chargehand.domain.errors import BadConfiguration, BadDecomposition, BadRequest
+from chargehand.store.queries import Rows
 
 MOST_OFFERS = 60  # intents listed in the comment; `chargehand catalog` has all of them
 FROM_OUTPUTS = (

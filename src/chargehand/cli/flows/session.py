@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 from chargehand import settings as configuration
 from chargehand.app.application import open_office
-from chargehand.app.worker import Worker
+from chargehand.app.worker import Worker, worker_beside
 from chargehand.cli.flows.context import Desk
 from chargehand.cli.terminal.exit_codes import INTERRUPTED
 from chargehand.cli.terminal.interrupts import Interrupted, Interrupts
@@ -42,7 +42,7 @@ async def _attended(work: Work, settings: Settings, screen: Screen, *, working: 
         desk = Desk(office, screen)
         if not working:
             return await _until_left(work, desk, interrupts)
-        async with office.working() as worker:
+        async with worker_beside(office) as worker:
             desk.worker = worker
             stack.push_async_callback(_settle, asyncio.create_task(_end_at_once(interrupts, worker)))
             return await _at_work(work, desk, interrupts)

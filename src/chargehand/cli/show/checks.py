@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
 
+from chargehand.app.doctor import Check
 from chargehand.cli.terminal.lines import Line
 
-State = Literal["ok", "warn", "fail"]
 STYLE = {"ok": "good", "warn": "warn", "fail": "bad"}
-
-
-class Check(NamedTuple):
-    """One thing that was looked at. `remedy` says what to do when it is not ok."""
-
-    name: str
-    state: State
-    found: str
-    remedy: str = ""
 
 
 def check_lines(checks: Sequence[Check]) -> list[Line]:

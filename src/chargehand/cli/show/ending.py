@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from chargehand.cli.show import Row, Rows
-from chargehand.cli.show.inputs import taken, taken_lines
+from chargehand.app.json_view import taken
+from chargehand.cli.show.inputs import taken_lines
 from chargehand.cli.terminal.lines import Line, count, cut, lasting, said, short
+from chargehand.store.queries import Row, Rows
 
 WORDS = {
     "succeeded": ("done", "good"),

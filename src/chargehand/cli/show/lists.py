@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from chargehand.cli.show import Row, Rows
 from chargehand.cli.show.plan import RISKS, resources
 from chargehand.cli.show.request import review_lines
 from chargehand.cli.terminal.lines import BLANK, Line, columns, lasting, said
+from chargehand.store.queries import Row, Rows
 
 EXAMPLES = 3  # of each intent; enough to see how to say it
 

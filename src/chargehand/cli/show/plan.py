@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from chargehand.cli.show import Row
 from chargehand.cli.show.inputs import references
 from chargehand.cli.terminal.lines import Line, count, cut, lasting, said, short
+from chargehand.store.queries import Row
 
 RISKS = {"read": "only looks", "change": "changes things", "destroy": "DESTROYS something"}
 MAX_VALUE = 200  # characters of one parameter; `status --json` has it all

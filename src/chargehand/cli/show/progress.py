@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
-from chargehand.cli.show import Row, Rows
 from chargehand.cli.terminal.lines import Line, clock, cut, lasting
+from chargehand.store.queries import Row, Rows
 
 Data = Mapping[str, Any]
 

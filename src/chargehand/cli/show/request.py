@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from chargehand.cli.show import Row, Rows
 from chargehand.cli.show.ending import next_steps, task_lines
 from chargehand.cli.terminal.lines import BLANK, Line, clock, columns, cut, lasting, short
+from chargehand.store.queries import Row, Rows
 
 MAX_WORDS = 80  # of a request in a list
 WAITING = {

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from chargehand.cli.show import Row, Rows
 from chargehand.cli.show.inputs import references, taken_lines
 from chargehand.cli.show.plan import parameters
 from chargehand.cli.show.request import head
 from chargehand.cli.terminal.lines import Line, clock, lasting, said, short
 from chargehand.domain.records import FOLLOWED, Event
 from chargehand.execution import task_flow
+from chargehand.store.queries import Row, Rows
 
 
 @dataclass(frozen=True)

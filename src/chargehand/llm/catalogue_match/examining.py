@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from chargehand.llm.catalogue_match.judging import Judge
 from chargehand.llm.catalogue_match.reading import read
-from chargehand.understanding.feedback import Approved
+from chargehand.understanding.judgements import Approved
 
 MOST_PAST = 200  # requests, the newest: reading them takes about a second
 

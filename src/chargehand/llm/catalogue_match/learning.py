@@ -17,13 +17,13 @@ from typing import Any
 from pydantic import JsonValue
 
 from chargehand.catalog.catalog import Catalog
-from chargehand.domain.plans import IntentSpec
+from chargehand.domain.intents import IntentSpec
 from chargehand.llm.catalogue_match.examining import examine, worse
 from chargehand.llm.catalogue_match.judging import Judge
 from chargehand.llm.catalogue_match.profiles import content_stems
 from chargehand.llm.catalogue_match.reading import read
 from chargehand.llm.catalogue_match.words import tokens
-from chargehand.understanding.feedback import Approved
+from chargehand.understanding.judgements import Approved
 
 log = logging.getLogger("chargehand.llm.catalogue_match")
 

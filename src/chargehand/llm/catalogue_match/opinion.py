@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from chargehand.domain.llm import Opinion, Seen, View
 from chargehand.llm.catalogue_match.clauses import Clause, cut
 from chargehand.llm.catalogue_match.guards import held_by
 from chargehand.llm.catalogue_match.judging import Judge, Judgement
 from chargehand.llm.catalogue_match.language import is_english
 from chargehand.llm.catalogue_match.reading import mentioned, read, with_topic
 from chargehand.llm.catalogue_match.words import Token, tokens
-from chargehand.understanding.cross_check import Opinion, Seen, View
 
 MOST_CHARACTERS = 400  # of a part: a longer one is no part
 REFUSING = frozenset(["not", "don't", "don’t", "dont", "never", "skip", "avoid", "leave"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from chargehand.domain.plans import IntentSpec
+from chargehand.domain.intents import IntentSpec
 from chargehand.domain.secret_refs import is_secret
 from chargehand.llm.catalogue_match.lexicon import LOOKING, PLACES, QUESTIONS
 from chargehand.llm.catalogue_match.words import Token, imperatives, main_verb, tokens, word_before

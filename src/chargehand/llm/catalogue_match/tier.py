@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from chargehand.catalog.catalog import Catalog
-from chargehand.domain.plans import Ask, IntentSpec, Reply
+from chargehand.domain.intents import IntentSpec
+from chargehand.domain.llm import Ask, Opinion, Reply
 from chargehand.llm.catalogue_match import meaning, weights
 from chargehand.llm.catalogue_match.classifier import train
 from chargehand.llm.catalogue_match.judging import Judge
@@ -20,8 +21,7 @@ from chargehand.llm.catalogue_match.opinion import opinion
 from chargehand.llm.catalogue_match.profiles import Profile, profile
 from chargehand.llm.catalogue_match.ranking import BY_MEANING, BY_WORDS, CERTAIN, SURE, Weights
 from chargehand.llm.catalogue_match.training import examples, known_stems
-from chargehand.understanding.cross_check import Opinion
-from chargehand.understanding.feedback import Approved
+from chargehand.understanding.judgements import Approved
 
 log = logging.getLogger("chargehand.llm.catalogue_match")
 

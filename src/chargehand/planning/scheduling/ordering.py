@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from chargehand.domain.errors import BadDecomposition
-from chargehand.domain.plans import Resources, WorkTask
+from chargehand.domain.intents import Resources
+from chargehand.domain.plans import WorkTask
 from chargehand.planning.dependencies import check_dependencies, places_before, topological
 from chargehand.planning.scheduling import branch_and_bound, local_search
 from chargehand.planning.scheduling.lower_bounds import lower_bound

@@ -1,0 +1,71 @@
+"""What a model is asked and answers, and what a second reader makes of the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+from pydantic import Field, JsonValue
+
+from chargehand.domain.intents import IntentSpec, Value
+
+
+class Ask(Value):
+    """One question to a model: the words and what an answer must look like.
+
+    `seconds` is what is left of the tier's time when it is asked again; None: all of it.
+    """
+
+    purpose: Literal["decompose"]
+    request_id: UUID
+    text: str
+    catalog: tuple[IntentSpec, ...]
+    messages: tuple[dict[str, str], ...] = ()
+    answer_schema: dict[str, JsonValue] = Field(default_factory=dict)
+    prompt_version: str = ""
+    seconds: float | None = None
+
+
+class Reply(Value):
+    """What one tier made of an `Ask`: a value to be validated, or why there is none. Money in US dollars.
+
+    `error_class` is a row of `fallback.FAILURES`. `retry_after`: how many seconds the tier wants to be left alone.
+    """
+
+    tier: str
+    model: str
+    value: dict[str, JsonValue] | None = None
+    error: str | None = None  # first line, for the audit
+    error_class: str | None = None
+    seconds: float = 0.0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float = 0.0
+    retry_after: float = 0.0
+    notice: str = ""
+
+
+class View(NamedTuple):
+    """What the match makes of one part of a request: intents with their confidence, the likeliest ones.
+
+    `negated`: the words say what not to do.
+    """
+
+    likely: Mapping[str, float]
+    negated: bool = False
+
+
+class Seen(NamedTuple):
+    """A subtask that the match reads in the request by itself, and is sure of."""
+
+    words: str
+    intent: str
+    confidence: float
+
+
+class Opinion(NamedTuple):
+    """What the match says: about the words of each subtask, in order, and what it reads in the whole request."""
+
+    views: Sequence[View]
+    seen: Sequence[Seen] = ()
