@@ -1,4 +1,4 @@
-"""`python -m chargehand.bench NAME [--quick] [--json]`: with `--json` the last line of stdout is one JSON object.
+"""`python -m bench NAME [--quick] [--json]`: with `--json` the last line of stdout is one JSON object.
 
 A benchmark that finds a promise broken says so under `broken`, and ends with 1.
 """

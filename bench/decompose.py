@@ -162,7 +162,7 @@ async def decompose(
     if "embedded" in tiers:  # training is not what a request waits for
         await tiers["embedded"].structured(nlu.build_ask(REQUEST_ID, "warm up", known))
     return await read_all(
-        cases, known, asked, thresholds, tier_chain.Trust(application.second(tiers) if checking else None)
+        cases, known, asked, thresholds, tier_chain.Trust(application.second_reader(tiers) if checking else None)
     )
 
 

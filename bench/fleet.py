@@ -21,7 +21,7 @@ from bench.meter import counted, percentile, private_home
 from bench.programs import Programs
 from bench.rabbit import PrivateRabbitMQ, private_rabbitmq, version
 from chargehand.agent.identity import Identity
-from chargehand.app.application import Office, open_office
+from chargehand.app.application import Application, open_application
 from chargehand.domain.states import TaskStatus
 from chargehand.private_postgres import PrivatePostgres
 from chargehand.settings import Settings
@@ -54,10 +54,10 @@ async def _measure(
     programs: Programs, rabbit: PrivateRabbitMQ, home: Path, dsn: str, *, plans: int
 ) -> Mapping[str, Any]:
     settings = Settings(home=home, database_url=dsn, amqp_url=rabbit.url)
-    async with open_office(settings) as office:
-        await _start(programs, office, home)
-        load = Load(office.engine, office.store, office.wake)
-        demo = await _demo(office, load)
+    async with open_application(settings) as app:
+        await _start(programs, app, home)
+        load = Load(app.engine, app.store, app.wake)
+        demo = await _demo(app, load)
         await load.run(CHORES, IN_FLIGHT, IN_FLIGHT)  # trained, connected, caches filled
         groups = {
             "servers": programs.pids("server"),
@@ -84,47 +84,47 @@ async def _measure(
         ends = [programs.stop(name) for name in programs.names]
         return (
             figures
-            | await _accounts(office, (home / "effects").read_text())
+            | await _accounts(app, (home / "effects").read_text())
             | {"clean_exits": f"{ends.count(0)}/{len(ends)}"}
         )
 
 
-async def _start(programs: Programs, office: Office, home: Path) -> None:
+async def _start(programs: Programs, app: Application, home: Path) -> None:
     for number in range(1, SERVERS + 1):
         programs.start(f"server-{number}", "server")
     for number in range(1, AGENTS + 1):
         name = f"agent-{number}"
-        agent_id, key, generation = await office.registry.enrol(name, accept_all=True)
+        agent_id, key, generation = await app.registry.enrol(name, accept_all=True)
         Identity(str(agent_id), name, key, generation).save(home / name)
         programs.start(name, "agent", "run", "bench.chores:agent", "--home", str(home / name))
     async with asyncio.timeout(READY_SECONDS):
-        while sum(agent["status"] == "online" for agent in await office.views.agents()) < AGENTS:
-            await office.changed(0.5)
+        while sum(agent["status"] == "online" for agent in await app.queries.agents()) < AGENTS:
+            await app.changed(0.5)
 
 
-async def _demo(office: Office, load: Load) -> float:
+async def _demo(app: Application, load: Load) -> float:
     """Submit the demo's sentence, approve its plan, and return the seconds from submission to end."""
     began = time.perf_counter()
-    request_id = await office.engine.submit(DEMO, requester="bench")
+    request_id = await app.engine.submit(DEMO, requester="bench")
     async with asyncio.timeout(READY_SECONDS):
-        while (plan := await office.views.plan(request_id)) is None:
-            await office.changed(1.0)
-        await office.steering.approve(request_id, plan["digest"], "bench")
+        while (plan := await app.queries.plan(request_id)) is None:
+            await app.changed(1.0)
+        await app.control.approve(request_id, plan["digest"], "bench")
         await load.ended([request_id])
     return time.perf_counter() - began
 
 
-async def _accounts(office: Office, effects: str) -> dict[str, Any]:
+async def _accounts(app: Application, effects: str) -> dict[str, Any]:
     """Compare what ran with what the database says was done."""
     lines = [line.split() for line in effects.splitlines()]
     runs, shares = Counter(UUID(task) for task, *_ in lines), Counter(process for *_, process in lines)
-    requests = await office.views.requests(limit=1_000_000)
-    async with office.store.batch() as batch:
-        tasks = await batch.tasks_of(request["request_id"] for request in requests)
+    requests = await app.queries.requests(limit=1_000_000)
+    async with app.store.transaction() as tx:
+        tasks = await tx.tasks_of(request["request_id"] for request in requests)
     done = {task.task_id for group in tasks.values() for task in group if task.status is TaskStatus.SUCCEEDED}
     return {
         "lost": len(done - set(runs)) + sum(request["status"] != "completed" for request in requests),
         "doubled": sum(times > 1 for times in runs.values()),
-        "anomalies": dict(Counter(row["kind"] for row in await office.views.anomalies(limit=1_000_000))) or 0,
+        "anomalies": dict(Counter(row["kind"] for row in await app.queries.anomalies(limit=1_000_000))) or 0,
         "tasks_by_agent": "/".join(str(count) for count in sorted(shares.values(), reverse=True)),
     }

@@ -65,7 +65,7 @@ async def _long_plans(ours: Stage, tasks: int, plans: int) -> dict[str, Any]:
 
 async def submit_typed(ours: Stage, tasks: int) -> UUID:
     """Accept and plan a request in one transaction, as if it had been decomposed: no model writes 300 subtasks."""
-    engine = ours.office.engine
+    engine = ours.app.engine
     words = f"{tasks} times nothing"
     request_id = uuid4()
     request = RequestRecord(request_id, words, "bench", "sequential", False, RequestStatus.DECOMPOSING, uuid4())
@@ -78,10 +78,10 @@ async def submit_typed(ours: Stage, tasks: int) -> UUID:
         tier="local",
         model="fixed",
     )
-    async with ours.office.store.batch() as batch:
-        await batch.accept(request, None, request.body_digest)
-        await batch.move_requests([RequestMove(request_id, RequestStatus.ACCEPTED, request.status, "typed")])
-        await engine.plan(batch, [(request, decomposed)], {request_id: catalog.merge([SPEC])})
+    async with ours.app.store.transaction() as tx:
+        await tx.accept(request, None, request.body_digest)
+        await tx.move_requests([RequestMove(request_id, RequestStatus.ACCEPTED, request.status, "typed")])
+        await engine.plan(tx, [(request, decomposed)], {request_id: catalog.merge([SPEC])})
     return request_id
 
 

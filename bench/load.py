@@ -49,8 +49,8 @@ class Load:
         try:
             while True:
                 woken.clear()
-                async with self.store.batch() as batch:
-                    rows = await batch.fetch("statuses", open_ids)
+                async with self.store.transaction() as tx:
+                    rows = await tx.fetch("statuses", open_ids)
                 if any(row["status"] in WRONG for row in rows):
                     raise RuntimeError(f"a benchmark's plan went wrong: {[dict(row) for row in rows]}")
                 ended = [row["request_id"] for row in rows if row["status"] == "completed"]

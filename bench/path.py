@@ -28,7 +28,7 @@ from chargehand.domain.envelopes import derive_key
 from chargehand.domain.intents import Risk
 from chargehand.engine.engine import Engine
 from chargehand.engine.loops import Loops, Wake
-from chargehand.engine.request_control import Steering
+from chargehand.engine.request_control import RequestControl
 from chargehand.engine.sweep import Sweep
 from chargehand.private_postgres import PrivatePostgres
 from chargehand.settings import Settings
@@ -63,7 +63,7 @@ async def _measure(dsn: str, home: Path, sizes: Mapping[int, int], pids: list[in
     await store.open()
     await broker.start()
     engine = Engine(store, broker, {"local": Fixed()}, MASTER, settings)
-    loops = Loops(engine, Sweep(engine, Steering(engine)), broker, wake)
+    loops = Loops(engine, Sweep(engine, RequestControl(engine)), broker, wake)
     stop_listening = await store.listen(wake.steps, lambda: None)
     await loops.receive()
     runtime = await _agent(store, broker, home)
@@ -82,14 +82,14 @@ async def _measure(dsn: str, home: Path, sizes: Mapping[int, int], pids: list[in
 async def _agent(store: PostgresStore, broker: MemoryBroker, home: Path) -> AgentRuntime:
     agent, agent_id = Agent("bench", slots=SLOTS), uuid4()
     agent.offer(SPEC, nothing)
-    async with store.batch() as batch:
-        await batch.enrol(agent_id, "bench", agent_type="infra", pool="bench", grant_policy="bench")
+    async with store.transaction() as tx:
+        await tx.enrol(agent_id, "bench", agent_type="infra", pool="bench", grant_policy="bench")
     key = derive_key(MASTER, str(agent_id), 1)
     runtime = AgentRuntime(agent, broker, agent_id=str(agent_id), key=key, home=home / "agent")
     await runtime.start()
     while True:
-        async with store.batch() as batch:
-            if (await batch.known_agents([agent_id]))[agent_id].incarnation:
+        async with store.transaction() as tx:
+            if (await tx.known_agents([agent_id]))[agent_id].incarnation:
                 return runtime
         await asyncio.sleep(0.01)
 

@@ -1,4 +1,4 @@
-"""`python -m chargehand.bench.skewed ...`: the `chargehand` command under a wall clock that is wrong.
+"""`python -m bench.skewed ...`: the `chargehand` command under a wall clock that is wrong.
 
 The seam is the interpreter's, not the product's: `time.time` and `datetime.now` are replaced before anything of the
 product is imported. Monotonic clocks are left alone, as an operator's mistake or a step of NTP leaves them.

@@ -12,7 +12,7 @@ from bench.load import Load
 from bench.programs import Programs
 from bench.rabbit import PrivateRabbitMQ
 from chargehand.agent.identity import Identity
-from chargehand.app.application import Office, open_office
+from chargehand.app.application import Application, open_application
 from chargehand.private_postgres import PrivatePostgres
 from chargehand.settings import Settings
 
@@ -24,7 +24,7 @@ READY_SECONDS = 90.0  # a few Pythons start at once
 class Stage:
     """What plans are submitted through, and the processes whose CPU counts, by what they are."""
 
-    office: Office
+    app: Application
     load: Load
     groups: Mapping[str, Sequence[int]]
 
@@ -40,13 +40,13 @@ async def stage(home: Path, dsn: str, rabbit: PrivateRabbitMQ) -> AsyncIterator[
     }
     own = Settings(home=home, database_url=dsn, amqp_url=rabbit.url, auto_approve=frozenset({"read"}))
     with Programs(home, settings) as programs:
-        async with open_office(own) as office:
-            await _start(programs, office, home)
+        async with open_application(own) as app:
+            await _start(programs, app, home)
             groups = infrastructure(home, rabbit) | {
                 "servers": programs.pids("server"),
                 "agents": programs.pids("agent"),
             }
-            yield Stage(office, Load(office.engine, office.store, office.wake), groups)
+            yield Stage(app, Load(app.engine, app.store, app.wake), groups)
             for name in programs.names:
                 programs.stop(name)
 
@@ -56,14 +56,14 @@ def infrastructure(home: Path, rabbit: PrivateRabbitMQ) -> dict[str, Sequence[in
     return {"postgres": [PrivatePostgres(home).status().pid or 0], "rabbitmq": rabbit.pids}
 
 
-async def _start(programs: Programs, office: Office, home: Path) -> None:
+async def _start(programs: Programs, app: Application, home: Path) -> None:
     for number in range(1, SERVERS + 1):
         programs.start(f"server-{number}", module="bench.steady")
     for number in range(1, AGENTS + 1):
         name = f"agent-{number}"
-        agent_id, key, generation = await office.registry.enrol(name, accept_all=True)
+        agent_id, key, generation = await app.registry.enrol(name, accept_all=True)
         Identity(str(agent_id), name, key, generation).save(home / name)
         programs.start(name, "agent", "run", "bench.noop:agent", "--home", str(home / name))
     async with asyncio.timeout(READY_SECONDS):
-        while sum(agent["status"] == "online" for agent in await office.views.agents()) < AGENTS:
-            await office.changed(0.5)
+        while sum(agent["status"] == "online" for agent in await app.queries.agents()) < AGENTS:
+            await app.changed(0.5)

@@ -11,7 +11,7 @@ import sys
 
 from bench.noop import INTENT
 from chargehand import settings
-from chargehand.app.application import open_office
+from chargehand.app.application import open_application
 from chargehand.app.worker import serve, stop_signals
 from chargehand.domain.llm import Ask, Reply
 
@@ -36,9 +36,9 @@ class Fixed:
 
 async def _until_told() -> None:
     stopping = stop_signals()
-    async with open_office(settings.load()) as office:
-        office.engine.tiers = {Fixed.tier: Fixed()}
-        await serve(office, stopping)
+    async with open_application(settings.load()) as app:
+        app.engine.tiers = {Fixed.tier: Fixed()}
+        await serve(app, stopping)
 
 
 def main() -> int:

@@ -16,12 +16,12 @@ from uuid import UUID, uuid4
 
 from bench.meter import private_home
 from bench.stalls import watched
-from chargehand.app.application import Office, open_office
+from chargehand.app.application import Application, open_application
 from chargehand.domain.intents import IntentSpec, Resources, Risk
 from chargehand.domain.messages import AgentRegistration
 from chargehand.engine.loops import Readings
 from chargehand.engine.tier_chain import Places
-from chargehand.llm.catalogue_match import AFTER_AN_LLM, EmbeddedLLM
+from chargehand.llm.catalogue_match import AFTER_AN_LLM, CatalogueMatch
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM
 from chargehand.private_postgres import PrivatePostgres
@@ -57,15 +57,15 @@ async def _measure(
     home: Path, dsn: str, servers: tuple[ScriptedServer, ScriptedServer], requests: int
 ) -> dict[str, Any]:
     failing, healthy = servers
-    async with _office(home, dsn) as office:
+    async with _office(home, dsn) as app:
         began = time.perf_counter()
         async with watched() as importing:
             for provider in MODELS:
                 await _sdk(provider, failing.url, PATIENT).prepare()
         loaded = time.perf_counter() - began
         async with watched() as stalls:
-            wrong = [each for p in PROVIDERS for each in await _wrong(office, p, failing, healthy)]
-            down = await _all_down(office, failing, requests)
+            wrong = [each for p in PROVIDERS for each in await _wrong(app, p, failing, healthy)]
+            down = await _all_down(app, failing, requests)
         return {
             "failure_modes": len(modes(GOOD)),
             "cases": len(modes(GOOD)) * len(PROVIDERS),
@@ -80,8 +80,8 @@ async def _measure(
 
 
 @asynccontextmanager
-async def _office(home: Path, dsn: str) -> AsyncIterator[Office]:
-    async with open_office(Settings(home=home, database_url=dsn)) as office:
+async def _office(home: Path, dsn: str) -> AsyncIterator[Application]:
+    async with open_application(Settings(home=home, database_url=dsn)) as app:
         agent_id = uuid4()
         offer = AgentRegistration(
             agent_id=str(agent_id),
@@ -93,10 +93,10 @@ async def _office(home: Path, dsn: str) -> AsyncIterator[Office]:
             resources=Resources(estimated_duration_seconds=0, cpu_cores=1),
             intents=(SPEC,),
         )
-        async with office.store.batch() as batch:
-            await batch.enrol(agent_id, "bench", agent_type="infra", pool="bench", grant_policy="bench")
-            await batch.register(offer, "bench")
-        yield office
+        async with app.store.transaction() as tx:
+            await tx.enrol(agent_id, "bench", agent_type="infra", pool="bench", grant_policy="bench")
+            await tx.register(offer, "bench")
+        yield app
 
 
 def _sdk(provider: str, url: str, seconds: float, tier: str = "local") -> SdkLLM:
@@ -104,7 +104,7 @@ def _sdk(provider: str, url: str, seconds: float, tier: str = "local") -> SdkLLM
 
 
 async def _wrong(
-    office: Office, provider: str, failing: ScriptedServer, healthy: ScriptedServer
+    app: Application, provider: str, failing: ScriptedServer, healthy: ScriptedServer
 ) -> Sequence[Mapping[str, Any]]:
     """Let that provider fail in every way before a model that works; return what did not go as the table says."""
     everything = modes(GOOD)
@@ -113,63 +113,63 @@ async def _wrong(
     for endless, seconds in ((True, ENDLESS), (False, PATIENT)):
         proxy = ProxyLLM(failing.url, "small", tier="local", key=KEY, timeout=seconds)
         first = proxy if provider == "proxy" else _sdk(provider, failing.url, seconds)
-        second = ProxyLLM(healthy.url, "small", tier="external", key=KEY, timeout=PATIENT)
-        office.engine.tiers = {"local": first, "external": second}
-        office.engine.places = Places({"local": 10})  # the table is what is measured, not how many wait
+        second_reader = ProxyLLM(healthy.url, "small", tier="external", key=KEY, timeout=PATIENT)
+        app.engine.tiers = {"local": first, "external": second_reader}
+        app.engine.places = Places({"local": 10})  # the table is what is measured, not how many wait
         some = {name: mode for name, mode in everything.items() if mode.endless is endless}
-        asked = {name: await office.engine.submit(f"{name} at {provider}", requester="bench") for name in some}
-        while await office.engine.decompose():
+        asked = {name: await app.engine.submit(f"{name} at {provider}", requester="bench") for name in some}
+        while await app.engine.decompose():
             pass
         for name, request_id in asked.items():
-            seen = await _differs(office, request_id, some[name], provider)
+            seen = await _differs(app, request_id, some[name], provider)
             wrong += [{"mode": name, "provider": provider, **seen}] if seen else []
     return wrong
 
 
-async def _differs(office: Office, request_id: UUID, mode: Mode, provider: str) -> Mapping[str, Any] | None:
-    calls = await office.views.llm_calls(request_id)
+async def _differs(app: Application, request_id: UUID, mode: Mode, provider: str) -> Mapping[str, Any] | None:
+    calls = await app.queries.llm_calls(request_id)
     expected = [("local", kept) for kept in mode.expected(provider)]
     expected += [] if mode.stays(provider) else [("external", None)]
     seen = [(call["tier"], call["error_class"]) for call in calls]
     told = all(call["choice"] and (call["error"] or call["followed"] == "used") for call in calls)
-    status = (await office.views.request(request_id))["status"]
+    status = (await app.queries.request(request_id))["status"]
     if (seen, status, told) == (expected, "awaiting_approval", True):
         return None
     return {"expected": expected, "seen": seen, "status": status}
 
 
-async def _all_down(office: Office, failing: ScriptedServer, requests: int) -> dict[str, int]:
+async def _all_down(app: Application, failing: ScriptedServer, requests: int) -> dict[str, int]:
     """Take both models away, submit what the catalogue match cannot answer, and bring them back."""
-    settings = office.settings
+    settings = app.settings
     local = _sdk("ollama", failing.url, settings.llm_local_timeout)
     external = _sdk("anthropic", failing.url, settings.llm_external_timeout, "external")
-    embedded = EmbeddedLLM(settings.home / "cache", notice=AFTER_AN_LLM)
-    office.engine.tiers = {"local": local, "external": external, "embedded": embedded}
-    office.engine.places = Places({"local": settings.llm_local_concurrency, "external": 8})
+    embedded = CatalogueMatch(settings.home / "cache", notice=AFTER_AN_LLM)
+    app.engine.tiers = {"local": local, "external": external, "embedded": embedded}
+    app.engine.places = Places({"local": settings.llm_local_concurrency, "external": 8})
     failing.script({}, otherwise=fails(503))
     words = [f"make plot {n} behind the house presentable" for n in range(requests)]
-    asked = [await office.engine.submit(each, requester="bench") for each in words]
-    await _read(office)
-    reviews = {row["request_id"] for row in await office.views.reviews() if row["kind"] == "no_plan"}
-    kept = [await _intact(office, request_id, each) for request_id, each in zip(asked, words, strict=True)]
+    asked = [await app.engine.submit(each, requester="bench") for each in words]
+    await _read(app)
+    reviews = {row["request_id"] for row in await app.queries.reviews() if row["kind"] == "no_plan"}
+    kept = [await _intact(app, request_id, each) for request_id, each in zip(asked, words, strict=True)]
     failing.script({}, otherwise=says(GOOD))
-    resumed = await office.steering.reread("bench")
-    await _read(office)
-    planned = [(await office.views.request(r))["status"] == "awaiting_approval" for r in asked]
+    resumed = await app.control.reread("bench")
+    await _read(app)
+    planned = [(await app.queries.request(r))["status"] == "awaiting_approval" for r in asked]
     lost = sum(not (r in reviews and whole and done) for r, whole, done in zip(asked, kept, planned, strict=True))
     return {"reviews": len(reviews), "reviews_lost": lost, "resumed": len(resumed)}
 
 
-async def _intact(office: Office, request_id: UUID, words: str) -> bool:
+async def _intact(app: Application, request_id: UUID, words: str) -> bool:
     """Whether a request waits for a person with its words and every tier's attempt."""
-    row, reviews = await office.views.request(request_id), await office.views.reviews(request_id)
+    row, reviews = await app.queries.request(request_id), await app.queries.reviews(request_id)
     tried = {each["tier"] for review in reviews for each in review["context"]["tried"] if each["error"]}
     return row["status"] == "in_review" and row["wording"] == words and tried == {"local", "external", "embedded"}
 
 
-async def _read(office: Office) -> None:
+async def _read(app: Application) -> None:
     """Read everything that waits, as the loop does."""
-    readings = Readings(office.engine)
+    readings = Readings(app.engine)
     while await readings.step():
         pass
     await readings.settled()

@@ -18,7 +18,7 @@ import pytest
 
 from bench.programs import Programs
 from chargehand.agent.identity import Identity
-from chargehand.app.application import Office, open_office
+from chargehand.app.application import Application, open_application
 from chargehand.app.worker import serve
 from chargehand.broker.rabbitmq import RabbitMQBroker
 from chargehand.domain.envelopes import derive_key
@@ -46,17 +46,17 @@ class Line(NamedTuple):
 class Fleet:
     """An operator's desk over one database and one broker, and the programs that work there."""
 
-    office: Office
+    app: Application
     programs: Programs
     folder: Path
 
     async def enrol(self, name: str, agent_id: str) -> Identity:
         """Make an agent known and give it a home below `folder`."""
-        async with self.office.store.batch() as batch:
-            generation = await batch.enrol(
+        async with self.app.store.transaction() as tx:
+            generation = await tx.enrol(
                 UUID(agent_id), name, agent_type="infra", pool="test", grant_policy="auto-accept"
             )
-        key = derive_key(self.office.master, agent_id, generation)
+        key = derive_key(self.app.master, agent_id, generation)
         identity = Identity(agent_id, name, key, generation)
         identity.save(self.folder / name)
         return identity
@@ -75,18 +75,18 @@ class Fleet:
 
     async def approved(self, words: str) -> UUID:
         """Submit a request, wait for its plan, and approve it."""
-        request_id = await self.office.engine.submit(words, requester="ann")
+        request_id = await self.app.engine.submit(words, requester="ann")
 
         async def planned() -> Any:
-            return await self.office.views.plan(request_id)
+            return await self.app.queries.plan(request_id)
 
         plan = await self.until(planned)
-        await self.office.steering.approve(request_id, plan["digest"], "ann")
+        await self.app.control.approve(request_id, plan["digest"], "ann")
         return request_id
 
     async def reaches(self, request_id: UUID, status: str) -> None:
         async def reached() -> bool:
-            return bool((await self.office.views.request(request_id))["status"] == status)
+            return bool((await self.app.queries.request(request_id))["status"] == status)
 
         await self.until(reached)
 
@@ -119,13 +119,13 @@ class Fleet:
                     found = await found if isinstance(found, Awaitable) else found
                     if found:
                         return found
-                    await self.office.changed(0.1)
+                    await self.app.changed(0.1)
         except TimeoutError:
             said = {name: self.programs.said(name)[-2000:] for name in self.programs.names}
             raise AssertionError(f"it did not happen in {seconds:g} s; {said}") from None
 
     async def _is_online(self, name: str) -> bool:
-        rows = await self.office.views.agents()
+        rows = await self.app.queries.agents()
         return any(row["name"] == name and row["status"] == "online" for row in rows)
 
 
@@ -143,8 +143,8 @@ async def open_fleet(folder: Path, dsn: str, rabbit: PrivateRabbitMQ, **settings
     environment = {f"CHARGEHAND_{name.upper()}": str(value) for name, value in values.items()}
     try:
         with Programs(folder, environment | {"EFFECTS": str(folder / "effects")}) as programs:
-            async with open_office(Settings(**values)) as office:
-                fleet = Fleet(office, programs, folder)
+            async with open_application(Settings(**values)) as app:
+                fleet = Fleet(app, programs, folder)
                 fleet.hold()
                 for name, agent_id in (("near", AGENT_A), ("far", AGENT_B)):
                     await fleet.enrol(name, agent_id)
@@ -154,10 +154,10 @@ async def open_fleet(folder: Path, dsn: str, rabbit: PrivateRabbitMQ, **settings
 
 
 @asynccontextmanager
-async def serving(office: Office) -> AsyncIterator[None]:
+async def serving(app: Application) -> AsyncIterator[None]:
     """Be a server in this process, the only one; its loops run when the block begins."""
     stopping = asyncio.Event()
-    work = asyncio.create_task(serve(office, stopping))
+    work = asyncio.create_task(serve(app, stopping))
     async with asyncio.timeout(PATIENCE):
         while "chargehand dispatch" not in {task.get_name() for task in asyncio.all_tasks()}:  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -30,11 +30,11 @@ from chargehand.domain.ports import Delivery, control_queue, work_queue
 from chargehand.domain.states import RequestStatus
 from chargehand.engine.engine import Engine
 from chargehand.engine.loops import Loops
-from chargehand.engine.request_control import Steering
+from chargehand.engine.request_control import RequestControl
 from chargehand.engine.sweep import Sweep
 from chargehand.settings import Settings
 from chargehand.store.postgres import PostgresStore
-from chargehand.store.queries import Views
+from chargehand.store.queries import Queries
 from tests.builders import make_spec
 
 MASTER = b"m" * 32
@@ -73,7 +73,7 @@ class PaperAgent:
     def key(self) -> bytes:
         return derive_key(MASTER, str(self.agent_id), self.generation)
 
-    def letter(self, kind: MessageType, payload: Value, **changes: Any) -> bytes:
+    def message(self, kind: MessageType, payload: Value, **changes: Any) -> bytes:
         """Return a signed report; `changes` are put into the envelope before signing."""
         head = {
             "message_id": uuid4(),
@@ -87,7 +87,7 @@ class PaperAgent:
         return encode(Envelope.model_validate(head | changes), self.key, self.generation)
 
     async def say(self, kind: MessageType, payload: Value) -> None:
-        await self.world.engine.record([self.letter(kind, payload)])
+        await self.world.engine.record([self.message(kind, payload)])
 
     async def register(self, *intents: IntentSpec, slots: int = 4, cores: int = 8, draining: bool = False) -> None:
         await self.say(
@@ -136,14 +136,14 @@ class PaperAgent:
         result = WorkResult(
             attempt_id=order.attempt_id, lease_token=order.lease_token, ok=failure is None, failure=failure, **values
         )
-        return self.letter(MessageType.WORK_RESULT, result)
+        return self.message(MessageType.WORK_RESULT, result)
 
     async def finish(self, order: WorkOrder, failure: Failure | None = None, **fields: Any) -> None:
         await self.world.engine.record([self.result(order, failure, **fields)])
 
     def heartbeat(self, *running: UUID) -> bytes:
         beat = Heartbeat(agent_id=str(self.agent_id), incarnation=self.incarnation, running=running)
-        return self.letter(MessageType.HEARTBEAT, beat)
+        return self.message(MessageType.HEARTBEAT, beat)
 
     async def beat(self, *running: UUID) -> None:
         await self.world.engine.heartbeats([self.heartbeat(*running)])
@@ -166,11 +166,11 @@ class World:
     """The parts, wired as bootstrap does it."""
 
     store: PostgresStore
-    views: Views
+    queries: Queries
     broker: MemoryBroker
     model: WrittenModel
     engine: Engine
-    steering: Steering
+    control: RequestControl
     sweep: Sweep
     agents: dict[str, PaperAgent] = field(default_factory=dict)
     loops: Loops | None = None  # where a test lets them run
@@ -182,8 +182,8 @@ class World:
         agent = PaperAgent(self, uuid4(), name, incarnation)
         for queue in (work_queue(str(agent.agent_id)), control_queue(str(agent.agent_id))):
             await self.broker.declare(queue)
-        async with self.store.batch() as batch:
-            await batch.enrol(agent.agent_id, name, agent_type="infra", pool="test", grant_policy="test")
+        async with self.store.transaction() as tx:
+            await tx.enrol(agent.agent_id, name, agent_type="infra", pool="test", grant_policy="test")
         await agent.register(*(intents or (make_spec(),)), **said)
         self.agents[name] = agent
         return agent
@@ -202,33 +202,33 @@ class World:
     async def approved(self, *intents: str, words: str = "do it", **options: Any) -> UUID:
         """As `planned`, and approve what was planned."""
         request_id = await self.planned(*intents, words=words, **options)
-        plan = await self.views.plan(request_id)
-        assert plan is not None, (await self.views.request(request_id))["status_reason"]
-        await self.steering.approve(request_id, plan["digest"], "ann")
+        plan = await self.queries.plan(request_id)
+        assert plan is not None, (await self.queries.request(request_id))["status_reason"]
+        await self.control.approve(request_id, plan["digest"], "ann")
         return request_id
 
     async def status(self, request_id: UUID) -> RequestStatus:
-        return RequestStatus((await self.views.request(request_id))["status"])
+        return RequestStatus((await self.queries.request(request_id))["status"])
 
     async def task_statuses(self, request_id: UUID) -> list[str]:
-        return [task["status"] for task in await self.views.tasks(request_id)]
+        return [task["status"] for task in await self.queries.tasks(request_id)]
 
     async def kinds(self, request_id: UUID) -> list[str]:
         """Return the kinds of a request's events in order."""
-        return [event.kind for event in await self.views.events(request_id)]
+        return [event.kind for event in await self.queries.events(request_id)]
 
     async def due_now(self) -> None:
         """Let everything that waits for a time be due."""
         await self.run("UPDATE tasks SET due_at = now() WHERE status = 'ready'")
         await self.run("UPDATE outbox SET due_at = NULL")
 
-    async def lapse(self) -> None:
+    async def lose_leases(self) -> None:
         """Let every open lease have run out long ago."""
         await self.run("UPDATE attempts SET lease_until = now() - interval '1 hour'")
 
     async def run(self, sql: str, *args: object) -> Any:
-        async with self.store.batch() as batch:
-            return await batch._connection.fetch(sql, *args)
+        async with self.store.transaction() as tx:
+            return await tx._connection.fetch(sql, *args)
 
 
 def decomposition(*intents: str, **fields: Any) -> Mapping[str, Any]:
@@ -273,12 +273,12 @@ async def open_world(dsn: str, **settings: Any) -> World:
     broker, model = MemoryBroker(), WrittenModel()
     await broker.start()
     engine = Engine(store, broker, {"embedded": model}, MASTER, Settings(**settings))
-    steering = Steering(engine)
-    return World(store, Views(dsn), broker, model, engine, steering, Sweep(engine, steering))
+    control = RequestControl(engine)
+    return World(store, Queries(dsn), broker, model, engine, control, Sweep(engine, control))
 
 
 async def close_world(world: World) -> None:
     """Give everything back."""
     await world.broker.stop()
-    await world.views.close()
+    await world.queries.close()
     await world.store.close()

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 
 from bench.chaos.accounts import Books
-from chargehand.app.application import Office
+from chargehand.app.application import Application
 
 OPEN = "status NOT IN ('completed', 'failed', 'cancelled', 'rejected', 'refused', 'expired', 'in_review')"
 
@@ -48,7 +48,7 @@ class Auditor:
         rows = await self._rows("SELECT kind, count(*) FROM anomalies GROUP BY kind ORDER BY kind")
         return {row[0]: row[1] for row in rows}
 
-    async def books(self, office: Office) -> Books:
+    async def books(self, app: Application) -> Books:
         """Return everything the accounts need."""
         requests = await self._rows("SELECT request_id, idempotency_key, status FROM requests")
         tasks = await self._rows("SELECT task_id, request_id, status, (spec->>'retry_safe')::boolean FROM tasks")
@@ -60,7 +60,7 @@ class Auditor:
             frozenset(row[0] for row in await self._rows("SELECT request_id FROM plans")),
             frozenset(row[0] for row in await self._rows("SELECT DISTINCT request_id FROM events")),
             await self.leftovers(),
-            len(await office.verify_audit()),
+            len(await app.verify_audit()),
         )
 
     async def _rows(self, query: str) -> list[Any]:

@@ -28,7 +28,7 @@ from bench.load import Load
 from bench.meter import private_home
 from bench.programs import Programs
 from bench.rabbit import PrivateRabbitMQ, private_rabbitmq, version
-from chargehand.app.application import Office, open_office
+from chargehand.app.application import Application, open_application
 from chargehand.domain.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, control_queue, work_queue
 from chargehand.private_postgres import PrivatePostgres
 from chargehand.store import migrate
@@ -83,27 +83,27 @@ async def _weather(
     async with cabled(wiring(rabbit, socket_dir)) as cables:
         site = Site(home, rabbit, programs, cables, Random(f"{course.seed} clocks"))
         office_at = settings(home, dsn, rabbit.url)
-        async with open_office(office_at) as office:
-            agents = await _open(site, office)
+        async with open_application(office_at) as app:
+            agents = await _open(site, app)
         auditor = Auditor(dsn)
         async with _supervised(site):
             figures = await _rage(course, site, agents, auditor)
             figures["drained_after"] = await _drain(auditor)
-        async with open_office(office_at) as office:
-            return await _reckon(course, site, office, auditor, figures)
+        async with open_application(office_at) as app:
+            return await _reckon(course, site, app, auditor, figures)
 
 
-async def _open(site: Site, office: Office) -> tuple[str, ...]:
+async def _open(site: Site, app: Application) -> tuple[str, ...]:
     """Start everything, wait until it works, and return the agents' ids."""
-    agents = await site.enrol(office)
+    agents = await site.enrol(app)
     for name in (*SERVERS, *AGENTS):
         site.start(name)
     async with asyncio.timeout(READY_SECONDS):
-        while sum(agent["status"] == "online" for agent in await office.views.agents()) < len(AGENTS):
-            await office.changed(0.5)
+        while sum(agent["status"] == "online" for agent in await app.queries.agents()) < len(AGENTS):
+            await app.changed(0.5)
         # The words are learnt and every kind of work is done once before anything is broken.
-        everything = await office.engine.submit(WARM_UP, requester="chaos")
-        await Load(office.engine, office.store, office.wake).ended([everything])
+        everything = await app.engine.submit(WARM_UP, requester="chaos")
+        await Load(app.engine, app.store, app.wake).ended([everything])
     return agents
 
 
@@ -123,8 +123,8 @@ async def _rage(course: Course, site: Site, agents: tuple[str, ...], auditor: Au
     gremlin = Gremlin(site.rabbit.url, queues, Random(f"{course.seed} messages"))
     storm = Storm(site, gremlin, course.seed)
     began = time.monotonic()
-    async with open_office(settings(site.home, site.database_url(CALLER), site.rabbit.url)) as office:
-        submitters = Submitters(office.engine, site.home / ACCEPTED, Random(f"{course.seed} plans"))
+    async with open_application(settings(site.home, site.database_url(CALLER), site.rabbit.url)) as app:
+        submitters = Submitters(app.engine, site.home / ACCEPTED, Random(f"{course.seed} plans"))
         counting = asyncio.create_task(_count(auditor, submitters), name="counting")
         async with asyncio.TaskGroup() as going_on:
             going_on.create_task(storm.rage(course.seconds))
@@ -161,14 +161,14 @@ async def _drain(auditor: Auditor) -> float:
 
 
 async def _reckon(
-    course: Course, site: Site, office: Office, auditor: Auditor, happened: dict[str, Any]
+    course: Course, site: Site, app: Application, auditor: Auditor, happened: dict[str, Any]
 ) -> dict[str, Any]:
     """Do the accounts."""
     home = site.home
     rows = [row.split() for row in (home / ACCEPTED).read_text().splitlines()]
     accepted = {key: UUID(request_id) for key, request_id in rows}
     lines = accounts.parse((home / "effects").read_text())
-    books = await auditor.books(office)
+    books = await auditor.books(app)
     exclusive = [intent for intent, job in JOBS.items() if job.exclusive]
     kinds = await auditor.anomalies()
     figures = happened | accounts.audit(lines, accepted, books, exclusive) | {"anomalies": sum(kinds.values())}
@@ -182,16 +182,16 @@ async def _reckon(
         "broken": accounts.broken(figures),
     }
     if figures["broken"] and course.keep is not None:
-        await _leave(course.keep, office, accounts.suspects(lines, accepted, books))
+        await _leave(course.keep, app, accounts.suspects(lines, accepted, books))
     return {name: figures[name] for name in FIRST} | {k: v for k, v in figures.items() if k not in FIRST}
 
 
-async def _leave(keep: Path, office: Office, suspects: Mapping[str, list[UUID]]) -> None:
+async def _leave(keep: Path, app: Application, suspects: Mapping[str, list[UUID]]) -> None:
     """Write down the history of some requests of each broken promise."""
-    _leave_files(keep, office.settings.home)
+    _leave_files(keep, app.settings.home)
     for promise, requests in suspects.items():
         for request_id in requests[:EXAMPLES]:
-            history = [str(event) for event in await office.views.events(request_id)]
+            history = [str(event) for event in await app.queries.events(request_id)]
             (keep / f"{promise}-{request_id}").write_text("\n".join(history) + "\n")
 
 

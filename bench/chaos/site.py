@@ -18,7 +18,7 @@ from bench.programs import Programs
 from bench.rabbit import PrivateRabbitMQ
 from bench.skewed import SKEW
 from chargehand.agent.identity import Identity
-from chargehand.app.application import Office
+from chargehand.app.application import Application
 from chargehand.domain.errors import BrokerUnreachable, ChargehandError
 from chargehand.private_postgres import PrivatePostgres
 from chargehand.settings import Settings
@@ -67,11 +67,11 @@ class Site:
             return self._dsn
         return f"postgresql://postgres@127.0.0.1:{self.database_cables[name].port}/chargehand"
 
-    async def enrol(self, office: Office) -> tuple[str, ...]:
+    async def enrol(self, app: Application) -> tuple[str, ...]:
         """Make the agents known and give each a home; return their ids."""
         ids = []
         for name in AGENTS:
-            agent_id, key, generation = await office.registry.enrol(name, accept_all=True)
+            agent_id, key, generation = await app.registry.enrol(name, accept_all=True)
             Identity(str(agent_id), name, key, generation).save(self.home / name)
             ids.append(str(agent_id))
         return tuple(ids)

@@ -26,7 +26,7 @@ from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.ports import control_queue, work_queue
 from chargehand.engine.engine import Engine
 from chargehand.engine.loops import Loops, Wake
-from chargehand.engine.request_control import Steering
+from chargehand.engine.request_control import RequestControl
 from chargehand.engine.sweep import Sweep
 from chargehand.settings import Settings
 
@@ -160,7 +160,7 @@ class ServerHost:
     async def _serve(self) -> None:
         world = self._world
         patience = 1.5 * world.settings.heartbeat_seconds  # as in worker.py
-        sweep = Sweep(self.engine, Steering(self.engine), patience=patience, clock=world.loop.time)
+        sweep = Sweep(self.engine, RequestControl(self.engine), patience=patience, clock=world.loop.time)
         loops = Loops(self.engine, sweep, self._wire, self._wake)
         await _persist(self._wire.start)
         for agent_id in self._world.agent_ids.values():
@@ -171,9 +171,9 @@ class ServerHost:
         await loops.work()
 
     async def _enrol(self) -> None:
-        async with self.session.batch() as batch:
+        async with self.session.transaction() as tx:
             for name, agent_id in self._world.agent_ids.items():
-                await batch.enrol(agent_id, name, agent_type="infra", pool="simulated", grant_policy="simulated")
+                await tx.enrol(agent_id, name, agent_type="infra", pool="simulated", grant_policy="simulated")
 
 
 class AgentHost:
@@ -279,7 +279,7 @@ class Person:
         self._process = Process(f"person-{job.number}")
         self._session = world.session(self._process)
         self._engine = Engine(self._session, world.wire(self._process), {}, world.master, world.settings)
-        self._steering = Steering(self._engine)
+        self._steering = RequestControl(self._engine)
         self._reworded = self._cancelled = self._paused = False
 
     def start(self) -> None:

@@ -19,7 +19,7 @@ from bench.model.loop import Process
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.errors import DatabaseUnreachable
 from chargehand.store.status_moves import SQL
-from chargehand.store.transaction import Batch
+from chargehand.store.transaction import Transaction as StoreTransaction
 
 Key = Any
 Row = dict[str, Any]
@@ -270,16 +270,16 @@ class Session:
         self.away = False  # the database cannot be reached from here
 
     @asynccontextmanager
-    async def batch(self) -> AsyncIterator[Batch]:
-        """One transaction: `ports.Store`."""
+    async def transaction(self) -> AsyncIterator[StoreTransaction]:
+        """One transaction: `transactions.Store`."""
         await self.reach("begin")
         transaction = Transaction(self.database)
         self._open[transaction] = None
         try:
             connection = Connection(transaction, self)
-            batch = Batch(connection, self._seal_key, self._catalogs)  # type: ignore[arg-type]  # all it needs of one
-            yield batch
-            await batch.finish()
+            tx = StoreTransaction(connection, self._seal_key, self._catalogs)  # type: ignore[arg-type]  # all it needs of one
+            yield tx
+            await tx.finish()
             await self.reach("before the commit")
             if not transaction.open:
                 raise DatabaseUnreachable("the connection to the database is gone")

@@ -1,4 +1,4 @@
-"""The yardstick as a program: `python -m chargehand.bench.raw.loop DSN AMQP_URL single|shared PLANS IN_FLIGHT`.
+"""The yardstick as a program: `python -m bench.raw.loop DSN AMQP_URL single|shared PLANS IN_FLIGHT`.
 
 `single`: every step is a statement and a transaction of its own. `shared`: steps that wait at the same time share one.
 """
@@ -54,9 +54,9 @@ class Shared:
 
     async def _write(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting, []
-            await self._pool.execute(self._sql, *map(list, zip(*(row for row, _ in batch), strict=True)))
-            for _, written in batch:
+            tx, self._waiting = self._waiting, []
+            await self._pool.execute(self._sql, *map(list, zip(*(row for row, _ in tx), strict=True)))
+            for _, written in tx:
                 written.set_result(None)
 
 

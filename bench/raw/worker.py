@@ -1,4 +1,4 @@
-"""The worker of the yardstick: `python -m chargehand.bench.raw.worker AMQP_URL NAME`. Ends with its stdin."""
+"""The worker of the yardstick: `python -m bench.raw.worker AMQP_URL NAME`. Ends with its stdin."""
 
 from __future__ import annotations
 

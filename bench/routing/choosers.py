@@ -14,7 +14,7 @@ from chargehand.domain.plans import WorkTask
 from chargehand.domain.routing import AgentFacts, Policy
 from chargehand.routing.performance import Lately
 from chargehand.routing.router import route
-from chargehand.routing.wait_policy import Patience
+from chargehand.routing.wait_policy import WaitPolicy
 from chargehand.settings import Settings
 
 NOBODY = UUID(int=0)
@@ -180,7 +180,7 @@ class Product(Random):
         self.lately: dict[tuple[int, int], Lately] = {}
         self.overall: dict[int, Lately] = {}
         self.usual: dict[int, Lately] = {}
-        self.patience = Patience(Settings().routing_patience)
+        self.patience = WaitPolicy(Settings().routing_patience)
         self.tasks = [task_of(work_type) for work_type in range(scenario.work_types)]
 
     def learn(self, desk: Desk, attempt: Attempt, ok: bool, now: float) -> None:

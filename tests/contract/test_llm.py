@@ -13,7 +13,7 @@ from chargehand.catalog.catalog import Catalog
 from chargehand.domain.intents import IntentSpec
 from chargehand.domain.llm import Reply
 from chargehand.domain.ports import LLM
-from chargehand.llm.catalogue_match import EmbeddedLLM
+from chargehand.llm.catalogue_match import CatalogueMatch
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM
 from chargehand.testing.llm import ScriptedServer, says
@@ -58,7 +58,7 @@ def builders() -> Iterator[dict[str, Callable[[], LLM]]]:
         server.script(answers, otherwise=says({"subtasks": [], "out_of_scope": ["that"]}))
         given = {"key": "sk-virtual-key", "timeout": 30}
         yield {
-            "embedded": EmbeddedLLM,
+            "embedded": CatalogueMatch,
             "proxy": partial(ProxyLLM, server.url, "small", tier="proxy", **given),
             "claude": partial(SdkLLM, "anthropic/claude-haiku-5-5", tier="claude", url=server.url, **given),
             "ollama": partial(SdkLLM, "ollama_chat/small", tier="ollama", url=server.url, **given),

@@ -23,7 +23,7 @@ PATIENT = 60.0  # seconds of silence allowed where a test is about something els
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Harness]:
+async def orchestrator(tmp_path: Path) -> AsyncIterator[Harness]:
     async with Harness(Agent("patient"), home=tmp_path / "home") as made:
         await made.beats(1)
         yield made
@@ -53,8 +53,8 @@ async def until_status(health: Health, wanted: int) -> Any:
             await asyncio.sleep(0.02)
 
 
-async def test_a_well_agent_is_green(desk: Harness) -> None:
-    async with Health(desk.runtime, 0) as health:
+async def test_a_well_agent_is_green(orchestrator: Harness) -> None:
+    async with Health(orchestrator.runtime, 0) as health:
         report = await until_status(health, 200)
     assert report["status"] == "ok"
     assert report["problems"] == []
@@ -63,10 +63,10 @@ async def test_a_well_agent_is_green(desk: Harness) -> None:
     assert report["heartbeat_age_seconds"] < 5
 
 
-async def test_a_blocked_loop_is_red_while_it_is_blocked_and_green_afterwards(desk: Harness) -> None:
+async def test_a_blocked_loop_is_red_while_it_is_blocked_and_green_afterwards(orchestrator: Harness) -> None:
     """Blocks the loop for real: only a server in another thread can answer meanwhile."""
     seen: list[tuple[int, Any]] = []
-    async with Health(desk.runtime, 0, blocked_after=0.2, silent_after=PATIENT) as health:
+    async with Health(orchestrator.runtime, 0, blocked_after=0.2, silent_after=PATIENT) as health:
         await until_status(health, 200)
         asking = threading.Timer(0.2 + 2 * TICK, lambda: seen.append(ask(health.port)))
         asking.start()
@@ -79,19 +79,19 @@ async def test_a_blocked_loop_is_red_while_it_is_blocked_and_green_afterwards(de
     assert "event loop" in report["problems"][0]
 
 
-async def test_a_broker_that_is_gone_is_red_until_it_is_back(desk: Harness) -> None:
-    async with Health(desk.runtime, 0, silent_after=0.3) as health:
+async def test_a_broker_that_is_gone_is_red_until_it_is_back(orchestrator: Harness) -> None:
+    async with Health(orchestrator.runtime, 0, silent_after=0.3) as health:
         await until_status(health, 200)
-        await desk.broker.remove("heartbeats")
+        await orchestrator.broker.remove("heartbeats")
         report = await until_status(health, 503)
         assert not report["broker_connected"] or report["heartbeat_age_seconds"] > 0.3
-        await desk.broker.declare("heartbeats")
+        await orchestrator.broker.declare("heartbeats")
         await until_status(health, 200)
 
 
-async def test_a_journal_that_cannot_be_written_is_red(desk: Harness) -> None:
-    journal, away = desk.home / "journal", desk.home / "elsewhere"
-    async with Health(desk.runtime, 0, silent_after=PATIENT) as health:
+async def test_a_journal_that_cannot_be_written_is_red(orchestrator: Harness) -> None:
+    journal, away = orchestrator.home / "journal", orchestrator.home / "elsewhere"
+    async with Health(orchestrator.runtime, 0, silent_after=PATIENT) as health:
         journal.rename(away)
         report = await until_status(health, 503)
         away.rename(journal)
@@ -101,8 +101,8 @@ async def test_a_journal_that_cannot_be_written_is_red(desk: Harness) -> None:
     assert not (journal / "health").exists()
 
 
-async def test_anything_but_the_one_page_is_refused(desk: Harness) -> None:
-    async with Health(desk.runtime, 0) as health:
+async def test_anything_but_the_one_page_is_refused(orchestrator: Harness) -> None:
+    async with Health(orchestrator.runtime, 0) as health:
         assert (await asked(health, "/"))[0] == 404
         assert (await asked(health, method="DELETE"))[0] == 405
         assert await asked(health, "/healthz?verbose=1", "HEAD") == (200, None)
@@ -114,17 +114,17 @@ async def test_anything_but_the_one_page_is_refused(desk: Harness) -> None:
         assert (await asked(health))[0] == 200
 
 
-async def test_a_taken_port_is_said_at_once_and_a_stopped_endpoint_gives_its_port_free(desk: Harness) -> None:
+async def test_a_taken_port_is_said_at_once_and_a_stopped_endpoint_gives_its_port_free(orchestrator: Harness) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        in_the_way = Health(desk.runtime, taken.getsockname()[1])
+        in_the_way = Health(orchestrator.runtime, taken.getsockname()[1])
         with pytest.raises(BadConfiguration, match="cannot be used for the health endpoint"):
             await in_the_way.__aenter__()
     threads = threading.active_count()
-    async with Health(desk.runtime, 0) as health:
+    async with Health(orchestrator.runtime, 0) as health:
         pass
     assert not any(thread.name == "chargehand-health" for thread in threading.enumerate())
     assert threading.active_count() <= threads + 1  # the executor may have taken one more
-    async with Health(desk.runtime, health.port):
+    async with Health(orchestrator.runtime, health.port):
         pass
 
 

@@ -46,8 +46,10 @@ def test_its_types_are_strict(tmp_path: Path) -> None:
 async def test_it_runs_as_an_agent(tmp_path: Path) -> None:
     path, *_ = write("backup-checker", tmp_path)
     loaded = load(str(path), tmp_path)
-    async with Harness(loaded.agent) as desk:
-        assert (await desk.result(await desk.order("greet_somebody", {"name": "Ada"}))).summary == "Hello Ada"
+    async with Harness(loaded.agent) as orchestrator:
+        assert (
+            await orchestrator.result(await orchestrator.order("greet_somebody", {"name": "Ada"}))
+        ).summary == "Hello Ada"
 
 
 @pytest.mark.parametrize(

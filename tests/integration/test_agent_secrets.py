@@ -210,14 +210,14 @@ async def test_neither_journal_nor_messages_nor_log_have_a_value(
 ) -> None:
     for name, value in SECRETS.items():
         keep(tmp_path / "secrets", name, f"{value}\n")
-    async with Harness(talkative(), home=tmp_path, records=False) as desk:
-        order = await desk.order("log_in", {"password": {"secret": "db_admin"}})
-        result = await desk.result(order)
+    async with Harness(talkative(), home=tmp_path, records=False) as orchestrator:
+        order = await orchestrator.order("log_in", {"password": {"secret": "db_admin"}})
+        result = await orchestrator.result(order)
         assert result.ok, result.failure
         journal = (tmp_path / "journal" / "journal.jsonl").read_text()
         assert '"parameters":{"password":{"secret":"db_admin"}}' in journal
         assert "in with [secret db_admin]" in journal
-        said = "".join(report.model_dump_json() for report in desk.reports)
+        said = "".join(report.model_dump_json() for report in orchestrator.reports)
     assert "logged in with [secret db_admin]" in caplog.text
     for value in (VALUE, SECRETS["api_key"], json.dumps(SECRETS["api_key"])[1:-1]):
         assert value not in journal + said + caplog.text

@@ -50,8 +50,8 @@ async def test_tampering_behind_the_trigger_is_found(world: World, tampering: st
 
 async def test_a_seal_cannot_be_made_without_the_master_key(world: World) -> None:
     request_id = await _ended(world)
-    events = await world.views.events(request_id)
-    (seal,) = await world.views.seals()
+    events = await world.queries.events(request_id)
+    (seal,) = await world.queries.seals()
     assert seals.mac(seals.seal_key(b"another key"), request_id, events) != seal.mac
 
 
@@ -64,5 +64,5 @@ async def _ended(world: World) -> UUID:
 
 
 async def _problem(world: World, request_id: UUID) -> str | None:
-    (seal,) = await world.views.seals()
-    return seals.check(seals.seal_key(MASTER), seal, await world.views.events(request_id))
+    (seal,) = await world.queries.seals()
+    return seals.check(seals.seal_key(MASTER), seal, await world.queries.events(request_id))

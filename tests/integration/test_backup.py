@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from chargehand.app.application import open_office
+from chargehand.app.application import open_application
 from chargehand.app.backup_restore import bring_back, make_backup
 from chargehand.backup.manifest import BadArchive, Manifest, sign
 from chargehand.domain import seals
@@ -107,14 +107,14 @@ async def test_everything_comes_back_and_nothing_starts(lived_in: World, archive
     done = await bring_back(target, archive, replace=False)
     assert (done.kept, done.wrong, len(done.paused)) == (None, {}, 1)
     assert done.manifest.rows == {"requests": 3, "agents": 1, "seals": 1}
-    async with open_office(target) as office:
-        statuses = {row["text"]: row["status"] for row in await office.views.requests()}
+    async with open_application(target) as app:
+        statuses = {row["text"]: row["status"] for row in await app.queries.requests()}
         assert statuses == {"the first": "completed", "the second": "paused", "the third": "awaiting_approval"}
-        assert [row["name"] for row in await office.views.agents()] == ["infra-1"]
-        assert await office.verify_audit() == {}
-        assert await office.views.seals() == await lived_in.views.seals()
-        assert await run(office.dsn, "SELECT * FROM outbox") == []
-        assert await office.steering.resume(done.paused[0], "ann") == "running"
+        assert [row["name"] for row in await app.queries.agents()] == ["infra-1"]
+        assert await app.verify_audit() == {}
+        assert await app.queries.seals() == await lived_in.queries.seals()
+        assert await run(app.dsn, "SELECT * FROM outbox") == []
+        assert await app.control.resume(done.paused[0], "ann") == "running"
     key = target.home / "master.key"
     assert (key.read_bytes(), stat.S_IMODE(key.stat().st_mode)) == (MASTER, 0o600)
     assert await lived_in.run("SELECT * FROM outbox"), "the world itself goes on"

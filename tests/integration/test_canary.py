@@ -21,7 +21,7 @@ from pydantic import JsonValue
 
 from chargehand.agents.infra.playbooks import ansible_missing
 from chargehand.app import application
-from chargehand.app.application import Office, open_office
+from chargehand.app.application import Application, open_application
 from chargehand.app.worker import worker_beside
 from chargehand.broker.memory import MemoryBroker
 from chargehand.domain.intents import Risk
@@ -154,13 +154,13 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 
 @asynccontextmanager
-async def desk(settings: Settings, model: WrittenModel, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Office]:
+async def desk(settings: Settings, model: WrittenModel, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
     """The real thing on one machine; its model answers what the test wrote, its broker forgets nothing."""
     monkeypatch.setattr(application, "broker", lambda _: Recording())
     monkeypatch.setattr(application, "tiers", lambda _: {"embedded": model})
-    async with open_office(settings) as office, worker_beside(office) as worker:
+    async with open_application(settings) as app, worker_beside(app) as worker:
         await asyncio.wait_for(worker.holding.wait(), 30)
-        yield office
+        yield app
 
 
 @contextmanager
@@ -185,10 +185,10 @@ def asked(model: WrittenModel, words: str, intent: str, **parameters: JsonValue)
     return words
 
 
-async def ended(office: Office, request_id: UUID) -> str:
+async def ended(app: Application, request_id: UUID) -> str:
     async with asyncio.timeout(90):
-        while (row := await office.views.request(request_id))["status"] in ("accepted", "decomposing", "running"):
-            await office.changed(1)
+        while (row := await app.queries.request(request_id))["status"] in ("accepted", "decomposing", "running"):
+            await app.changed(1)
     return str(row["status"])
 
 
@@ -259,17 +259,17 @@ async def test_the_canary_is_found_nowhere(
     monkeypatch.delenv("CHARGEHAND_SECRET_CANARY", raising=False)
     model, ids = WrittenModel(), {}
     with log_in(settings.home / "log"):
-        async with desk(settings, model, monkeypatch) as office:
+        async with desk(settings, model, monkeypatch) as app:
             for name, (intent, parameters) in {**GOOD, **BAD}.items():
                 folder = {"folder": str(tmp_path)} if intent == "leak_play" else {}
                 words = asked(model, name, intent, **parameters, **folder)
-                ids[name] = await office.engine.submit(words, requester="ann", dry_run=name == "rehearsal")
+                ids[name] = await app.engine.submit(words, requester="ann", dry_run=name == "rehearsal")
             words = asked(model, "a model that gives it away", "backup_mail", password=CANARY)
-            refused = await office.engine.submit(words, requester="ann")
-            assert {name: await ended(office, ids[name]) for name in GOOD} == dict.fromkeys(GOOD, "completed")
-            assert {name: await ended(office, ids[name]) for name in BAD} == dict.fromkeys(BAD, "failed")
-            assert await ended(office, refused) == "in_review"
-            broker = office.broker
+            refused = await app.engine.submit(words, requester="ann")
+            assert {name: await ended(app, ids[name]) for name in GOOD} == dict.fromkeys(GOOD, "completed")
+            assert {name: await ended(app, ids[name]) for name in BAD} == dict.fromkeys(BAD, "failed")
+            assert await ended(app, refused) == "in_review"
+            broker = app.broker
             assert isinstance(broker, Recording)
             published = b"\n".join(broker.published).decode("latin-1")
     shown = commands(

@@ -253,10 +253,10 @@ async def test_only_the_approved_action_runs(config: Path, tmp_path: Path) -> No
     program.chmod(0o755)
     listed = f"actions: [{{intent: run_mine, argv: ['{program}', quietly], risk: read}}]"
     path = write(config, listed)
-    async with Harness(make_desktop(config).agent) as desk:
+    async with Harness(make_desktop(config).agent) as orchestrator:
 
         async def outcome() -> str:
-            return (await desk.result(await desk.order("run_mine"))).summary
+            return (await orchestrator.result(await orchestrator.order("run_mine"))).summary
 
         assert await outcome() == "run_mine: done"
         program.write_text(f"#!/bin/sh\ntouch {tmp_path}/owned\n")

@@ -51,11 +51,11 @@ async def ran_once(fleet: Fleet, work: tuple[UUID, UUID]) -> None:
     """Assert that both come to their end, and that each ran once."""
     for request_id in work:
         await fleet.reaches(request_id, "completed")
-        (attempt,) = await fleet.office.views.attempts(request_id)
+        (attempt,) = await fleet.app.queries.attempts(request_id)
         runs = [line.what for line in fleet.lines("start", "end") if line.attempt_id == attempt["attempt_id"]]
         assert runs == ["start", "end"]
     assert len(fleet.lines("start")) == len(work)
-    odd = {row["kind"] for row in await fleet.office.views.anomalies()}
+    odd = {row["kind"] for row in await fleet.app.queries.anomalies()}
     assert odd <= {"repeated_message"}, "what was delivered twice after a crash may be noted"
 
 
@@ -78,12 +78,12 @@ async def test_work_outlives_the_death_and_the_restart_of_every_server(fleet: Fl
     assert await asyncio.to_thread(fleet.programs.stop, "server-2") == 0
     fleet.release()
     await fleet.until(lambda: len(fleet.lines("end")) == len(work))
-    meanwhile = await fleet.office.engine.submit("count the stars", requester="ann")
-    assert [(await fleet.office.views.request(r))["status"] for r in work] == ["running", "running"]
+    meanwhile = await fleet.app.engine.submit("count the stars", requester="ann")
+    assert [(await fleet.app.queries.request(r))["status"] for r in work] == ["running", "running"]
     await asyncio.gather(fleet.start_server("server-1"), fleet.start_server("server-2"))
     await ran_once(fleet, work)
     await fleet.reaches(meanwhile, "awaiting_approval")
-    await fleet.office.steering.cancel(meanwhile, "ann")
+    await fleet.app.control.cancel(meanwhile, "ann")
 
 
 async def test_work_outlives_lost_connections(fleet: Fleet, work: tuple[UUID, UUID], cable: Cable) -> None:

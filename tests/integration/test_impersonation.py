@@ -25,7 +25,7 @@ from bench.programs import Programs
 from chargehand.agent import Agent, Work
 from chargehand.agent.identity import Identity
 from chargehand.agent.runtime.runtime import AgentRuntime
-from chargehand.app.application import open_office
+from chargehand.app.application import open_application
 from chargehand.broker import dead_letters
 from chargehand.broker.rabbitmq import RabbitMQBroker
 from chargehand.domain.envelopes import MAX_BYTES, ORCHESTRATOR, Envelope, MessageType, decode, encode
@@ -87,7 +87,7 @@ class Scene:
     async def living(self, home: str) -> AsyncIterator[tuple[AgentRuntime, Tapped]]:
         """Let the agent live in a home of that name, with a connection of its own where there are connections."""
         async with AsyncExitStack() as stack:
-            broker: Broker = self.fleet.office.broker
+            broker: Broker = self.fleet.app.broker
             if self.rabbit is not None:
                 broker = RabbitMQBroker(self.rabbit.url_of(AGENT_A), sender=AGENT_A)
                 await broker.start()
@@ -118,15 +118,15 @@ class Scene:
 
     async def facts(self, request_id: UUID) -> tuple[Any, ...]:
         """Return all that a forgery might have changed."""
-        views = self.fleet.office.views
-        events = [(event.seq, event.kind) for event in await views.events(request_id)]
-        attempts = [(row["attempt_id"], row["status"], row["result"]) for row in await views.attempts(request_id)]
-        agents = [(row["name"], row["incarnation"], row["slots"], row["in_flight"]) for row in await views.agents()]
+        queries = self.fleet.app.queries
+        events = [(event.seq, event.kind) for event in await queries.events(request_id)]
+        attempts = [(row["attempt_id"], row["status"], row["result"]) for row in await queries.attempts(request_id)]
+        agents = [(row["name"], row["incarnation"], row["slots"], row["in_flight"]) for row in await queries.agents()]
         return events, attempts, agents
 
     async def anomalies(self) -> list[str]:
         """Return the kinds of everything odd so far, oldest first."""
-        return [row["kind"] for row in reversed(await self.fleet.office.views.anomalies())]
+        return [row["kind"] for row in reversed(await self.fleet.app.queries.anomalies())]
 
     async def forge(self, queue: str, wire: bytes) -> None:
         assert await self.outside.publish([(queue, wire)]) == [None]
@@ -139,7 +139,7 @@ class Scene:
     async def ends_truly(self, request_id: UUID) -> None:
         self.hold.set()
         await self.fleet.reaches(request_id, "completed")
-        (task,) = await self.fleet.office.views.tasks(request_id)
+        (task,) = await self.fleet.app.queries.tasks(request_id)
         assert task["result"]["summary"] == "truly done"
         assert set(self.runs.values()) == {1}
 
@@ -148,10 +148,10 @@ class Scene:
 
     async def _has_begun(self, request_id: UUID, last: str) -> bool:
         """Work that was granted says once more that it has begun; nothing comes after that by itself."""
-        return last in {event.kind for event in await self.fleet.office.views.events(request_id)}
+        return last in {event.kind for event in await self.fleet.app.queries.events(request_id)}
 
     async def _is_registered(self, incarnation: str) -> bool:
-        return any(row["incarnation"] == incarnation for row in await self.fleet.office.views.agents())
+        return any(row["incarnation"] == incarnation for row in await self.fleet.app.queries.agents())
 
 
 @asynccontextmanager
@@ -161,11 +161,11 @@ async def open_scene(folder: Path, dsn: str, rabbit: PrivateRabbitMQ | None) -> 
     async with AsyncExitStack() as stack:
         if rabbit is not None:
             stack.push_async_callback(remove_queues, rabbit)
-        office = await stack.enter_async_context(open_office(settings))
-        fleet = Fleet(office, Programs(folder, {}), folder)
+        app = await stack.enter_async_context(open_application(settings))
+        fleet = Fleet(app, Programs(folder, {}), folder)
         identity, other = await fleet.enrol("near", AGENT_A), await fleet.enrol("far", AGENT_B)
-        await stack.enter_async_context(serving(office))
-        outside: Broker = office.broker
+        await stack.enter_async_context(serving(app))
+        outside: Broker = app.broker
         if rabbit is not None:
             outside = RabbitMQBroker(rabbit.url)
             await outside.start()
@@ -277,7 +277,7 @@ async def test_a_recorded_result_that_is_played_back_is_kept_and_changes_nothing
     await scene.forge(EVENTS_QUEUE, tapped.sent[number])
     await scene.kept(before, "repeated_message")
     assert await scene.facts(request_id) == facts
-    assert not (await scene.fleet.office.verify_audit())
+    assert not (await scene.fleet.app.verify_audit())
 
 
 # --- orders: to the agent in the orchestrator's name --------------------------------------------------------------
@@ -355,7 +355,7 @@ async def test_a_copy_of_an_agent_is_noticed_and_no_lease_is_worked_on_twice(
         scene.hold.set()
         for request_id in (*held, *later):
             await scene.fleet.reaches(request_id, "completed")
-            (attempt,) = await scene.fleet.office.views.attempts(request_id)
+            (attempt,) = await scene.fleet.app.queries.attempts(request_id)
             assert scene.runs[attempt["attempt_id"]] == 1
         assert scene.runs.total() == runs + len(held) + len(later)
         assert runtime.refused["another journal's"] + copy.refused["another journal's"] > 0

@@ -45,9 +45,9 @@ async def test_a_lost_agent_on_unsafe_work_means_a_person_and_never_a_second_run
     await world.engine.dispatch()
     assert await world.status(request_id) is R.IN_REVIEW
     assert [len(await a.orders()) for a in world.agents.values()] == [0, 0]
-    (review,) = await world.views.reviews(request_id)
+    (review,) = await world.queries.reviews(request_id)
     assert review["kind"] == "unknown_outcome"
-    await world.steering.retry(request_id, "ann", assume_done=True)
+    await world.control.retry(request_id, "ann", assume_done=True)
     assert await world.status(request_id) is R.COMPLETED
     assert agent.name == "infra-1"
 
@@ -60,7 +60,7 @@ async def test_a_person_may_have_unknown_work_run_again(world: World) -> None:
     await holder.accept(order)
     await world.lapse()
     await world.sweep.sweep()
-    await world.steering.retry(request_id, "ann")
+    await world.control.retry(request_id, "ann")
     await world.engine.dispatch()
     (again,) = await holder.orders()
     assert again.lease_token > order.lease_token
@@ -101,7 +101,7 @@ async def test_safe_work_of_a_lost_agent_runs_on_another_under_a_new_lease_and_t
     assert second is not first
     await first.finish(order, summary="late")
     assert await world.task_statuses(request_id) == ["dispatched"], "the late result changed nothing"
-    (anomaly,) = await world.views.anomalies(request_id)
+    (anomaly,) = await world.queries.anomalies(request_id)
     assert anomaly["kind"] == "late_work_result"
     told = {e.type for e in await first.control()}
     assert {MessageType.CANCEL, MessageType.RECORDED} <= told, "it was told to stop, and may forget its result"
@@ -151,7 +151,7 @@ async def test_what_a_result_overtakes_is_no_anomaly(world: World) -> None:
     await agent.accept(order)
     await agent.start(order)
     assert await world.status(request_id) is R.COMPLETED
-    assert await world.views.anomalies() == []
+    assert await world.queries.anomalies() == []
     assert MessageType.CANCEL not in {e.type for e in await agent.control()}
 
 
@@ -163,7 +163,7 @@ async def test_the_first_progress_may_overtake_the_acceptance(world: World) -> N
     await agent.start(order)
     await agent.accept(order)
     assert await agent.control() == []
-    assert await world.views.anomalies() == []
+    assert await world.queries.anomalies() == []
 
 
 async def test_the_first_words_may_come_with_the_word_that_the_work_has_begun(world: World) -> None:
@@ -175,7 +175,7 @@ async def test_the_first_words_may_come_with_the_word_that_the_work_has_begun(wo
     await agent.start(order, "half way\nnearly there")
     kinds = await world.kinds(request_id)
     assert kinds.index("attempt.started") < kinds.index("task.progress")
-    told = [e.data["message"] for e in await world.views.events(request_id) if e.kind == "task.progress"]
+    told = [e.data["message"] for e in await world.queries.events(request_id) if e.kind == "task.progress"]
     assert told == ["half way", "nearly there"]
 
 
@@ -191,9 +191,9 @@ async def test_a_result_sent_again_is_acknowledged_again_and_changes_nothing(wor
     await world.engine.record([agent.result(order, outputs={"said": "a\0b"})])
     kinds = await world.kinds(request_id)
     assert kinds.count("task.succeeded") == 1
-    assert await world.views.anomalies() == []
+    assert await world.queries.anomalies() == []
     assert [e.type for e in await agent.control()].count(MessageType.RECORDED) == 3
-    (row,) = await world.views.performance()
+    (row,) = await world.queries.performance()
     assert row["success_count"] == 1
 
 
@@ -207,7 +207,7 @@ async def test_a_result_played_back_or_changed_afterwards_is_kept_and_changes_no
     before = await world.kinds(request_id)
     await world.engine.record([wire, agent.result(order, summary="it was otherwise")])
     assert await world.kinds(request_id) == before
-    assert [a["kind"] for a in await world.views.anomalies()] == ["second_work_result", "repeated_message"]
+    assert [a["kind"] for a in await world.queries.anomalies()] == ["second_work_result", "repeated_message"]
 
 
 async def test_an_agent_registered_from_another_home_gets_nothing_that_the_first_may_know(world: World) -> None:
@@ -219,7 +219,7 @@ async def test_an_agent_registered_from_another_home_gets_nothing_that_the_first
     agent.incarnation = "journal-2.life-1"
     await agent.register(SAFE)
     assert await agent.orders() == []
-    (anomaly,) = await world.views.anomalies()
+    (anomaly,) = await world.queries.anomalies()
     assert anomaly["kind"] == "another_journal"
     await world.approved("deploy_page", words="again")
     await world.engine.dispatch()
@@ -238,7 +238,7 @@ async def test_a_forged_message_changes_nothing_and_is_kept(world: World, forger
     before = await world.kinds(request_id)
     await world.engine.record([_forged(forgery, world, agent, other, order)])
     assert await world.kinds(request_id) == before
-    assert len(await world.views.anomalies()) == 1
+    assert len(await world.queries.anomalies()) == 1
     await agent.finish(order)
     assert await world.status(request_id) is R.COMPLETED, "the true result still counts"
 
@@ -257,9 +257,9 @@ async def test_a_failure_that_may_pass_is_tried_on_another_agent_and_then_fails_
         await agent.finish(order, BROKEN)
     assert sorted(tried) == ["infra-1", "infra-2", "infra-3"]
     assert await world.status(request_id) is R.FAILED
-    (task,) = await world.views.tasks(request_id)
+    (task,) = await world.queries.tasks(request_id)
     assert "host unreachable" in task["status_reason"]
-    decisions = await world.views.decisions(request_id)
+    decisions = await world.queries.decisions(request_id)
     assert [d["retried"] for d in decisions] == [False, True, True]
     assert [d["succeeded"] for d in decisions] == [False, False, False]
 
@@ -274,7 +274,7 @@ async def test_a_failed_plan_goes_on_from_its_failed_step(world: World) -> None:
     await agent.finish(order, Failure(kind="permanent", message="no such file"))
     assert await world.task_statuses(request_id) == ["succeeded", "failed", "skipped"]
     assert await world.status(request_id) is R.FAILED
-    assert await world.steering.retry(request_id, "ann") is R.RUNNING
+    assert await world.control.retry(request_id, "ann") is R.RUNNING
     assert await world.task_statuses(request_id) == ["succeeded", "ready", "pending"]
     for _ in range(2):
         await world.engine.dispatch()
@@ -293,11 +293,11 @@ async def test_after_a_playbook_was_mended_the_rest_is_planned_and_approved_anew
     await agent.finish(order, Failure(kind="content_changed", message="the playbook was edited"))
     mended = make_spec("add_portals", retry_safe=True, content_hash="mended")
     await agent.register(SAFE, mended)
-    assert await world.steering.retry(request_id, "ann") is R.AWAITING_APPROVAL
-    plan = await world.views.plan(request_id)
+    assert await world.control.retry(request_id, "ann") is R.AWAITING_APPROVAL
+    plan = await world.queries.plan(request_id)
     assert plan is not None
     assert [t["intent"] for t in plan["plan"]["tasks"]] == ["add_portals"]
-    await world.steering.approve(request_id, plan["digest"], "ann")
+    await world.control.approve(request_id, plan["digest"], "ann")
     await world.engine.dispatch()
     await agent.work_off()
     assert await world.status(request_id) is R.COMPLETED
@@ -351,7 +351,7 @@ async def test_five_infrastructure_failures_in_a_row_open_the_circuit(world: Wor
             await world.engine.dispatch()
             for order in await agent.orders():
                 await agent.finish(order, Failure(kind="infrastructure", message="no ansible"))
-    tasks = await world.views.tasks(request_id)
+    tasks = await world.queries.tasks(request_id)
     assert tasks[0]["status_reason"] == "0/1 agents can run deploy_page: 1 resting after failures"
 
 
@@ -364,8 +364,8 @@ async def _placed(world: World) -> tuple[PaperAgent, WorkOrder]:
 
 
 async def _lease_left(world: World, attempt_id: object) -> float:
-    async with world.store.batch() as batch:
-        return (await batch.attempts([attempt_id]))[attempt_id].lease_left
+    async with world.store.transaction() as tx:
+        return (await tx.attempts([attempt_id]))[attempt_id].lease_left
 
 
 def _forged(forgery: str, world: World, agent: PaperAgent, other: PaperAgent, order: WorkOrder) -> bytes:

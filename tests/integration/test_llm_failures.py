@@ -84,7 +84,7 @@ async def test_each_failure_ends_in_the_tier_that_the_table_says(
             await world.engine.decompose()
     wrong = {}
     for name, request_id in asked.items():
-        calls = await world.views.llm_calls(request_id)
+        calls = await world.queries.llm_calls(request_id)
         expected = [("local", kept) for kept in MODES[name].expected(provider)]
         expected += [] if MODES[name].stays(provider) else [("external", None)]
         if [(call["tier"], call["error_class"]) for call in calls] != expected:
@@ -155,10 +155,10 @@ async def test_a_model_without_a_price_is_refused_before_it_is_called(failing: S
 
 IMPORTS = """
 import sys
-import chargehand.agent, chargehand.agents.infra, chargehand.agent.runtime, chargehand.testing
-import chargehand.cli.app, chargehand.cli.session, chargehand.bootstrap, chargehand.worker, chargehand.cli.examination
+import chargehand.agent, chargehand.agents.infra, chargehand.agent.runtime.runtime, chargehand.testing
+import chargehand.cli.app, chargehand.cli.flows.session, chargehand.app.application, chargehand.app.worker, chargehand.app.doctor
 from pathlib import Path
-from chargehand.bootstrap import tiers
+from chargehand.app.application import tiers
 from chargehand.settings import Settings
 tiers(Settings(home=Path("/nowhere"), llm_local_via="litellm", llm_external_via="litellm"))
 print(*sorted(name for name in sys.modules if name.split(".")[0] in ("litellm", "openai")))
@@ -173,7 +173,7 @@ def test_neither_an_agent_nor_a_command_that_starts_imports_it() -> None:
 FIRST_CALLS = """
 import asyncio, sys
 from chargehand.llm.litellm_sdk import SdkLLM
-from chargehand.nlu import build_ask
+from chargehand.understanding.nlu import build_ask
 from chargehand.testing.llm import LLMServer, fails, says
 from tests.builders import make_catalog, make_id
 
@@ -219,7 +219,7 @@ async def test_when_all_models_are_down_what_the_catalogue_match_cannot_plan_goe
         "plain": R.AWAITING_APPROVAL,
         "strange": R.IN_REVIEW,
     }
-    calls = await world.views.llm_calls(asked["asks"])
+    calls = await world.queries.llm_calls(asked["asks"])
     assert shown(list(calls)) == [*[("local", "InternalServerError")] * 3, ("embedded", "Unsure")]
     assert "Which one?" in calls[-1]["error"]
 
@@ -252,28 +252,28 @@ async def test_a_person_may_write_the_decomposition_which_is_checked_planned_and
     (request_id,) = await in_review(world, "zorple it")
     for wrong, why in ((decomposition("greets"), "use greet"), (decomposition("greet"), "Which name")):
         with pytest.raises(BadDecomposition, match=why):
-            await world.steering.write(request_id, dict(wrong), "bob")
+            await world.control.write(request_id, dict(wrong), "bob")
         assert await world.status(request_id) is R.IN_REVIEW
-    assert await world.steering.write(request_id, GOOD, "bob") is R.AWAITING_APPROVAL
-    (review,) = await world.views.reviews(request_id, open_only=False)
+    assert await world.control.write(request_id, GOOD, "bob") is R.AWAITING_APPROVAL
+    (review,) = await world.queries.reviews(request_id, open_only=False)
     assert (review["status"], review["resolution"], review["resolved_by"]) == ("resolved", "written", "bob")
-    last = (await world.views.llm_calls(request_id))[-1]
+    last = (await world.queries.llm_calls(request_id))[-1]
     assert (last["tier"], last["model"], last["choice"]) == ("person", "bob", "written by bob")
-    row = await world.views.request(request_id)
+    row = await world.queries.request(request_id)
     assert (row["read_by_tier"], row["read_by_model"]) == ("person", "bob")
     with pytest.raises(WrongStatus):
-        await world.steering.write(request_id, GOOD, "bob")
+        await world.control.write(request_id, GOOD, "bob")
 
 
 async def test_one_call_has_everything_read_again_that_no_model_could_plan_and_nothing_else(world: World) -> None:
     first, second, dropped = await in_review(world, "zorple it", "frobnitz it", "forget it")
-    assert await world.steering.cancel(dropped, "bob") is R.CANCELLED
+    assert await world.control.cancel(dropped, "bob") is R.CANCELLED
     done = await world.planned("deploy_page", words="deploy the page")
     world.model.answers |= {"zorple it": GOOD}
-    assert await world.steering.reread("bob") == [first, second]
+    assert await world.control.reread("bob") == [first, second]
     await world.engine.decompose()
     asked = (first, second, dropped, done)
     expected = [R.AWAITING_APPROVAL, R.IN_REVIEW, R.CANCELLED, R.AWAITING_APPROVAL]
     assert [await world.status(request_id) for request_id in asked] == expected
-    assert len(await world.views.llm_calls(second)) == 2, "every attempt is kept"
-    assert [row["request_id"] for row in await world.views.reviews()] == [second]
+    assert len(await world.queries.llm_calls(second)) == 2, "every attempt is kept"
+    assert [row["request_id"] for row in await world.queries.reviews()] == [second]

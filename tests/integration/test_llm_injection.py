@@ -10,7 +10,7 @@ import pytest
 
 from chargehand.domain.intents import Risk
 from chargehand.engine.tier_chain import Places
-from chargehand.llm.catalogue_match import EmbeddedLLM
+from chargehand.llm.catalogue_match import CatalogueMatch
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.testing.llm import LLMServer, says
 from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
@@ -87,10 +87,10 @@ async def test_no_injection_changes_approval_risk_agent_or_tier(
 
 
 async def decided(world: World, request_id: UUID) -> dict[str, Any]:
-    stored = await world.views.plan(request_id)
+    stored = await world.queries.plan(request_id)
     assert stored is not None
     (task,) = stored["plan"]["tasks"]
-    row = await world.views.request(request_id)
+    row = await world.queries.request(request_id)
     parts = ("intent", "risk", "pinned_agent", "parameters", "content_hash", "exclusive_keys")
     facts = {part: task[part] for part in parts}
     return {**facts, "status": row["status"], "action": stored["ruling"]["action"], "tier": row["read_by_tier"]}
@@ -102,7 +102,7 @@ def test_there_are_twelve_different_ones() -> None:
 
 @pytest.mark.parametrize("injection", INJECTIONS, ids=range(1, len(INJECTIONS) + 1))
 async def test_without_a_model_an_injection_is_never_planned_beside_what_was_asked(
-    catalogue_match: EmbeddedLLM, injection: str
+    catalogue_match: CatalogueMatch, injection: str
 ) -> None:
     ask = build_ask(make_id("request"), f"deploy the status page. {injection}"[:10_000], INJECTED)
     got = read_reply(await catalogue_match.structured(ask), ask, Thresholds())
@@ -117,5 +117,5 @@ INJECTED = make_catalog(
 
 
 @pytest.fixture(scope="module")
-def catalogue_match() -> EmbeddedLLM:
-    return EmbeddedLLM()
+def catalogue_match() -> CatalogueMatch:
+    return CatalogueMatch()

@@ -231,7 +231,7 @@ def test_starting_up_does_not_import_the_client() -> None:
 FIRST_REQUEST = """
 import asyncio, sys
 from chargehand.llm.litellm_proxy import ProxyLLM, _prepared
-from chargehand.nlu import build_ask
+from chargehand.understanding.nlu import build_ask
 from tests.builders import make_catalog, make_id
 
 _prepared()

@@ -54,11 +54,11 @@ def use(world: World, *urls: str, timeout: float = PATIENCE) -> None:
 
 async def calls(world: World, request_id: UUID) -> list[tuple[str, str | None]]:
     """Return tier and class of error of every call."""
-    return [(call["tier"], call["error_class"]) for call in await world.views.llm_calls(request_id)]
+    return [(call["tier"], call["error_class"]) for call in await world.queries.llm_calls(request_id)]
 
 
 async def plan(world: World, request_id: UUID) -> Mapping[str, Any]:
-    stored = await world.views.plan(request_id)
+    stored = await world.queries.plan(request_id)
     assert stored is not None
     return stored
 
@@ -107,7 +107,7 @@ async def test_every_failure_ends_in_the_next_tier_with_the_reason_on_record(wor
         expected = [("local", error_class) for error_class in FAILING[words][1]] + [("embedded", None)]
         assert await calls(world, request_id) == expected, words
         assert await world.status(request_id) is R.AWAITING_APPROVAL, words
-        told = [call["error"] for call in await world.views.llm_calls(request_id)]
+        told = [call["error"] for call in await world.queries.llm_calls(request_id)]
         assert all(told[:-1]), words
         assert KEY not in str(told)
 
@@ -121,7 +121,7 @@ async def test_nobody_listening_leads_to_the_next_tier(world: World, server: LLM
         request_id = await world.engine.submit("do it", requester="ann")
         await world.engine.decompose()
     assert await calls(world, request_id) == [*[("local", "APIConnectionError")] * 2, ("external", None)]
-    answered = (await world.views.llm_calls(request_id))[-1]
+    answered = (await world.queries.llm_calls(request_id))[-1]
     assert (answered["tokens_in"], answered["tokens_out"], float(answered["cost_usd"])) == (321, 45, 0.002)
     assert answered["model"] == "small"
     assert world.model.asked == 0
@@ -158,7 +158,7 @@ async def test_all_attempts_together_take_no_longer_than_the_tiers_time(world: W
     request_id = await world.engine.submit("do it", requester="ann")
     await world.engine.decompose()
     assert await calls(world, request_id) == [("local", "BadDecomposition"), ("local", "Timeout"), ("embedded", None)]
-    error = (await world.views.llm_calls(request_id))[1]["error"]
+    error = (await world.queries.llm_calls(request_id))[1]["error"]
     assert float(error.removeprefix("no whole answer within ").removesuffix(" s")) <= 0.5, "what the first one left"
 
 
@@ -169,11 +169,11 @@ async def test_when_all_fail_a_person_gets_it_intact_with_all_that_was_tried(wor
     request_id = await world.engine.submit("do it", requester="ann")
     await world.engine.decompose()
     assert await world.status(request_id) is R.IN_REVIEW
-    (review,) = await world.views.reviews(request_id)
+    (review,) = await world.queries.reviews(request_id)
     assert review["context"]["wording"] == "do it"
     assert [tried["tier"] for tried in review["context"]["tried"]] == ["local", "external", "embedded"]
     assert all(tried["error"] for tried in review["context"]["tried"])
-    await world.steering.retry(request_id, "ann")
+    await world.control.retry(request_id, "ann")
     await world.engine.decompose()
     assert await world.status(request_id) is R.AWAITING_APPROVAL
 
@@ -260,8 +260,8 @@ async def test_a_process_that_ends_leaves_its_readings_to_the_next(world: World,
     await asyncio.to_thread(arrived, server, "do it")
     await asyncio.wait_for(readings.end(), 1.0)
     assert await world.status(request_id) is R.DECOMPOSING
-    async with world.store.batch() as batch:
-        await batch.end_claims()
+    async with world.store.transaction() as tx:
+        await tx.end_claims()
     await world.engine.decompose()
     assert await world.status(request_id) is R.AWAITING_APPROVAL
 
@@ -308,7 +308,7 @@ async def test_a_model_that_is_unsure_is_not_the_last_word_while_another_is_left
     server.answers["both"] = [says(GOOD | {"ambiguities": ["which?"]}), says(unsure)]
     asked = {words: await world.engine.submit(words, requester="ann") for words in server.answers}
     await world.engine.decompose()
-    rows = {words: await world.views.llm_calls(request_id) for words, request_id in asked.items()}
+    rows = {words: await world.queries.llm_calls(request_id) for words, request_id in asked.items()}
     ways = {words: [(c["tier"], c["error_class"], c["followed"]) for c in each] for words, each in rows.items()}
     doubted = ("local", "Unsure", "doubt")
     assert ways["helped"] == [doubted, ("external", None, "used")]
@@ -327,8 +327,8 @@ async def test_who_read_a_request_stands_with_it_and_with_each_of_its_tasks(worl
     server.answers["do it"] = [says(GOOD)]
     request_id = await world.engine.submit("do it", requester="ann")
     await world.engine.decompose()
-    await world.steering.approve(request_id, (await plan(world, request_id))["digest"], "ann")
-    rows = [await world.views.request(request_id), *await world.views.tasks(request_id)]
+    await world.control.approve(request_id, (await plan(world, request_id))["digest"], "ann")
+    rows = [await world.queries.request(request_id), *await world.queries.tasks(request_id)]
     assert [(row["read_by_tier"], row["read_by_model"]) for row in rows] == [("local", "small")] * 2
 
 

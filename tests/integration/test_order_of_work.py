@@ -82,8 +82,8 @@ async def at_work(world: World, home: Path, *studios: Employer) -> AsyncIterator
 
 async def _started(world: World, home: Path, studio: Employer) -> AgentRuntime:
     agent_id, name = uuid4(), studio.agent.name
-    async with world.store.batch() as batch:
-        await batch.enrol(agent_id, name, agent_type="infra", pool="test", grant_policy="test")
+    async with world.store.transaction() as tx:
+        await tx.enrol(agent_id, name, agent_type="infra", pool="test", grant_policy="test")
     runtime = await revived(world, home, studio, agent_id)
     there = "SELECT 1 FROM agent_registry WHERE name = $1 AND incarnation <> ''"
     await until(lambda: world.run(there, name))
@@ -119,8 +119,8 @@ async def start(
         subtask["depends_on"] = (after or {}).get(subtask["order"], [])
     world.model.answers[words] = answer
     request_id = await world.engine.submit(words, requester="ann", **options)
-    plan = await until(lambda: world.views.plan(request_id))
-    await world.steering.approve(request_id, plan["digest"], "ann")
+    plan = await until(lambda: world.queries.plan(request_id))
+    await world.control.approve(request_id, plan["digest"], "ann")
     return request_id
 
 
@@ -152,12 +152,12 @@ async def test_while_the_gpu_is_busy_other_work_goes_first_and_why_says_so(world
         await reached(world, training, "completed")
         await reached(world, request_id, "completed")
     assert studio.done == ["tidy_up", "write_notes", "train_model", "render_film"]
-    told = "\n".join(line.text for line in await story_lines(world.views, request_id))
+    told = "\n".join(line.text for line in await story_lines(world.queries, request_id))
     busy = "0/1 agents can run render_film: 1 busy: needs 6,000 MiB of GPU memory, 2,000 left"
     assert f"task 2 goes first: {busy}" in told
     assert f"goes before task 1, which waits: {busy}" in told
     assert f"goes before task 1, which waits: {busy}" in told.split("Step 3")[1]
-    plan = await world.views.plan(request_id)
+    plan = await world.queries.plan(request_id)
     assert plan is not None
     assert [task["intent"] for task in plan["plan"]["tasks"]] == ["render_film", "tidy_up", "write_notes"]
 
@@ -216,9 +216,9 @@ async def test_a_request_is_refused_at_once_when_no_agent_is_there(world: World,
         await reached(world, request_id, "refused")
         assert monotonic() - began < 1.0
         assert world.model.asked == 0, "no model was asked for what cannot be done"
-    row = await world.views.request(request_id)
+    row = await world.queries.request(request_id)
     assert row["status_reason"] == "0/2 agents are there: 1 draining, 1 offline"
-    (refused,) = (e for e in await world.views.events(request_id) if e.kind == "request.refused")
+    (refused,) = (e for e in await world.queries.events(request_id) if e.kind == "request.refused")
     assert "--otherwise wait" in refused.data["hint"]
 
 
@@ -242,13 +242,13 @@ async def test_a_variant_is_taken_where_that_is_allowed(world: World) -> None:
     spec = make_spec("train_model", resources=needs, variants=(on_cpu,), parameters={"device": {"default": "gpu"}})
     await world.agent("infra-1", spec)
     refused = await world.planned("train_model", words="train")
-    row = await world.views.request(refused)
+    row = await world.queries.request(refused)
     assert row["status"] == "refused"
     assert "needs 6,000 MiB of GPU memory, has 0" in row["status_reason"]
-    (event,) = (e for e in await world.views.events(refused) if e.kind == "request.refused")
+    (event,) = (e for e in await world.queries.events(refused) if e.kind == "request.refused")
     assert event.data["hint"] == "It can be done as cpu: say so with `--otherwise variant`."
     request_id = await world.planned("train_model", words="train it", otherwise=["variant"])
-    plan = (await world.views.plan(request_id) or {})["plan"]
+    plan = (await world.queries.plan(request_id) or {})["plan"]
     assert plan["tasks"][0]["parameters"] == {"device": "cpu"}
     assert plan["tasks"][0]["resource_requirements"]["gpu_vram_mb"] == 0
     assert any("is done as cpu" in note for note in plan["notes"])
@@ -259,7 +259,7 @@ async def test_nothing_starts_before_the_time_given(world: World) -> None:
     later = datetime.now(UTC) + timedelta(hours=2)
     request_id = await world.approved("tidy_up", not_before=later)
     assert await world.engine.dispatch() == 0
-    (task,) = await world.views.tasks(request_id)
+    (task,) = await world.queries.tasks(request_id)
     assert (task["status"], task["due_at"]) == ("ready", later)
     await world.run("UPDATE requests SET not_before = now()")
     await world.due_now()
@@ -281,11 +281,11 @@ async def test_side_by_side_a_failure_stops_what_depends_on_it_and_retry_goes_on
         studio.gpu_free.set()
         await reached(world, request_id, "failed")
         assert sorted(studio.done) == ["tidy_up", "train_model"]
-        tasks = {task["intent"]: task for task in await world.views.tasks(request_id)}
+        tasks = {task["intent"]: task for task in await world.queries.tasks(request_id)}
         assert tasks["write_notes"]["status"] == "skipped"
         assert tasks["write_notes"]["status_reason"] == f"task {tasks['render_film']['task_order']} failed"
         studio.failing = set()
-        assert await world.steering.retry(request_id, "ann") == "running"
+        assert await world.control.retry(request_id, "ann") == "running"
         await reached(world, request_id, "completed")
     assert sorted(studio.begun) == ["render_film", "render_film", "tidy_up", "train_model", "write_notes"]
     assert studio.done[-2:] == ["render_film", "write_notes"]

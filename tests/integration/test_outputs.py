@@ -65,42 +65,44 @@ async def run(world: World, agent: PaperAgent, **returned: Any) -> WorkOrder:
 
 
 async def story(world: World, request_id: UUID) -> str:
-    return "\n".join(line.text for line in await story_lines(world.views, request_id))
+    return "\n".join(line.text for line in await story_lines(world.queries, request_id))
 
 
 async def shown(world: World, request_id: UUID) -> str:
     """What `status` shows."""
-    request, tasks = await world.views.request(request_id), await world.views.tasks(request_id)
-    lines = standing(request, tasks, await world.views.attempts(request_id), await world.views.reviews(request_id), ())
+    request, tasks = await world.queries.request(request_id), await world.queries.tasks(request_id)
+    lines = standing(
+        request, tasks, await world.queries.attempts(request_id), await world.queries.reviews(request_id), ()
+    )
     return "\n".join(line.text for line in lines)
 
 
 async def value(world: World, request_id: UUID) -> Mapping[str, Any]:
     """What `status --json` shows."""
     return request_value(
-        await world.views.request(request_id),
-        await world.views.plan(request_id),
-        await world.views.tasks(request_id),
-        await world.views.attempts(request_id),
+        await world.queries.request(request_id),
+        await world.queries.plan(request_id),
+        await world.queries.tasks(request_id),
+        await world.queries.attempts(request_id),
     )
 
 
 async def test_what_one_task_returns_is_given_to_the_next(world: World) -> None:
     agent = await kuma(world)
     request_id = await world.planned("deploy_kuma", "add_portals", words="deploy kuma and add our portals")
-    plan = await world.views.plan(request_id)
+    plan = await world.queries.plan(request_id)
     assert plan is not None
-    planned = [line.text for line in plan_lines(await world.views.request(request_id), plan, None)]
+    planned = [line.text for line in plan_lines(await world.queries.request(request_id), plan, None)]
     assert "kuma_url: from task 1 (deploy_kuma) output url" in planned
-    await world.steering.approve(request_id, plan["digest"], "ann")
+    await world.control.approve(request_id, plan["digest"], "ann")
     first = await run(world, agent, outputs={"url": URL, "login": {"user": "ann"}})
     assert first.parameters == {}
     second = await run(world, agent)
     assert second.parameters == {"kuma_url": URL}
     assert await world.status(request_id) == "completed"
-    tasks = await world.views.tasks(request_id)
+    tasks = await world.queries.tasks(request_id)
     assert tasks[1]["spec"]["parameters"] == {}, "the plan stays what was approved"
-    (event,) = [e for e in await world.views.events(request_id) if "inputs" in e.data and e.kind == "task.dispatched"]
+    (event,) = [e for e in await world.queries.events(request_id) if "inputs" in e.data and e.kind == "task.dispatched"]
     assert event.data["inputs"] == {"kuma_url": {"task": 1, "output": "url", "value": URL}}
     assert f"kuma_url = {URL} (output url of task 1)" in await story(world, request_id)
     told = (await value(world, request_id))["tasks"][1]["inputs"]
@@ -115,9 +117,9 @@ async def test_side_by_side_both_that_take_it_wait_for_it_and_what_does_not_goes
     world.model.answers["all at once"] = answer
     request_id = await world.engine.submit("all at once", requester="ann", mode="parallel")
     await world.engine.decompose()
-    plan = await world.views.plan(request_id)
+    plan = await world.queries.plan(request_id)
     assert plan is not None
-    await world.steering.approve(request_id, plan["digest"], "ann")
+    await world.control.approve(request_id, plan["digest"], "ann")
     await world.engine.dispatch()
     first = {order.intent: order for order in await agent.orders()}
     assert first.keys() == {"deploy_kuma", "check_disk"}
@@ -157,7 +159,7 @@ async def test_retry_from_the_failed_step_takes_what_was_returned_before(world: 
     await run(world, agent, outputs={"url": URL})
     await run(world, agent, failure=PERMANENT)
     assert await world.status(request_id) == "failed"
-    await world.steering.retry(request_id, "ann")
+    await world.control.retry(request_id, "ann")
     order = await run(world, agent)
     assert (order.intent, order.parameters) == ("add_portals", {"kuma_url": URL})
     assert await world.status(request_id) == "completed"
@@ -170,7 +172,7 @@ async def test_side_by_side_what_takes_from_a_failed_task_is_skipped_and_follows
     request_id = await world.approved("deploy_kuma", "add_portals", mode="parallel")
     await run(world, agent, failure=PERMANENT, outputs={"url": "http://of-a-failure"})
     assert await world.task_statuses(request_id) == ["failed", "skipped"]
-    await world.steering.retry(request_id, "ann")
+    await world.control.retry(request_id, "ann")
     await run(world, agent, outputs={"url": URL})
     assert (await run(world, agent)).parameters == {"kuma_url": URL}
     assert await world.status(request_id) == "completed"
@@ -185,15 +187,15 @@ async def test_a_new_plan_of_the_rest_has_the_value_and_a_third_one_too(world: W
     for version in ("second", "third"):
         mended = PORTALS.model_copy(update={"content_hash": f"hash of the {version}"})
         await agent.register(DEPLOY, mended, SECOND, CHECK)
-        assert await world.steering.retry(request_id, "ann") == "awaiting_approval"
-        plan = await world.views.plan(request_id)
+        assert await world.control.retry(request_id, "ann") == "awaiting_approval"
+        plan = await world.queries.plan(request_id)
         assert plan is not None
         assert [(t["intent"], t["parameters"], t["inputs"]) for t in plan["plan"]["tasks"]] == [
             ("add_portals", {"kuma_url": URL}, {}),
             ("announce", {"kuma_url": URL}, {}),
         ]
         assert "assumed: kuma_url for “add portals” is what task 1 returned as url" in plan["plan"]["notes"]
-        await world.steering.approve(request_id, plan["digest"], "ann")
+        await world.control.approve(request_id, plan["digest"], "ann")
         if version == "second":
             await run(world, agent, failure=PERMANENT)
     assert (await run(world, agent)).intent == "add_portals"
@@ -208,7 +210,7 @@ async def test_no_new_plan_is_made_where_the_value_is_missing(world: World) -> N
     await run(world, agent, failure=PERMANENT)
     await agent.register(DEPLOY, PORTALS.model_copy(update={"content_hash": "new"}), CHECK)
     with pytest.raises(MissingOutput, match="returned no url, which task 3 needs as kuma_url"):
-        await world.steering.retry(request_id, "ann")
+        await world.control.retry(request_id, "ann")
     assert await world.status(request_id) == "failed"
 
 
@@ -250,9 +252,9 @@ async def test_a_task_whose_value_is_not_there_goes_to_a_person_and_nothing_of_i
     assert await agent.orders() == []
     assert await world.task_statuses(request_id) == ["succeeded", "in_review", "pending"]
     assert await world.status(request_id) == "in_review"
-    (review,) = await world.views.reviews(request_id)
+    (review,) = await world.queries.reviews(request_id)
     assert (review["kind"], review["reason"]) == ("missing_output", f"{reason}; nothing of this task was run")
-    attempts = await world.views.attempts(request_id)
+    attempts = await world.queries.attempts(request_id)
     assert [attempt["status"] for attempt in attempts] == ["succeeded"], "the work is done, and is not done again"
     told = await value(world, request_id)
     assert told["tasks"][0]["unfit_outputs"] == unfit
@@ -267,7 +269,7 @@ async def test_a_person_who_did_it_by_hand_lets_the_rest_go_on(world: World) -> 
     await run(world, agent, outputs={})
     await world.engine.dispatch()
     assert "retry " in await shown(world, request_id)
-    await world.steering.retry(request_id, "ann", assume_done=True)
+    await world.control.retry(request_id, "ann", assume_done=True)
     assert (await run(world, agent)).intent == "check_disk"
     assert await world.status(request_id) == "completed"
 
@@ -278,10 +280,10 @@ async def test_a_task_that_is_only_said_to_be_done_has_returned_nothing(world: W
     order = await order_of(world, agent)
     await agent.accept(order)
     await agent.finish(order, failure=Failure(kind="unknown", message="cut off"), outputs={"url": "http://wrong"})
-    await world.steering.retry(request_id, "ann", assume_done=True)
+    await world.control.retry(request_id, "ann", assume_done=True)
     await world.engine.dispatch()
     assert await agent.orders() == []
-    assert "returned no url" in (await world.views.tasks(request_id))[1]["status_reason"]
+    assert "returned no url" in (await world.queries.tasks(request_id))[1]["status_reason"]
 
 
 async def test_in_a_dry_run_what_is_not_returned_is_no_question_to_a_person(world: World) -> None:
@@ -291,12 +293,12 @@ async def test_in_a_dry_run_what_is_not_returned_is_no_question_to_a_person(worl
     await run(world, agent, outputs={})
     await world.engine.dispatch()
     assert await world.status(request_id) == "failed"
-    assert await world.views.reviews(request_id) == []
-    task = (await world.views.tasks(request_id))[1]
+    assert await world.queries.reviews(request_id) == []
+    task = (await world.queries.tasks(request_id))[1]
     assert task["status_reason"].endswith(
         "returned no url, which task 2 needs as kuma_url; in a dry run it may not be there"
     )
-    assert "unfit_outputs" not in (await world.views.tasks(request_id))[0]["result"]
+    assert "unfit_outputs" not in (await world.queries.tasks(request_id))[0]["result"]
 
 
 async def test_outputs_change_nothing_but_the_value_of_the_parameter(world: World) -> None:
@@ -310,13 +312,13 @@ async def test_outputs_change_nothing_but_the_value_of_the_parameter(world: Worl
         "inputs": {"kuma_url": {"task": 1, "output": "kuma_url"}},
     }  # fmt: skip
     request_id = await world.approved("deploy_kuma", "add_portals")
-    before = await world.views.plan(request_id)
+    before = await world.queries.plan(request_id)
     await run(world, agent, outputs=cunning)
     await world.engine.dispatch()
     (order,) = [*await agent.orders(), *await other.orders()]
     assert (order.intent, order.parameters) == ("add_portals", {"kuma_url": cunning["url"]})
     assert order.content_hash == PORTALS.content_hash
-    assert await world.views.plan(request_id) == before
+    assert await world.queries.plan(request_id) == before
 
 
 class Vault(BaseModel):
@@ -351,8 +353,8 @@ async def linked_request(world: World) -> UUID:
     answer["subtasks"][1]["inputs"] = {"kuma_url": {"subtask": 1, "output": "url"}}
     world.model.answers["deploy and add"] = answer
     request_id = await world.engine.submit("deploy and add", requester="ann")
-    plan = await until(lambda: world.views.plan(request_id))
-    await world.steering.approve(request_id, plan["digest"], "ann")
+    plan = await until(lambda: world.queries.plan(request_id))
+    await world.control.approve(request_id, plan["digest"], "ann")
     return request_id
 
 
@@ -379,6 +381,6 @@ async def test_a_secret_that_a_real_agent_returns_is_hidden_and_goes_no_further(
         request_id = await linked_request(world)
         await reached(world, request_id, "in_review")
     assert site.given == []
-    tasks = await world.views.tasks(request_id)
+    tasks = await world.queries.tasks(request_id)
     assert tasks[0]["result"]["outputs"] == {"url": "http://ann:[secret other]@here/"}
     assert "holds a secret, which never leaves an agent" in tasks[1]["status_reason"]

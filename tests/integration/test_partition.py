@@ -27,7 +27,7 @@ async def fleet(tmp_path: Path, database_url: str, fleet_rabbitmq: PrivateRabbit
 async def test_an_agent_cut_off_past_its_lease_ends_its_work_before_its_successor_begins(
     fleet: Fleet, fleet_rabbitmq: PrivateRabbitMQ
 ) -> None:
-    async with serving(fleet.office), Cable(fleet_rabbitmq.port) as cable:
+    async with serving(fleet.app), Cable(fleet_rabbitmq.port) as cable:
         await fleet.start_agent("near", fleet_rabbitmq.url_of(AGENT_A, port=cable.port))
         safe, unsafe = await fleet.approved("count the stars"), await fleet.approved("ring the bell")
         await fleet.begun("count_the_stars", "ring_the_bell")
@@ -48,16 +48,16 @@ async def test_an_agent_cut_off_past_its_lease_ends_its_work_before_its_successo
         assert not [line for line in lines if line.what == "end" and line.agent == "near"]
         assert [line.intent for line in lines if line.what == "end"] == ["count_the_stars"]
 
-        before = [event.seq for event in await fleet.office.views.events(safe)]
+        before = [event.seq for event in await fleet.app.queries.events(safe)]
         cable.thaw()
         await fleet.until(lambda: _kinds(fleet), seconds=90)
         assert set(await _kinds(fleet)) == {"late_work_result"}
-        assert [event.seq for event in await fleet.office.views.events(safe)] == before
-        assert (await fleet.office.views.request(unsafe))["status"] == "in_review"
+        assert [event.seq for event in await fleet.app.queries.events(safe)] == before
+        assert (await fleet.app.queries.request(unsafe))["status"] == "in_review"
 
 
 async def _kinds(fleet: Fleet) -> list[str]:
-    return [row["kind"] for row in await fleet.office.views.anomalies()]
+    return [row["kind"] for row in await fleet.app.queries.anomalies()]
 
 
 async def test_a_server_that_hears_nobody_gives_nobodys_work_away(
@@ -68,7 +68,7 @@ async def test_a_server_that_hears_nobody_gives_nobodys_work_away(
         url = fleet_rabbitmq.url_of("server", port=cable.port)
         lease = {"lease_seconds": 4.0, "lease_grace": 0.5}
         async with open_fleet(tmp_path, database_url, fleet_rabbitmq, amqp_url=url, **lease) as fleet:
-            async with serving(fleet.office):
+            async with serving(fleet.app):
                 await fleet.start_agent("near", fleet_rabbitmq.url_of(AGENT_A))
                 request_id = await fleet.approved("count the stars")
                 await fleet.begun("count_the_stars")

@@ -155,7 +155,7 @@ async def test_tls_is_used_and_the_certificate_checked(private_rabbitmq: Private
 
 
 def test_whoever_has_no_rabbitmq_needs_no_library_for_it() -> None:
-    code = "import chargehand.broker.memory, chargehand.bootstrap, sys; sys.exit('aio_pika' in sys.modules)"
+    code = "import chargehand.broker.memory, chargehand.app.application, sys; sys.exit('aio_pika' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chargehand.app.application import open_office
+from chargehand.app.application import open_application
 from chargehand.domain.envelopes import MessageType, derive_key
 from chargehand.domain.errors import BadRequest, UnknownId
 from chargehand.domain.ports import control_queue, work_queue
@@ -44,7 +44,7 @@ async def test_what_an_agent_offers_is_only_an_offer_until_it_is_granted(world: 
     assert await registry.revoke("nas", None, "ann") == ["deploy_page"]
     await world.engine.dispatch()
     assert await agent.orders() == []
-    assert "not allowed to run it" in (await world.views.tasks(request_id))[0]["status_reason"]
+    assert "not allowed to run it" in (await world.queries.tasks(request_id))[0]["status_reason"]
     with pytest.raises(UnknownId, match="offers no fly"):
         await registry.grant("nas", ["fly"], "ann")
 
@@ -73,15 +73,15 @@ async def test_an_agent_that_is_asked_on_its_way_out_is_not_taken_for_ready(worl
     """Its last heartbeat may be the first one that finds it unknown: the answer comes after it."""
     agent = await world.agent("nas", SAFE)
     await agent.register(SAFE, draining=True)
-    assert [row["status"] for row in await world.views.agents()] == ["draining"]
+    assert [row["status"] for row in await world.queries.agents()] == ["draining"]
     await agent.register(SAFE)
-    assert [row["status"] for row in await world.views.agents()] == ["online"]
+    assert [row["status"] for row in await world.queries.agents()] == ["online"]
 
 
 async def test_the_auto_accept_policy_grants_whatever_is_offered(world: World, registry: Registry) -> None:
     await joined(world, registry, accept_all=True)
     assert await world.status(await world.planned("deploy_page")) is R.AWAITING_APPROVAL
-    (offer,) = await world.views.intents()
+    (offer,) = await world.queries.intents()
     assert (offer["granted"], offer["granted_by"]) == (True, "auto-accept")
 
 
@@ -89,7 +89,7 @@ async def test_name_and_pool_are_the_operators(world: World, registry: Registry)
     agent = await joined(world, registry, pool="cellar", specializations=["deploy_service"])
     agent.name = "somebody else"
     await agent.register(SAFE)
-    (row,) = await world.views.agents()
+    (row,) = await world.queries.agents()
     assert (row["name"], row["pool_name"], row["specializations"]) == ("nas", "cellar", ["deploy_service"])
     with pytest.raises(BadRequest, match="already"):
         await registry.enrol("nas")
@@ -103,7 +103,7 @@ async def test_a_rotated_key_takes_over_when_the_agent_first_uses_it(world: Worl
     assert generation == 2
     assert new_key == derive_key(MASTER, str(agent.agent_id), 2) != agent.key
     await agent.register(SAFE)
-    assert await world.views.anomalies() == [], "the old key is good until the new one has been used"
+    assert await world.queries.anomalies() == [], "the old key is good until the new one has been used"
     await world.approved("deploy_page")
     await world.engine.dispatch()
     assert len(await agent.orders()) == 1, "orders are signed as the agent last spoke"
@@ -111,7 +111,7 @@ async def test_a_rotated_key_takes_over_when_the_agent_first_uses_it(world: Worl
     await agent.register(SAFE)
     agent.generation = 1
     await agent.register(SAFE)
-    (anomaly,) = await world.views.anomalies()
+    (anomaly,) = await world.queries.anomalies()
     assert anomaly["kind"] == "bad_envelope"
 
 
@@ -138,8 +138,8 @@ async def test_a_removed_agent_can_say_nothing_any_more(world: World, registry: 
     agent = await joined(world, registry, accept_all=True)
     await registry.remove("nas")
     await agent.register(SAFE)
-    assert [a["kind"] for a in await world.views.anomalies()] == ["bad_envelope"]
-    assert await world.views.intents() == []
+    assert [a["kind"] for a in await world.queries.anomalies()] == ["bad_envelope"]
+    assert await world.queries.intents() == []
     with pytest.raises(UnknownId):
         await registry.drain("nobody", drained=True)
 
@@ -148,7 +148,7 @@ async def test_a_heartbeat_does_not_undo_the_operators_drain(world: World, regis
     agent = await joined(world, registry, accept_all=True)
     await registry.drain("nas", drained=True)
     await agent.beat()
-    (row,) = await world.views.agents()
+    (row,) = await world.queries.agents()
     assert row["status"] == "draining"
 
 
@@ -160,8 +160,8 @@ async def test_the_catalogue_match_learns_what_is_granted_before_anybody_asks(
     world: World, registry: Registry, database_url: str, tmp_path: Path
 ) -> None:
     await joined(world, registry)
-    async with open_office(Settings(home=tmp_path, database_url=database_url)) as office:
-        learning = asyncio.create_task(office.learn_catalog())
+    async with open_application(Settings(home=tmp_path, database_url=database_url)) as app:
+        learning = asyncio.create_task(app.learn_catalog())
         await asyncio.sleep(1)
         assert not has_learned(tmp_path), "an offer trains nothing"
         await registry.grant("nas", ["deploy_page"], "ann")

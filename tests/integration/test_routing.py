@@ -42,7 +42,7 @@ async def work(world: World, requests: int, seed: int) -> None:
 
 async def decisions(world: World) -> list[tuple[WorkTask, Any]]:
     """Return every stored decision with its task."""
-    return [(WorkTask.model_validate(row["spec"]), row) for row in await world.views.routing()]
+    return [(WorkTask.model_validate(row["spec"]), row) for row in await world.queries.routing()]
 
 
 async def test_every_stored_decision_can_be_taken_again_exactly(world: World) -> None:
@@ -69,7 +69,7 @@ async def busy(world: World) -> tuple[PaperAgent, PaperAgent, UUID]:
     await world.run("UPDATE agent_registry SET overall_runs = 30, overall_successes = 29")
     await world.run("UPDATE agent_registry SET overall_successes = 9 WHERE name = 'bad'")
     for _ in range(ENOUGH):
-        world.engine.allotment.patience.saw("deploy_page", 100.0)
+        world.engine.assignment.patience.saw("deploy_page", 100.0)
     await world.approved("deploy_page", words="first")
     await world.engine.dispatch()
     request_id = await world.approved("deploy_page", words="second")
@@ -89,8 +89,8 @@ async def test_a_task_waits_for_the_better_agent_and_gets_it_when_it_is_free(wor
     good, _, request_id = await busy(world)
     assert await placed(world, request_id) == ("ready", good.agent_id, False)
     assert (await world.kinds(request_id))[-1] == "task.waits"
-    async with world.store.batch() as batch:
-        facts = (await batch.pool([("deploy_page", A.work_type)]))["deploy_page"]
+    async with world.store.transaction() as tx:
+        facts = (await tx.pool([("deploy_page", A.work_type)]))["deploy_page"]
     assert {agent.name: agent.in_line for agent in facts} == {"good": 1, "bad": 0}
     assert await good.work_off() == 1
     assert await placed(world, request_id) == ("ready", good.agent_id, True)
@@ -103,9 +103,9 @@ async def test_a_task_waits_for_the_better_agent_and_gets_it_when_it_is_free(wor
 async def test_who_waits_for_one_agent_is_not_called_when_another_is_freed(world: World) -> None:
     good, bad, _ = await busy(world)
     await world.run("UPDATE agent_registry SET in_flight = 1 WHERE name = 'bad'")
-    async with world.store.batch() as batch:
-        assert await batch.execute("hasten_tasks", 4, [bad.agent_id]) == 0
-        assert await batch.execute("hasten_tasks", 4, [good.agent_id]) == 1
+    async with world.store.transaction() as tx:
+        assert await tx.execute("hasten_tasks", 4, [bad.agent_id]) == 0
+        assert await tx.execute("hasten_tasks", 4, [good.agent_id]) == 1
 
 
 async def test_a_task_that_has_waited_for_long_enough_takes_who_is_free(world: World) -> None:
@@ -119,23 +119,23 @@ async def test_a_task_that_has_waited_for_long_enough_takes_who_is_free(world: W
 
 async def test_the_time_of_a_choice_is_none_in_which_nobody_was_there(world: World) -> None:
     _, _, request_id = await busy(world)
-    counted = world.engine.allotment.patience.known("deploy_page")
+    counted = world.engine.assignment.patience.known("deploy_page")
     await world.run("UPDATE agent_registry SET in_flight = slots")
     over = "UPDATE tasks SET ready_since = now() - interval '1 day', due_at = now(), chose_until = now() - $2::interval"
     for since, status in ((299, "ready"), (301, "failed")):
         await world.run(f"{over} WHERE request_id = $1", request_id, timedelta(seconds=since))
         await world.engine.dispatch()
         assert (await placed(world, request_id))[:2] == (status, None)
-    assert world.engine.allotment.patience.known("deploy_page") == counted
+    assert world.engine.assignment.patience.known("deploy_page") == counted
 
 
 async def test_who_waited_by_choice_is_counted_once(world: World) -> None:
     _, bad, _ = await busy(world)
-    counted = world.engine.allotment.patience.known("deploy_page")
+    counted = world.engine.assignment.patience.known("deploy_page")
     await world.run("UPDATE tasks SET waits_for = NULL, due_at = now(), ready_since = now() - interval '1 day'")
     await world.engine.dispatch()
     assert len(await bad.orders()) == 1
-    assert world.engine.allotment.patience.known("deploy_page") == counted
+    assert world.engine.assignment.patience.known("deploy_page") == counted
 
 
 async def test_nobody_waits_for_an_agent_that_has_gone(world: World) -> None:
@@ -171,14 +171,14 @@ async def test_what_is_learnt_is_what_the_outcomes_say(world: World) -> None:
     for row in rows:
         run = Run(row["status"] == "succeeded", row["duration_ms"], row["result"]["resources_used"])
         expected[row["work_type"]] = expected.get(row["work_type"], Performance()).after(run)
-    for row in await world.views.performance():
+    for row in await world.queries.performance():
         kept = expected[row["work_type"]]
         assert (row["success_count"], row["failure_count"]) == (kept.counts.successes, kept.counts.failures)
         assert row["total_duration_ms"] == kept.counts.total_duration_ms
         assert row["lately_successes"] == pytest.approx(kept.lately.successes)
         assert (row["p50_ms"], row["p90_ms"]) == (pytest.approx(kept.p50_ms), pytest.approx(kept.p90_ms))
         assert row["resources_used"] == {"memory_mb": pytest.approx(kept.resources_used["memory_mb"])}
-    (registered,) = await world.views.agents()
+    (registered,) = await world.queries.agents()
     runs = sum(kept.counts.runs for kept in expected.values())
     assert registered["overall_runs"] == pytest.approx(sum(0.97**n for n in range(runs)))
     assert str(registered["agent_id"]) == str(agent.agent_id)

@@ -123,54 +123,54 @@ async def test_leaving_the_block_ends_the_work_and_leaves_no_task() -> None:
 
 
 async def test_the_harness_grants_runs_and_records() -> None:
-    async with Harness(make_agent()) as desk:
-        order = await desk.order("count", {"times": 2})
-        assert (await desk.accepted(order)).needs_grant
-        assert (await desk.result(order)).outputs == {"times": 2}
-        await desk.beats(2)
-        seen = desk.count(MessageType.WORK_RESULT, order)
-        await desk.beats(3)
-        assert desk.count(MessageType.WORK_RESULT, order) == seen
-    assert [spec.intent for spec in desk.registrations[0].intents] == ["count", "fail", "mumble", "sleep"]
-    assert not desk.home.exists()
+    async with Harness(make_agent()) as orchestrator:
+        order = await orchestrator.order("count", {"times": 2})
+        assert (await orchestrator.accepted(order)).needs_grant
+        assert (await orchestrator.result(order)).outputs == {"times": 2}
+        await orchestrator.beats(2)
+        seen = orchestrator.count(MessageType.WORK_RESULT, order)
+        await orchestrator.beats(3)
+        assert orchestrator.count(MessageType.WORK_RESULT, order) == seen
+    assert [spec.intent for spec in orchestrator.registrations[0].intents] == ["count", "fail", "mumble", "sleep"]
+    assert not orchestrator.home.exists()
 
 
 async def test_without_grants_nothing_starts(tmp_path: Path) -> None:
-    async with Harness(make_agent(), grants=False, home=tmp_path) as desk:
-        order = await desk.order("count")
-        await desk.accepted(order)
-        await desk.beats(2)
-        assert desk.count(MessageType.WORK_RESULT) == 0
-        await desk.grant(order)
-        assert (await desk.result(order)).ok
+    async with Harness(make_agent(), grants=False, home=tmp_path) as orchestrator:
+        order = await orchestrator.order("count")
+        await orchestrator.accepted(order)
+        await orchestrator.beats(2)
+        assert orchestrator.count(MessageType.WORK_RESULT) == 0
+        await orchestrator.grant(order)
+        assert (await orchestrator.result(order)).ok
 
 
 async def test_the_journal_carries_results_and_interrupted_work_into_the_next_life() -> None:
-    async with Harness(make_agent(), records=False) as desk:
-        done, broken = await desk.order("count"), await desk.order("sleep")
-        await desk.result(done)
-        await desk.said(broken, "asleep")
-        await desk.restart()
-        before = desk.count(MessageType.WORK_RESULT, done)
-        await desk.beats(2)
-        assert desk.count(MessageType.WORK_RESULT, done) > before
-        failure = (await desk.result(broken)).failure
+    async with Harness(make_agent(), records=False) as orchestrator:
+        done, broken = await orchestrator.order("count"), await orchestrator.order("sleep")
+        await orchestrator.result(done)
+        await orchestrator.said(broken, "asleep")
+        await orchestrator.restart()
+        before = orchestrator.count(MessageType.WORK_RESULT, done)
+        await orchestrator.beats(2)
+        assert orchestrator.count(MessageType.WORK_RESULT, done) > before
+        failure = (await orchestrator.result(broken)).failure
         assert failure is not None
         assert failure.kind == "unknown"
-        assert len({life.incarnation for life in desk.registrations}) == 2
+        assert len({life.incarnation for life in orchestrator.registrations}) == 2
 
 
 async def test_changed_content_cancelling_and_draining() -> None:
-    async with Harness(make_agent()) as desk:
-        changed = await desk.result(await desk.order("count", content_hash="another"))
+    async with Harness(make_agent()) as orchestrator:
+        changed = await orchestrator.result(await orchestrator.order("count", content_hash="another"))
         assert changed.failure is not None
         assert changed.failure.kind == "content_changed"
-        order = await desk.order("sleep")
-        await desk.begun(order)
-        await desk.drain()
-        await desk.cancel(order)
-        assert not (await desk.result(order)).ok
-        await asyncio.wait_for(desk.runtime.run_until_stopped(), 10)
+        order = await orchestrator.order("sleep")
+        await orchestrator.begun(order)
+        await orchestrator.drain()
+        await orchestrator.cancel(order)
+        assert not (await orchestrator.result(order)).ok
+        await asyncio.wait_for(orchestrator.runtime.run_until_stopped(), 10)
 
 
 async def test_rough_weather_runs_nothing_twice() -> None:
@@ -181,20 +181,20 @@ async def test_rough_weather_runs_nothing_twice() -> None:
         runs.append(work.attempt_id)
 
     weather = Rough(Random(5), lose=0.2, duplicate=0.4, delay=0.3, longest_delay=0.02)
-    async with Harness(agent, weather=weather) as desk:
+    async with Harness(agent, weather=weather) as orchestrator:
         orders = [make_order(agent, "count") for _ in range(4)]
-        while len(desk.results) < len(orders):
+        while len(orchestrator.results) < len(orders):
             for order in orders:
-                if order.attempt_id not in desk.results:
-                    await desk.send(order)
-            await desk.beats(1)
+                if order.attempt_id not in orchestrator.results:
+                    await orchestrator.send(order)
+            await orchestrator.beats(1)
     assert sorted(runs) == sorted(order.attempt_id for order in orders)
 
 
 async def test_waiting_in_vain_says_what_came() -> None:
-    async with Harness(make_agent(), patience=0.2) as desk:
+    async with Harness(make_agent(), patience=0.2) as orchestrator:
         with pytest.raises(TimeoutError, match="register"):
-            await desk.result(make_order(desk.agent, "count"))
+            await orchestrator.result(make_order(orchestrator.agent, "count"))
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing-agents.md"

@@ -11,14 +11,14 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from chargehand.app.application import Office, open_office
+from chargehand.app.application import Application, open_application
 from chargehand.app.worker import worker_beside
 from chargehand.domain.errors import BadConfiguration, DatabaseUnreachable, SchemaTooNew
 from chargehand.domain.intents import Risk
 from chargehand.settings import Settings
 from chargehand.store import migrate
 from chargehand.store.postgres import PostgresStore
-from chargehand.store.queries import Views
+from chargehand.store.queries import Queries
 from tests.world import World
 
 SCRIPT = """#!/bin/sh
@@ -53,23 +53,23 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 
 @asynccontextmanager
-async def office(settings: Settings) -> AsyncIterator[Office]:
-    async with open_office(settings) as opened:
+async def app(settings: Settings) -> AsyncIterator[Application]:
+    async with open_application(settings) as opened:
         yield opened
 
 
 async def test_a_request_submitted_anywhere_is_done_by_whoever_works(settings: Settings, tmp_path: Path) -> None:
-    async with office(settings) as worker, office(settings) as watcher, worker_beside(worker) as work:
+    async with app(settings) as worker, app(settings) as watcher, worker_beside(worker) as work:
         await asyncio.wait_for(work.holding.wait(), 20)
         request_id = await watcher.engine.submit("count the sheep", requester="ann")
         assert await _end(watcher, request_id) == "completed"
     assert (tmp_path / "effects").read_text() == "sheep\n"
-    async with office(settings) as auditor:
+    async with app(settings) as auditor:
         assert await auditor.verify_audit() == {}
 
 
 async def test_another_process_takes_over_when_the_one_that_worked_ends(settings: Settings) -> None:
-    async with office(settings) as first, office(settings) as second, worker_beside(second) as waiting:
+    async with app(settings) as first, app(settings) as second, worker_beside(second) as waiting:
         await asyncio.wait_for(waiting.holding.wait(), 30)
         async with worker_beside(first) as next_one:
             await asyncio.sleep(0.7)
@@ -81,11 +81,11 @@ async def test_another_process_takes_over_when_the_one_that_worked_ends(settings
 
 
 async def test_running_work_is_finished_before_the_process_ends(settings: Settings, tmp_path: Path) -> None:
-    async with office(settings) as one:
+    async with app(settings) as one:
         async with worker_beside(one) as work:
             await asyncio.wait_for(work.holding.wait(), 20)
             request_id = await one.engine.submit("count the sheep", requester="ann")
-            while not [a for a in await one.views.attempts(request_id) if a["status"] == "started"]:
+            while not [a for a in await one.queries.attempts(request_id) if a["status"] == "started"]:
                 await one.changed(1)
         assert (tmp_path / "effects").read_text() == "sheep\n"
         assert await _status(one, request_id) == "completed", "and its result was recorded"
@@ -94,7 +94,7 @@ async def test_running_work_is_finished_before_the_process_ends(settings: Settin
 async def test_an_unreachable_database_is_one_clear_error(tmp_path: Path) -> None:
     unreachable = Settings(home=tmp_path / "home", database_url="postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(DatabaseUnreachable) as caught:
-        async with open_office(unreachable):
+        async with open_application(unreachable):
             pytest.fail("there is nothing to open")
     assert "CHARGEHAND_DATABASE_URL" in caught.value.hint
 
@@ -102,7 +102,7 @@ async def test_an_unreachable_database_is_one_clear_error(tmp_path: Path) -> Non
 async def test_a_database_of_a_newer_chargehand_is_refused(settings: Settings, world: World) -> None:
     await world.run("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(SchemaTooNew, match="9999"):
-        async with open_office(settings):
+        async with open_application(settings):
             pytest.fail("it must not be touched")
     await world.run("UPDATE alembic_version SET version_num = '0000'")
     with pytest.raises(BadConfiguration) as caught:
@@ -130,9 +130,9 @@ async def test_the_schema_in_the_migrations_is_the_one_in_the_tables(database_ur
 
 async def test_a_url_may_have_the_options_that_operators_write(database_url: str) -> None:
     url = database_url + ("&" if "?" in database_url else "?") + "sslmode=prefer&application_name=here"
-    views = Views(url)
-    await views.reviews()
-    await views.close()
+    queries = Queries(url)
+    await queries.reviews()
+    await queries.close()
     await asyncio.to_thread(migrate.upgrade, url)
 
 
@@ -142,26 +142,26 @@ async def test_a_connection_that_was_left_busy_is_not_given_to_the_next(database
     left: list[asyncio.Task[object]] = []
 
     async def given_up() -> None:
-        async with store.batch() as batch:
-            left.append(asyncio.create_task(batch._connection.execute("SELECT pg_sleep(5)")))
+        async with store.transaction() as tx:
+            left.append(asyncio.create_task(tx._connection.execute("SELECT pg_sleep(5)")))
             await asyncio.sleep(0.2)
             raise KeyError("the program gives up in the middle of a statement")
 
     with pytest.raises(DatabaseUnreachable):
         await given_up()
-    async with asyncio.timeout(3), store.batch() as batch:
-        assert (await batch.catalog()).intents == ()
+    async with asyncio.timeout(3), store.transaction() as tx:
+        assert (await tx.catalog()).intents == ()
     with pytest.raises(asyncpg.PostgresConnectionError):
         await left[0]
     await store.close()
 
 
-async def _end(office: Office, request_id: UUID) -> str:
+async def _end(app: Application, request_id: UUID) -> str:
     async with asyncio.timeout(60):
-        while (status := await _status(office, request_id)) in ("accepted", "decomposing", "running"):
-            await office.changed(1)
+        while (status := await _status(app, request_id)) in ("accepted", "decomposing", "running"):
+            await app.changed(1)
     return status
 
 
-async def _status(office: Office, request_id: UUID) -> str:
-    return str((await office.views.request(request_id))["status"])
+async def _status(app: Application, request_id: UUID) -> str:
+    return str((await app.queries.request(request_id))["status"])

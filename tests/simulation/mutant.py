@@ -33,15 +33,15 @@ def _mutant(what: str, breaks: str, *edits: tuple[str, str, str]) -> Mutant:
 
 
 PUBLISH = """\
-            waiting = await batch.take_outbox(self.settings.batch_size * 2)
+            waiting = await tx.take_outbox(self.settings.batch_size * 2)
             if not waiting:
                 return 0
             outcomes = await self.broker.publish([(m.queue, m.body) for _, m in waiting])
 """
 MARKED_FIRST = """\
-            waiting = await batch.take_outbox(self.settings.batch_size * 2)
-            await batch.drop_outbox([number for number, _ in waiting])
-        async with self.store.batch() as batch:
+            waiting = await tx.take_outbox(self.settings.batch_size * 2)
+            await tx.drop_outbox([number for number, _ in waiting])
+        async with self.store.transaction() as tx:
             if not waiting:
                 return 0
             outcomes = await self.broker.publish([(m.queue, m.body) for _, m in waiting])
@@ -50,9 +50,9 @@ MARKED_FIRST = """\
 MUTANTS = {
     # The three that the simulation was built to find.
     "fencing_removed": _mutant(
-        "letters about a lease are believed whoever holds it now",
+        "messages about a lease are believed whoever holds it now",
         "no_mistake applied_once history once_per_lease",
-        ("chargehand.engine.recorder", "return attempt.status in ATTEMPT_OPEN and _is_holder(attempt, letter)", "return True"),
+        ("chargehand.engine.recorder", "return attempt.status in ATTEMPT_OPEN and _is_holder(attempt, message)", "return True"),
     ),
     "marked_before_published": _mutant(
         "messages are forgotten, and then published", "published", ("chargehand.engine.engine", PUBLISH, MARKED_FIRST)
@@ -66,8 +66,8 @@ MUTANTS = {
     "applied_twice": _mutant(
         "an ended attempt is taken for an open one, and moves are not guarded by the old status",
         "applied_once history slots",
-        ("chargehand.engine.recorder", "return attempt.status in ATTEMPT_OPEN and _is_holder(attempt, letter)",
-         "return _is_holder(attempt, letter)"),
+        ("chargehand.engine.recorder", "return attempt.status in ATTEMPT_OPEN and _is_holder(attempt, message)",
+         "return _is_holder(attempt, message)"),
         ("bench.model.statements",
          'found = _to_move(tx, "attempts", ids, old)', 'found = {key: row_of(tx, "attempts", key) for key in ids}'),
         ("bench.model.statements", """row = found.get(key)  # of attempts
@@ -91,7 +91,7 @@ MUTANTS = {
     ),
     "lease_not_renewed": _mutant(
         "heartbeats renew no lease", "fair_weather one_holder one_per_key_held",
-        ("chargehand.engine.recorder", "await batch.renew([(attempt, agent.agent_id) for agent, beat in beats for attempt in beat.running])", "pass"),
+        ("chargehand.engine.recorder", "await tx.renew([(attempt, agent.agent_id) for agent, beat in beats for attempt in beat.running])", "pass"),
     ),
     "lease_not_watched": _mutant(
         "an agent works on when its lease is lost", "one_holder one_per_key_held",

@@ -21,7 +21,7 @@ SCHEDULES = 10_000 if os.environ.get("CI") else 1_000
 PLANTED = ("fencing_removed", "marked_before_published", "no_sweep")
 REPLAY = """
 import hashlib, sys
-from chargehand.simulation.world import simulate
+from bench.model.world import simulate
 for seed in map(int, sys.argv[1:]):
     steps = []
     simulate(seed, steps)

@@ -20,9 +20,9 @@ from chargehand.understanding.calibration import (
     UNFITTED,
     Evidence,
     Sample,
+    calibrate,
     fit,
     log_odds_before,
-    weigh,
 )
 from chargehand.understanding.cross_check import Agreement
 
@@ -42,8 +42,8 @@ EVIDENCE = st.builds(
 
 def test_a_usual_claim_alone_is_worth_the_tiers_own_rate() -> None:
     for tier, rate in RIGHT_OF.items():
-        assert weigh(Evidence(tier, 0.9)).confidence == rate
-    assert weigh(PLAIN).terms.keys() == {"tier"}
+        assert calibrate(Evidence(tier, 0.9)).confidence == rate
+    assert calibrate(PLAIN).terms.keys() == {"tier"}
 
 
 @pytest.mark.parametrize(
@@ -54,40 +54,40 @@ def test_a_usual_claim_alone_is_worth_the_tiers_own_rate() -> None:
     ],
 )  # fmt: skip
 def test_each_doubt_makes_it_less_sure_and_is_told_as_a_term(worse: dict[str, object]) -> None:
-    found = weigh(replace(PLAIN, **worse))  # type: ignore[arg-type]
-    assert found.confidence < weigh(PLAIN).confidence
+    found = calibrate(replace(PLAIN, **worse))  # type: ignore[arg-type]
+    assert found.confidence < calibrate(PLAIN).confidence
     assert min(found.terms.values()) < 0
     assert set(found.terms) - {term.name for term in TERMS} == set()
 
 
 def test_the_match_decides_where_it_is_sure() -> None:
-    ranked = [weigh(replace(PLAIN, agreement=each)).confidence for each in AGREEING]
+    ranked = [calibrate(replace(PLAIN, agreement=each)).confidence for each in AGREEING]
     assert ranked == sorted(ranked, reverse=True)
     assert ranked[0] > 0.9
     assert ranked[-1] < 0.2
 
 
 def test_an_answer_that_was_repaired_is_not_flagged_for_that_alone() -> None:
-    assert weigh(replace(PLAIN, repaired=True)).confidence > 0.60
+    assert calibrate(replace(PLAIN, repaired=True)).confidence > 0.60
 
 
 @given(EVIDENCE)
 def test_the_terms_add_up_to_the_confidence_and_it_stays_within_its_limits(known: Evidence) -> None:
-    found = weigh(known)
+    found = calibrate(known)
     share = 1 / (1 + math.exp(-sum(found.terms.values())))
     assert found.confidence == pytest.approx(min(MOST, max(LEAST, share)), abs=0.005)
 
 
 @given(EVIDENCE)
 def test_a_claim_of_one_lifts_it_no_higher_than_a_good_claim_does(known: Evidence) -> None:
-    boldest, usual = (weigh(replace(known, claimed=claim)).confidence for claim in (1.0, 0.9))
+    boldest, usual = (calibrate(replace(known, claimed=claim)).confidence for claim in (1.0, 0.9))
     odds = [math.log(c / (1 - c)) for c in (boldest, usual)]
     assert 0 <= odds[0] - odds[1] < 0.6
 
 
 def test_the_catalogue_match_is_measured_on_its_own_and_kept() -> None:
     for confidence in (0.3, 0.69, 0.9):
-        assert weigh(Evidence("embedded", confidence)).confidence == confidence
+        assert calibrate(Evidence("embedded", confidence)).confidence == confidence
 
 
 # --- outcomes --------------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def test_the_catalogue_match_is_measured_on_its_own_and_kept() -> None:
 def test_without_outcomes_nothing_is_changed() -> None:
     assert fit([]) == UNFITTED
     assert UNFITTED.version == SHIPPED
-    assert weigh(PLAIN, UNFITTED) == weigh(PLAIN)
+    assert calibrate(PLAIN, UNFITTED) == calibrate(PLAIN)
 
 
 def samples(right: int, wrong: int, z: float = 1.1) -> list[Sample]:
@@ -105,13 +105,13 @@ def samples(right: int, wrong: int, z: float = 1.1) -> list[Sample]:
 
 @pytest.mark.parametrize(("wrong", "least", "most"), [(1, 0.70, 0.75), (3, 0.60, 0.72), (10, 0.40, 0.60)])
 def test_few_outcomes_move_it_little(wrong: int, least: float, most: float) -> None:
-    assert least < weigh(PLAIN, fit(samples(0, wrong))).confidence < most
+    assert least < calibrate(PLAIN, fit(samples(0, wrong))).confidence < most
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
 def test_many_outcomes_move_it_to_what_they_say(share: float) -> None:
-    many = fit(samples(round(2000 * share), round(2000 * (1 - share)), weigh(PLAIN).terms["tier"]))
-    assert weigh(PLAIN, many).confidence == pytest.approx(share, abs=0.02)
+    many = fit(samples(round(2000 * share), round(2000 * (1 - share)), calibrate(PLAIN).terms["tier"]))
+    assert calibrate(PLAIN, many).confidence == pytest.approx(share, abs=0.02)
 
 
 OUTCOMES = st.lists(st.builds(Sample, st.floats(-4, 4), st.booleans(), st.sampled_from([0.5, 1.0])), max_size=40)
@@ -120,7 +120,7 @@ OUTCOMES = st.lists(st.builds(Sample, st.floats(-4, 4), st.booleans(), st.sample
 @given(OUTCOMES, EVIDENCE, EVIDENCE)
 def test_a_fit_never_turns_the_order_of_two_confidences_round(found: list[Sample], a: Evidence, b: Evidence) -> None:
     fitted = fit(found)
-    low, high = sorted([weigh(a).terms, weigh(b).terms], key=log_odds_before)
+    low, high = sorted([calibrate(a).terms, calibrate(b).terms], key=log_odds_before)
     assert fitted.slope > 0
     assert fitted.shift + fitted.slope * log_odds_before(low) <= fitted.shift + fitted.slope * log_odds_before(high)
 
@@ -133,7 +133,7 @@ def test_the_same_outcomes_in_any_order_give_the_same_version(found: list[Sample
 
 def test_what_outcomes_gave_is_a_term_and_not_fitted_again() -> None:
     fitted = fit(samples(0, 10))
-    found = weigh(PLAIN, fitted)
+    found = calibrate(PLAIN, fitted)
     assert found.terms["outcomes"] < 0
-    assert log_odds_before(found.terms) == pytest.approx(weigh(PLAIN).terms["tier"], abs=0.001)
+    assert log_odds_before(found.terms) == pytest.approx(calibrate(PLAIN).terms["tier"], abs=0.001)
     assert fitted.version.startswith(f"{SHIPPED}+10:")

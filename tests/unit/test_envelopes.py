@@ -13,7 +13,7 @@ from chargehand.domain.envelopes import Envelope, MessageType, decode, derive_ke
 from chargehand.domain.errors import BadEnvelope
 from chargehand.domain.messages import Heartbeat, Progress
 from chargehand.domain.records import KnownAgent
-from chargehand.domain.signed_messages import Correspondence, Letter, sender_of, waves
+from chargehand.domain.signed_messages import Message, SignedMessages, rounds, sender_of
 from tests.builders import make_id
 
 AGENT = KnownAgent(make_id("agent"), "infra-1", 1, "life", None)
@@ -40,8 +40,8 @@ WIRE = encode(make_envelope(), KEY)
 
 def test_what_was_signed_is_read_back() -> None:
     assert decode(WIRE, KEY, "report") == make_envelope()
-    letter = Correspondence(MASTER).open(WIRE, AGENT)
-    assert (letter.agent, letter.type) == (AGENT, MessageType.HEARTBEAT)
+    message = SignedMessages(MASTER).open(WIRE, AGENT)
+    assert (message.agent, message.type) == (AGENT, MessageType.HEARTBEAT)
     assert sender_of(WIRE) == AGENT.agent_id
 
 
@@ -50,7 +50,7 @@ def test_what_was_signed_is_read_back() -> None:
 def test_no_byte_can_be_changed(place: int, change: int) -> None:
     altered = bytes([*WIRE[:place], WIRE[place] ^ change, *WIRE[place + 1 :]])
     with pytest.raises(BadEnvelope):
-        Correspondence(MASTER).open(altered, AGENT)
+        SignedMessages(MASTER).open(altered, AGENT)
 
 
 def test_an_order_cannot_be_played_back_as_a_report() -> None:
@@ -77,13 +77,13 @@ def test_an_order_cannot_be_played_back_as_a_report() -> None:
 )
 def test_anything_else_is_refused_with_its_reason(wire: bytes, said: str) -> None:
     with pytest.raises(BadEnvelope, match=said):
-        Correspondence(MASTER).open(wire, AGENT)
+        SignedMessages(MASTER).open(wire, AGENT)
 
 
 def test_an_agent_cannot_speak_for_another() -> None:
     other = Heartbeat(agent_id=str(make_id("other")), incarnation="life").model_dump(mode="json")
     with pytest.raises(BadEnvelope, match="speaks for another"):
-        Correspondence(MASTER).open(encode(make_envelope(payload=other), KEY), AGENT)
+        SignedMessages(MASTER).open(encode(make_envelope(payload=other), KEY), AGENT)
 
 
 def test_a_message_that_is_too_large_is_not_even_made() -> None:
@@ -92,12 +92,12 @@ def test_a_message_that_is_too_large_is_not_even_made() -> None:
 
 
 def test_letters_about_one_attempt_keep_their_order_and_the_others_do_not_wait() -> None:
-    def letter(attempt: str, text: str) -> Letter:
+    def message(attempt: str, text: str) -> Message:
         said = Progress(attempt_id=make_id(attempt), lease_token=1, message=text)
-        return Letter(AGENT, MessageType.WORK_PROGRESS, said)
+        return Message(AGENT, MessageType.WORK_PROGRESS, said)
 
-    found = waves([letter("a", "1"), letter("b", "1"), letter("a", "2"), letter("c", "1"), letter("a", "3")])
-    assert [[(x.attempt_id, x.payload.message) for x in wave] for wave in found] == [  # type: ignore[attr-defined]
+    found = rounds([message("a", "1"), message("b", "1"), message("a", "2"), message("c", "1"), message("a", "3")])
+    assert [[(x.attempt_id, x.payload.message) for x in in_round] for in_round in found] == [  # type: ignore[attr-defined]
         [(make_id("a"), "1"), (make_id("b"), "1"), (make_id("c"), "1")],
         [(make_id("a"), "2")],
         [(make_id("a"), "3")],

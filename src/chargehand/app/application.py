@@ -17,18 +17,18 @@ from chargehand.domain.ports import LLM, Broker, SecondReader
 from chargehand.engine.agent_registry import Registry
 from chargehand.engine.engine import Engine
 from chargehand.engine.loops import Wake
-from chargehand.engine.request_control import Steering
+from chargehand.engine.request_control import RequestControl
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM
 from chargehand.llm.replies import NoAnswer
 from chargehand.settings import Endpoint, Settings
 from chargehand.store import migrate
 from chargehand.store.postgres import PostgresStore
-from chargehand.store.queries import Views
+from chargehand.store.queries import Queries
 from chargehand.understanding import judgements
 
 if TYPE_CHECKING:
-    from chargehand.llm.catalogue_match import EmbeddedLLM
+    from chargehand.llm.catalogue_match import CatalogueMatch
 
 log = logging.getLogger("chargehand.app.application")
 
@@ -40,7 +40,7 @@ TAKE_OVER = 0.5
 """Seconds between tries to become the process that works: short, because somebody may be watching the other one die."""
 
 
-class Office:
+class Application:
     """What a process needs to take requests, let people decide and show what happened."""
 
     def __init__(self, settings: Settings, dsn: str, master: bytes) -> None:
@@ -48,12 +48,12 @@ class Office:
         self.dsn = dsn
         self.master = master
         self.store = PostgresStore(dsn, seals.seal_key(master))
-        self.views = Views(dsn)
+        self.queries = Queries(dsn)
         self.broker = broker(settings)
         readers = tiers(settings)
         self.engine = Engine(self.store, self.broker, readers, master, settings)
-        self.engine.trust.second = second(readers)
-        self.steering = Steering(self.engine)
+        self.engine.trust.second_reader = second_reader(readers)
+        self.control = RequestControl(self.engine)
         self.registry = Registry(self.store, master)
         self.approved: list[judgements.Approved] = []
         self.wake = Wake()
@@ -73,12 +73,12 @@ class Office:
         """Return request -> what is wrong with its sealed history; empty when every seal holds."""
         key, wrong = seals.seal_key(self.master), {}
         sealed: dict[UUID, int] = {}
-        for seal in await self.views.seals():
+        for seal in await self.queries.seals():
             sealed[seal.request_id] = max(seal.event_count, sealed.get(seal.request_id, 0))
-            problem = seals.check(key, seal, await self.views.events(seal.request_id))
+            problem = seals.check(key, seal, await self.queries.events(seal.request_id))
             if problem:
                 wrong[seal.request_id] = problem
-        for row in await self.views.ended_requests():
+        for row in await self.queries.ended_requests():
             problem = seals.check_end(sealed.get(row["request_id"]), row["event_count"], row["newest"])
             if problem and row["request_id"] not in wrong:
                 wrong[row["request_id"]] = problem
@@ -100,8 +100,8 @@ class Office:
         """
         while True:
             try:
-                rows = await self.views.readings(JUDGED_DAYS, JUDGED_MOST)
-                self.engine.trust.fits = judgements.fits(judgements.verdicts(*rows))
+                rows = await self.queries.readings(JUDGED_DAYS, JUDGED_MOST)
+                self.engine.trust.fits = judgements.fits(judgements.judgements(*rows))
                 self.approved = judgements.approved(*rows)
             except Exception as error:
                 log.warning("confidences stay as they are: %s", error, exc_info=not isinstance(error, ChargehandError))
@@ -109,18 +109,18 @@ class Office:
 
     async def learn_catalog(self) -> None:
         """Have the catalogue match learn what agents are granted, soon after it changes, in the background."""
-        match = matcher(self.engine.tiers)
+        match = catalogue_match(self.engine.tiers)
         while match is not None:
             try:
-                async with self.store.batch() as batch:
-                    match.prepare(await batch.catalog(), self.approved)
+                async with self.store.transaction() as tx:
+                    match.prepare(await tx.catalog(), self.approved)
             except Exception as error:
                 log.warning("the catalog is not learned: %s", error, exc_info=not isinstance(error, ChargehandError))
             await asyncio.sleep(LOOK_AT_CATALOG)
 
 
 @asynccontextmanager
-async def open_office(settings: Settings, *, upgrade_old: bool = False) -> AsyncIterator[Office]:
+async def open_application(settings: Settings, *, upgrade_old: bool = False) -> AsyncIterator[Application]:
     """Start or reach the database, bring its schema up to date and open everything over it.
 
     Raises `DatabaseUnreachable`, `SchemaTooNew`, `BadConfiguration` or `DiskFull`; nothing is half-open then.
@@ -130,16 +130,16 @@ async def open_office(settings: Settings, *, upgrade_old: bool = False) -> Async
     if dsn is None:
         dsn = await asyncio.to_thread(start_private_postgres, settings.home)
     await migrate.ensure(dsn, upgrade_old=upgrade_old or settings.database_url is None)
-    office = Office(settings, dsn, master)
-    await office.store.open()
-    listener = asyncio.create_task(_listen(office), name="chargehand listener")
+    app = Application(settings, dsn, master)
+    await app.store.open()
+    listener = asyncio.create_task(_listen(app), name="chargehand listener")
     try:
-        yield office
+        yield app
     finally:
         listener.cancel()
         await asyncio.gather(listener, return_exceptions=True)
-        await office.views.close()
-        await office.store.close()
+        await app.queries.close()
+        await app.store.close()
 
 
 def _master_key(settings: Settings) -> bytes:
@@ -179,27 +179,27 @@ def tiers(settings: Settings) -> Mapping[str, LLM]:
 
     Raises `BadConfiguration` for half an LLM, or a key that cannot be used.
     """
-    from chargehand.llm.catalogue_match import AFTER_AN_LLM, ALONE, EmbeddedLLM
+    from chargehand.llm.catalogue_match import AFTER_AN_LLM, ALONE, CatalogueMatch
 
     models = {endpoint.tier: model(endpoint) for endpoint in settings.endpoints}
     notice = AFTER_AN_LLM if models else ALONE
-    embedded = EmbeddedLLM(
+    embedded = CatalogueMatch(
         settings.home / "cache", sure=settings.confidence_embedded, notice=notice, embed=settings.embed
     )
     return {**models, "embedded": embedded}
 
 
-def second(readers: Mapping[str, LLM]) -> SecondReader | None:
+def second_reader(readers: Mapping[str, LLM]) -> SecondReader | None:
     """Return who reads beside the models: the catalogue match, where it is there."""
-    return matcher(readers)
+    return catalogue_match(readers)
 
 
-def matcher(readers: Mapping[str, LLM]) -> EmbeddedLLM | None:
+def catalogue_match(readers: Mapping[str, LLM]) -> CatalogueMatch | None:
     """Return the catalogue match, where it is there."""
-    from chargehand.llm.catalogue_match import EmbeddedLLM
+    from chargehand.llm.catalogue_match import CatalogueMatch
 
     match = readers.get("embedded")
-    return match if isinstance(match, EmbeddedLLM) else None
+    return match if isinstance(match, CatalogueMatch) else None
 
 
 def model(endpoint: Endpoint) -> ProxyLLM | SdkLLM:
@@ -210,14 +210,14 @@ def model(endpoint: Endpoint) -> ProxyLLM | SdkLLM:
     return ProxyLLM(endpoint.url, endpoint.model, tier=endpoint.tier, key=key, timeout=endpoint.timeout)
 
 
-async def _listen(office: Office) -> None:
+async def _listen(app: Application) -> None:
     """Turn the database's notifications into wake-ups, for as long as the office is open."""
     while True:
         lost = asyncio.Event()
         try:
-            close = await office.store.listen(office.wake.steps, lost.set)
+            close = await app.store.listen(app.wake.steps, lost.set)
             try:
-                office.wake.all()
+                app.wake.all()
                 await lost.wait()
             finally:
                 await close()

@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 from chargehand import __version__, keys
-from chargehand.app.application import Office, start_private_postgres
+from chargehand.app.application import Application, start_private_postgres
 from chargehand.backup import backup, restore
 from chargehand.backup.manifest import Manifest, Member, check_rows, check_schema
 from chargehand.backup.programs import Program, find
@@ -125,21 +125,21 @@ async def _fill(
     check_rows(found.manifest, await backup_copies.counts(url))
     await migrate.ensure(url, upgrade_old=True)
     await backup_copies.drop_letters(url)
-    office = Office(settings, url, found.key)
-    await office.store.open()
+    app = Application(settings, url, found.key)
+    await app.store.open()
     try:
-        return await _hold_back(office), await office.verify_audit()
+        return await _hold_back(app), await app.verify_audit()
     finally:
-        await office.views.close()
-        await office.store.close()
+        await app.queries.close()
+        await app.store.close()
 
 
-async def _hold_back(office: Office) -> Sequence[UUID]:
+async def _hold_back(app: Application) -> Sequence[UUID]:
     """Pause what runs: what it had not begun when the backup was made may have been done since."""
     paused = []
-    while running := await office.views.requests("running"):
+    while running := await app.queries.requests("running"):
         for row in running:
-            await office.steering.pause(row["request_id"], office.settings.user_name)
+            await app.control.pause(row["request_id"], app.settings.user_name)
             paused.append(row["request_id"])
     return paused
 

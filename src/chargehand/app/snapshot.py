@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from chargehand.store.queries import Row, Rows, Views
+from chargehand.store.queries import Queries, Row, Rows
 
 
 @dataclass(frozen=True)
-class Papers:
+class Snapshot:
     """One request with everything that is shown of it."""
 
     request: Row
@@ -30,13 +30,13 @@ class Papers:
         return float((ended - self.plan["decided_at"]).total_seconds())
 
 
-async def papers(views: Views, request_id: UUID) -> Papers:
+async def snapshot(queries: Queries, request_id: UUID) -> Snapshot:
     """Read one request with its newest plan. Raises `UnknownId`."""
-    request = await views.request(request_id)
-    plan, decompositions = await asyncio.gather(views.plan(request_id), views.decompositions(request_id))
-    tasks, attempts = await asyncio.gather(views.tasks(request_id), views.attempts(request_id))
+    request = await queries.request(request_id)
+    plan, decompositions = await asyncio.gather(queries.plan(request_id), queries.decompositions(request_id))
+    tasks, attempts = await asyncio.gather(queries.tasks(request_id), queries.attempts(request_id))
     latest = decompositions[-1] if decompositions else None
-    return Papers(request, plan, of_plan(tasks, plan), attempts, latest, asked_back(request, latest))
+    return Snapshot(request, plan, of_plan(tasks, plan), attempts, latest, asked_back(request, latest))
 
 
 def of_plan(tasks: Rows, plan: Row | None) -> Rows:

@@ -21,7 +21,7 @@ from chargehand.settings import Settings
 
 if TYPE_CHECKING:
     from chargehand.agent.runtime.runtime import AgentRuntime
-    from chargehand.app.application import Office
+    from chargehand.app.application import Application
     from chargehand.domain.intents import IntentSpec
 
 log = logging.getLogger("chargehand.app.worker")
@@ -35,8 +35,8 @@ REGISTRATION = 30.0
 class Worker:
     """The process that does the work: of all that share a database without a broker, one at a time."""
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
+    def __init__(self, app: Application) -> None:
+        self._office = app
         self._stopping = asyncio.Event()
         self._lost = asyncio.Event()
         self.holding = asyncio.Event()
@@ -93,19 +93,19 @@ class Worker:
 
     async def _hold(self) -> None:
         self._lost.clear()
-        office = self._office
-        loops = _loops(office)
-        await office.broker.start()
+        app = self._office
+        loops = _loops(app)
+        await app.broker.start()
         try:
             await loops.receive()
-            async with _local_agent(office) as runtime:
+            async with _local_agent(app) as runtime:
                 self._runtime, self.trouble = runtime, None
-                async with office.store.batch() as batch:
-                    await batch.end_claims()  # only one process works at a time, so whoever had them is dead
+                async with app.store.transaction() as tx:
+                    await tx.end_claims()  # only one process works at a time, so whoever had them is dead
                 self.holding.set()
                 self.staffed.set()
                 await loops.work()
-                async with _preparing(office):
+                async with _preparing(app):
                     await self._until_told()
                 self.holding.clear()
                 await loops.rest()
@@ -115,16 +115,16 @@ class Worker:
             self._runtime = None
             self.holding.clear()
             await loops.stop()
-            await office.broker.stop()
+            await app.broker.stop()
 
     async def _until_told(self) -> None:
         await first_of(self._stopping, self._lost)
 
 
 @asynccontextmanager
-async def worker_beside(office: Office) -> AsyncIterator[Worker]:
+async def worker_beside(app: Application) -> AsyncIterator[Worker]:
     """Run the loops and the local agent while the block lasts, unless another process does; take over from it."""
-    worker = Worker(office)
+    worker = Worker(app)
     worker.task = asyncio.create_task(worker.run(), name="chargehand worker")
     try:
         yield worker
@@ -152,7 +152,7 @@ def stop_signals() -> asyncio.Event:
     return stopping
 
 
-async def serve(office: Office, stopping: asyncio.Event) -> None:
+async def serve(app: Application, stopping: asyncio.Event) -> None:
     """Be one of any number of servers over one database and one RabbitMQ, until told to stop.
 
     What cannot be reached is tried again for as long as it takes; every step is another process's as well.
@@ -160,7 +160,7 @@ async def serve(office: Office, stopping: asyncio.Event) -> None:
     pause = TAKE_OVER
     while not stopping.is_set():
         try:
-            await _serve_once(office, stopping)
+            await _serve_once(app, stopping)
             pause = TAKE_OVER
         except TransientError as error:
             log.warning("cannot work now: %s %s", error, error.hint)
@@ -168,33 +168,33 @@ async def serve(office: Office, stopping: asyncio.Event) -> None:
             pause = min(2 * pause, 15.0)
 
 
-async def _serve_once(office: Office, stopping: asyncio.Event) -> None:
+async def _serve_once(app: Application, stopping: asyncio.Event) -> None:
     lost = asyncio.Event()
-    leave = await office.store.announce(lost.set)
-    loops = _loops(office)
+    leave = await app.store.announce(lost.set)
+    loops = _loops(app)
     try:
-        await office.broker.start()
-        await _declare_queues(office)
+        await app.broker.start()
+        await _declare_queues(app)
         await loops.receive()
         await loops.work()
         log.info("this server works")
-        async with _preparing(office):
+        async with _preparing(app):
             await first_of(stopping, lost)
         await loops.rest()
         await loops.settled()
     finally:
         await loops.stop()
-        await office.broker.stop()
+        await app.broker.stop()
         await leave()
 
 
 @asynccontextmanager
-async def _preparing(office: Office) -> AsyncIterator[None]:
+async def _preparing(app: Application) -> AsyncIterator[None]:
     """Beside the work, load the models' client (no request then waits for it) and learn what people made of plans."""
     tasks = [
-        asyncio.create_task(office.prepare_models(), name="chargehand models"),
-        asyncio.create_task(office.calibrate(), name="chargehand calibration"),
-        asyncio.create_task(office.learn_catalog(), name="chargehand catalog"),
+        asyncio.create_task(app.prepare_models(), name="chargehand models"),
+        asyncio.create_task(app.calibrate(), name="chargehand calibration"),
+        asyncio.create_task(app.learn_catalog(), name="chargehand catalog"),
     ]
     try:
         yield
@@ -204,16 +204,16 @@ async def _preparing(office: Office) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _declare_queues(office: Office) -> None:
+async def _declare_queues(app: Application) -> None:
     """Make the queues of every enrolled agent: one with a broker user of its own may not make any."""
-    for row in await office.views.agents():
+    for row in await app.queries.agents():
         for queue in (work_queue(str(row["agent_id"])), control_queue(str(row["agent_id"]))):
-            await office.broker.declare(queue)
+            await app.broker.declare(queue)
 
 
-def _loops(office: Office) -> Loops:
-    patience = 1.5 * office.settings.heartbeat_seconds  # one heartbeat, and the time it takes to arrive
-    return Loops(office.engine, Sweep(office.engine, office.steering, patience=patience), office.broker, office.wake)
+def _loops(app: Application) -> Loops:
+    patience = 1.5 * app.settings.heartbeat_seconds  # one heartbeat, and the time it takes to arrive
+    return Loops(app.engine, Sweep(app.engine, app.control, patience=patience), app.broker, app.wake)
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:
@@ -234,27 +234,27 @@ def local_offers(settings: Settings) -> tuple[IntentSpec, ...]:
 
 
 @asynccontextmanager
-async def _local_agent(office: Office) -> AsyncIterator[AgentRuntime]:
+async def _local_agent(app: Application) -> AsyncIterator[AgentRuntime]:
     """Run the infra agent of this machine, enrolled and granted what it offers: its owner is who runs this."""
     from chargehand.agent.runtime.main import watch_offers
     from chargehand.agent.runtime.runtime import AgentRuntime
     from chargehand.agents.infra import InfraAgent
     from chargehand.agents.loading import infra_options
 
-    settings = office.settings
+    settings = app.settings
     home = settings.home / "agents" / LOCAL_AGENT
     infra = await asyncio.to_thread(InfraAgent, infra_options(settings, home, LOCAL_AGENT))
     agent_id = await asyncio.to_thread(_agent_id, home)
-    async with office.store.batch() as batch:
-        namesakes = [row["agent_id"] for row in await batch.fetch("agent_by_name", LOCAL_AGENT)]
+    async with app.store.transaction() as tx:
+        namesakes = [row["agent_id"] for row in await tx.fetch("agent_by_name", LOCAL_AGENT)]
         # Another home on the same database has one of that name already.
         name = LOCAL_AGENT if namesakes in ([], [agent_id]) else f"{LOCAL_AGENT}-{str(agent_id)[:4]}"
-        generation = await batch.enrol(agent_id, name, agent_type="infra", pool="local", grant_policy="local agent")
+        generation = await tx.enrol(agent_id, name, agent_type="infra", pool="local", grant_policy="local agent")
     runtime = AgentRuntime(
         infra.agent,
-        office.broker,
+        app.broker,
         agent_id=str(agent_id),
-        key=derive_key(office.master, str(agent_id), generation),
+        key=derive_key(app.master, str(agent_id), generation),
         generation=generation,
         home=home,
         heartbeat_seconds=settings.heartbeat_seconds,
@@ -262,7 +262,7 @@ async def _local_agent(office: Office) -> AsyncIterator[AgentRuntime]:
     await runtime.start()
     watcher = asyncio.create_task(watch_offers(runtime, infra.rescan), name="chargehand offers")
     try:
-        await _registered(office, agent_id, runtime.incarnation)
+        await _registered(app, agent_id, runtime.incarnation)
         yield runtime
     finally:
         watcher.cancel()
@@ -270,12 +270,12 @@ async def _local_agent(office: Office) -> AsyncIterator[AgentRuntime]:
         await runtime.stop(drain=False)
 
 
-async def _registered(office: Office, agent_id: UUID, incarnation: str) -> None:
+async def _registered(app: Application, agent_id: UUID, incarnation: str) -> None:
     """Wait until the registry knows this life of the agent: before, nothing can be planned."""
     async with asyncio.timeout(REGISTRATION):
         while True:
-            async with office.store.batch() as batch:
-                known = await batch.known_agents([agent_id])
+            async with app.store.transaction() as tx:
+                known = await tx.known_agents([agent_id])
             if known[agent_id].incarnation == incarnation:
                 return
             await asyncio.sleep(0.01)

@@ -67,5 +67,5 @@ class Seen(NamedTuple):
 class Opinion(NamedTuple):
     """What the match says: about the words of each subtask, in order, and what it reads in the whole request."""
 
-    views: Sequence[View]
+    queries: Sequence[View]
     seen: Sequence[Seen] = ()

@@ -29,7 +29,7 @@ PAYLOADS: dict[MessageType, type[Value]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Message:
     """A message whose signature is right and whose payload has the right form."""
 
     agent: KnownAgent
@@ -44,7 +44,7 @@ class Letter:
         return getattr(self.payload, "attempt_id", None)
 
 
-class Correspondence:
+class SignedMessages:
     """The orchestrator's desk: it has the master key and derives each agent's."""
 
     def __init__(self, master_key: bytes) -> None:
@@ -72,7 +72,7 @@ class Correspondence:
         generation = agent.spoken_generation
         return encode(envelope, self._key(agent, generation), generation)
 
-    def open(self, wire: bytes, agent: KnownAgent | None) -> Letter:
+    def open(self, wire: bytes, agent: KnownAgent | None) -> Message:
         """Check a message against the agent it claims to be from. Raises `BadEnvelope`."""
         sender, generation = claimed_sender(wire)
         if agent is None or generation not in (agent.spoken_generation, agent.key_generation):
@@ -87,7 +87,7 @@ class Correspondence:
             raise BadEnvelope(f"a {envelope.type} does not fit the protocol: {error.error_count()} errors") from error
         if getattr(payload, "agent_id", sender) != sender:
             raise BadEnvelope(f"{sender!r} speaks for another agent")
-        return Letter(agent, envelope.type, payload, generation, envelope.message_id)
+        return Message(agent, envelope.type, payload, generation, envelope.message_id)
 
     def _key(self, agent: KnownAgent, generation: int) -> bytes:
         return derive_key(self._master_key, str(agent.agent_id), generation)
@@ -112,14 +112,14 @@ def sender_of(wire: bytes) -> UUID:
         raise BadEnvelope(f"{sender[:80]!r} is not an agent's id") from error
 
 
-def waves(letters: Iterable[Letter]) -> list[list[Letter]]:
+def rounds(messages: Iterable[Message]) -> list[list[Message]]:
     """Split letters, in order, so that each wave has at most one per attempt: a wave is applied set by set."""
-    found: list[list[Letter]] = []
+    found: list[list[Message]] = []
     depth: dict[UUID | None, int] = {}
-    for letter in letters:
-        n = depth.get(letter.attempt_id, 0)
-        depth[letter.attempt_id] = n + 1
+    for message in messages:
+        n = depth.get(message.attempt_id, 0)
+        depth[message.attempt_id] = n + 1
         if n == len(found):
             found.append([])
-        found[n].append(letter)
+        found[n].append(message)
     return found

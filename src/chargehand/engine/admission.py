@@ -13,26 +13,26 @@ from chargehand.domain.records import PlanRecord, RequestRecord, Review, TaskMov
 from chargehand.domain.states import PlanStatus, TaskStatus
 
 if TYPE_CHECKING:
-    from chargehand.store.transaction import Batch
+    from chargehand.store.transaction import Transaction
 
 UNBOUND = "this is not the plan that was approved; nothing of it was run"
 
 
 async def admit(
-    batch: Batch, requests: Mapping[UUID, RequestRecord], tasks: Sequence[TaskRecord]
+    tx: Transaction, requests: Mapping[UUID, RequestRecord], tasks: Sequence[TaskRecord]
 ) -> tuple[list[TaskRecord], list[TaskRecord]]:
     """Return the tasks that may be handed out, with all their parameters, and those that went to a person instead."""
-    plans = await batch.plans(task.plan_id for task in tasks)
+    plans = await tx.plans(task.plan_id for task in tasks)
     unbound = [task for task in tasks if not is_bound(task, plans[task.plan_id])]
     for task in unbound:
-        await _stop(batch, task, TaskStatus.IN_REVIEW, UNBOUND, "mishap")
-    ready, missing = await supply(batch, [task for task in tasks if task not in unbound])
+        await _stop(tx, task, TaskStatus.IN_REVIEW, UNBOUND, "mishap")
+    ready, missing = await supply(tx, [task for task in tasks if task not in unbound])
     for task, error in missing:
         # In a dry run nothing was done that could return anything: that needs no decision.
         dry = requests[task.request_id].dry_run
         new = TaskStatus.FAILED if dry else TaskStatus.IN_REVIEW
         text = f"{error}; in a dry run it may not be there" if dry else f"{error}; nothing of this task was run"
-        await _stop(batch, task, new, text, "missing_output")
+        await _stop(tx, task, new, text, "missing_output")
     return ready, [*unbound, *(task for task, _ in missing)]
 
 
@@ -44,14 +44,14 @@ def is_bound(task: TaskRecord, plan: PlanRecord) -> bool:
 
 
 async def supply(
-    batch: Batch, tasks: Sequence[TaskRecord]
+    tx: Transaction, tasks: Sequence[TaskRecord]
 ) -> tuple[list[TaskRecord], list[tuple[TaskRecord, MissingOutput]]]:
     """Return the tasks with the values they take from earlier ones, and those whose values are not there.
 
     What a task returned never changes once it has succeeded, so that this gives the same for every repeat of an order.
     """
     wanted = {(t.request_id, t.plan_id, ref.task) for t in tasks for ref in t.spec.inputs.values()}
-    returned = await batch.returned(wanted) if wanted else {}
+    returned = await tx.returned(wanted) if wanted else {}
     ready: list[TaskRecord] = []
     missing: list[tuple[TaskRecord, MissingOutput]] = []
     for task in tasks:
@@ -64,8 +64,8 @@ async def supply(
     return ready, missing
 
 
-async def _stop(batch: Batch, task: TaskRecord, new: TaskStatus, reason: str, kind: str) -> None:
-    await batch.move_tasks([TaskMove(task.task_id, task.request_id, task.status, new, reason)])
+async def _stop(tx: Transaction, task: TaskRecord, new: TaskStatus, reason: str, kind: str) -> None:
+    await tx.move_tasks([TaskMove(task.task_id, task.request_id, task.status, new, reason)])
     if new is TaskStatus.IN_REVIEW:
         context = {"task": task.spec.model_dump(mode="json")} if kind == "missing_output" else {}
-        await batch.add_review(Review(task.request_id, kind, reason, context, task.task_id))
+        await tx.add_review(Review(task.request_id, kind, reason, context, task.task_id))

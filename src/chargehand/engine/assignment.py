@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from chargehand.domain.records import TaskRecord
 from chargehand.domain.routing import AgentFacts, RoutingDecision
 from chargehand.routing import router
-from chargehand.routing.reservations import Occupancy, needs_memory
-from chargehand.routing.wait_policy import Patience
+from chargehand.routing.reservations import Reservations, needs_memory
+from chargehand.routing.wait_policy import WaitPolicy
 from chargehand.settings import Settings
 
 if TYPE_CHECKING:
-    from chargehand.store.transaction import Batch
+    from chargehand.store.transaction import Transaction
 
 DRAWS = 2**31
 """A task's id was drawn when it was made, so who is looked at in a large pool is drawn with it, and can be checked."""
@@ -21,38 +21,38 @@ DRAWS = 2**31
 Decided = list[tuple[TaskRecord, RoutingDecision]]
 
 
-class Allotment:
+class Assignment:
     """Routes batches of tasks by the policy that is set. Raises `BadConfiguration` when there is none such."""
 
     def __init__(self, settings: Settings) -> None:
         self._policy = router.policy_named(
             settings.routing_policy, settings.routing_weights or {}, settings.routing_minimum_runs
         )
-        self.patience = Patience(settings.routing_patience)
+        self.patience = WaitPolicy(settings.routing_patience)
 
-    async def decide(self, batch: Batch, tasks: Sequence[TaskRecord]) -> Decided:
+    async def decide(self, tx: Transaction, tasks: Sequence[TaskRecord]) -> Decided:
         """Decide for each task, in this order, what it gets. Nothing is written."""
-        pool = await batch.pool((task.intent, task.work_type) for task in tasks)
-        worked = await batch.recent_agents(task.request_id for task in tasks)
-        held = await batch.held_keys(key for task in tasks for key in task.spec.exclusive_keys)
-        occupancy = Occupancy(await batch.promised() if any(map(needs_memory, tasks)) else {}, worked)
+        pool = await tx.pool((task.intent, task.work_type) for task in tasks)
+        worked = await tx.recent_agents(task.request_id for task in tasks)
+        held = await tx.held_keys(key for task in tasks for key in task.spec.exclusive_keys)
+        reservations = Reservations(await tx.promised() if any(map(needs_memory, tasks)) else {}, worked)
         decided = []
         for task in tasks:
             busy = next((key for key in task.spec.exclusive_keys if key in held), None)
             if busy is not None:
                 decided.append((task, router.held_back(task.spec, f"{busy} is in use by request {held[busy]}")))
                 continue
-            decision = self._route(task, occupancy.seen_for(task, pool[task.intent]))
+            decision = self._route(task, reservations.seen_for(task, pool[task.intent]))
             if decision.selected:
-                occupancy.take(decision.selected, task.spec.resource_requirements)
+                reservations.take(decision.selected, task.spec.resource_requirements)
                 held.update(dict.fromkeys(task.spec.exclusive_keys, task.request_id))
             elif decision.waits_for:
-                occupancy.wait(decision.waits_for)
+                reservations.wait(decision.waits_for)
             elif not decision.others:
                 # Whoever does not offer it is not among the facts, and is counted only for whoever asks why.
-                others = await batch.count_agents() - len(pool[task.intent])
+                others = await tx.count_agents() - len(pool[task.intent])
                 decision = (
-                    self._route(task, occupancy.seen_for(task, pool[task.intent]), others) if others else decision
+                    self._route(task, reservations.seen_for(task, pool[task.intent]), others) if others else decision
                 )
             decided.append((task, decision))
         return decided

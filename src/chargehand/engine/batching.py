@@ -17,11 +17,11 @@ Item = TypeVar("Item")
 Step = Callable[[list[UUID], UUID | None], Awaitable[None]]
 """Handles a batch in one transaction: appends the ids it has claimed to the list; with an id, only that one."""
 
-Mishap = Callable[[UUID, Exception], Awaitable[None]]
+OnFailure = Callable[[UUID, Exception], Awaitable[None]]
 """Counts that an item failed alone, and takes it out of the way when it has failed too often."""
 
 
-async def each(step: Step, mishap: Mishap) -> int:
+async def all_or_each(step: Step, mishap: OnFailure) -> int:
     """Run a step on a batch and, when that fails, on each item alone; return how many there were.
 
     Raises `TransientError` for what is nobody's fault (the database is away): the whole batch is tried later.
@@ -39,7 +39,7 @@ async def each(step: Step, mishap: Mishap) -> int:
     return len(seen)
 
 
-async def _alone(step: Step, mishap: Mishap, items: list[UUID]) -> None:
+async def _alone(step: Step, mishap: OnFailure, items: list[UUID]) -> None:
     for item in items:
         try:
             await step([], item)
@@ -51,7 +51,7 @@ async def _alone(step: Step, mishap: Mishap, items: list[UUID]) -> None:
             await mishap(item, error)
 
 
-class Together(Generic[Item]):
+class Batcher(Generic[Item]):
     """Does in one step what many bring at about the same time: who comes while it is under way is in the next one.
 
     Nobody waits for company: whoever comes first goes at once, alone.

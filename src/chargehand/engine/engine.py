@@ -24,12 +24,12 @@ from chargehand.domain.ports import LLM, Broker
 from chargehand.domain.priorities import Priority
 from chargehand.domain.records import Placement, PlanMove, PlanRecord, RequestMove, RequestRecord, TaskMove, TaskRecord
 from chargehand.domain.routing import RoutingDecision
-from chargehand.domain.signed_messages import Correspondence
+from chargehand.domain.signed_messages import SignedMessages
 from chargehand.domain.states import PlanStatus, RequestStatus, TaskStatus
 from chargehand.engine import admission, tier_chain
-from chargehand.engine.assignment import Allotment
-from chargehand.engine.batching import Together, each
-from chargehand.engine.quarantine import Mishaps, to_review
+from chargehand.engine.assignment import Assignment
+from chargehand.engine.batching import Batcher, all_or_each
+from chargehand.engine.quarantine import Quarantine, to_review
 from chargehand.engine.recorder import Recorder
 from chargehand.engine.tier_chain import Understood, tried_tier
 from chargehand.engine.transactions import Store
@@ -39,7 +39,7 @@ from chargehand.settings import Settings
 from chargehand.understanding import nlu
 
 if TYPE_CHECKING:
-    from chargehand.store.transaction import Batch
+    from chargehand.store.transaction import Transaction
 
 log = logging.getLogger("chargehand.engine.engine")
 
@@ -64,15 +64,15 @@ class Engine:
         self.broker = broker
         self.tiers = tiers
         self.settings = settings
-        self.recorder = Recorder(settings, Correspondence(master_key))
+        self.recorder = Recorder(settings, SignedMessages(master_key))
         self.places = tier_chain.Places(
             {"local": settings.llm_local_concurrency, "external": settings.llm_external_concurrency}
         )
-        self.allotment = Allotment(settings)
+        self.assignment = Assignment(settings)
         self.thresholds = thresholds(settings)
         self.trust = tier_chain.Trust()
-        self._mishaps = Mishaps(store, self.recorder, settings.mishap_limit)
-        self._readings = Together(self._record_readings, self._mishaps.of_reading, settings.batch_size)
+        self._quarantine = Quarantine(store, self.recorder, settings.mishap_limit)
+        self._readings = Batcher(self._record_readings, self._quarantine.of_reading, settings.batch_size)
 
     # --- 1. Accept: committed before the caller hears of it, at most once per idempotency key -----------------------
 
@@ -102,8 +102,8 @@ class Engine:
             not_before=not_before,
             otherwise=tuple(sorted(self.settings.otherwise if otherwise is None else otherwise)),
         )
-        async with self.store.batch() as batch:
-            return await batch.accept(request, key, request.body_digest)
+        async with self.store.transaction() as tx:
+            return await tx.accept(request, key, request.body_digest)
 
     # --- 2. Decompose: claimed under a lease, asked outside any lock, written only with the claim's token -----------
 
@@ -115,23 +115,23 @@ class Engine:
 
     async def claim(self, most: int) -> tuple[list[RequestRecord], Catalog]:
         """Take up to so many requests that wait to be read, for `claim_seconds`, with what can be asked for now."""
-        async with self.store.batch() as batch:
-            claimed = await batch.claim_requests(most, self.settings.claim_seconds, None)
+        async with self.store.transaction() as tx:
+            claimed = await tx.claim_requests(most, self.settings.claim_seconds, None)
             fresh = [r for r in claimed if r.status is RequestStatus.ACCEPTED]
-            await batch.move_requests(
+            await tx.move_requests(
                 [RequestMove(r.request_id, r.status, RequestStatus.DECOMPOSING, "being read") for r in fresh]
             )
-            known = await batch.catalog() if claimed else Catalog(())
-            refused = await self._refuse(batch, [r for r in claimed if not r.may_wait])
+            known = await tx.catalog() if claimed else Catalog(())
+            refused = await self._refuse(tx, [r for r in claimed if not r.may_wait])
         return [r for r in claimed if r.request_id not in refused], known
 
-    async def _refuse(self, batch: Batch, requests: Sequence[RequestRecord]) -> set[UUID]:
+    async def _refuse(self, tx: Transaction, requests: Sequence[RequestRecord]) -> set[UUID]:
         """Refuse requests that cannot wait while no agent at all is there: no model need read them."""
-        reason = planner.nobody_there(await batch.staff()) if requests else None
+        reason = planner.nobody_there(await tx.staff()) if requests else None
         if reason is None:
             return set()
         old, new, hint = RequestStatus.DECOMPOSING, RequestStatus.REFUSED, {"hint": planner.WAIT}
-        await batch.move_requests([RequestMove(r.request_id, old, new, reason, hint) for r in requests])
+        await tx.move_requests([RequestMove(r.request_id, old, new, reason, hint) for r in requests])
         return {r.request_id for r in requests}
 
     async def understand(self, request: RequestRecord, known: Catalog) -> None:
@@ -144,36 +144,36 @@ class Engine:
             ask = nlu.build_ask(request.request_id, request.wording, known)
             decomposed, calls = await tier_chain.understand(ask, self.tiers, self.thresholds, self.places, self.trust)
         except Exception as error:  # noqa: BLE001 - a model is foreign code; counted and kept
-            await self._mishaps.of_request(request.request_id, error)
+            await self._quarantine.of_request(request.request_id, error)
             return
         await self._readings.bring(Understood(request, known, decomposed, ask, calls))
 
     async def _record_readings(self, readings: Sequence[Understood]) -> None:
         """Keep what was said and go on from it, for all that nobody else has claimed meanwhile."""
-        async with self.store.batch() as batch:
-            current = await batch.lock_requests(reading.request.request_id for reading in readings)
+        async with self.store.transaction() as tx:
+            current = await tx.lock_requests(reading.request.request_id for reading in readings)
             claimed = [reading.now(current) for reading in readings if reading.is_claimed(current)]
-            await batch.record_calls([(reading.ask, call) for reading in claimed for call in reading.calls])
-            await self.take_up(batch, claimed)
+            await tx.record_calls([(reading.ask, call) for reading in claimed for call in reading.calls])
+            await self.take_up(tx, claimed)
 
-    async def take_up(self, batch: Batch, readings: Sequence[Understood]) -> None:
+    async def take_up(self, tx: Transaction, readings: Sequence[Understood]) -> None:
         """Go on from what was understood: plan it, ask, refuse, or hand it to a person."""
         for reading in readings:
             if reading.decomposed is None:
                 tried = {"tried": [tried_tier(call) for call in reading.calls]}
-                await to_review(batch, reading.request, "no_plan", "no model could plan this", tried)
+                await to_review(tx, reading.request, "no_plan", "no model could plan this", tried)
         read = [(r.request, r.decomposed) for r in readings if r.decomposed is not None]
-        await batch.save_decompositions([(r.wording, d) for r, d in read], asdict(self.thresholds))
-        await batch.count_wishes((_normalised(wish), r.request_id) for r, d in read for wish in d.out_of_scope)
-        await batch.move_requests([move for r, d in read if (move := _without_plan(r, d)) is not None])
+        await tx.save_decompositions([(r.wording, d) for r, d in read], asdict(self.thresholds))
+        await tx.count_wishes((_normalised(wish), r.request_id) for r, d in read for wish in d.out_of_scope)
+        await tx.move_requests([move for r, d in read if (move := _without_plan(r, d)) is not None])
         planned = [(r, d) for r, d in read if _without_plan(r, d) is None]
-        await self.plan(batch, planned, {r.request.request_id: r.known for r in readings})
+        await self.plan(tx, planned, {r.request.request_id: r.known for r in readings})
 
     # --- 3. Plan: typed tasks in order, or a refusal that counts why ------------------------------------------------
 
     async def plan(
         self,
-        batch: Batch,
+        tx: Transaction,
         wanted: Sequence[tuple[RequestRecord, DecomposedRequest]],
         known: Mapping[UUID, Catalog],
     ) -> None:
@@ -184,8 +184,8 @@ class Engine:
         if not wanted:
             return
         asked = {r.request_id: planner.asked_of_pool(d, known[r.request_id]) for r, d in wanted}
-        former = await batch.latest_plans(asked)
-        pool = await batch.pool(pair for pairs in asked.values() for pair in pairs)
+        former = await tx.latest_plans(asked)
+        pool = await tx.pool(pair for pairs in asked.values() for pair in pairs)
         ruled = []
         for request, decomposed in wanted:
             facts = self._facts(request, decomposed, former.get(request.request_id))
@@ -193,19 +193,19 @@ class Engine:
             try:
                 plan = planner.make_plan(decomposed, known[request.request_id], seen, facts)
             except Infeasible:
-                told = replace(facts, agents=await batch.count_agents())
+                told = replace(facts, agents=await tx.count_agents())
                 error = planner.why_infeasible(decomposed, known[request.request_id], seen, told)
-                await batch.move_requests([_to(request, RequestStatus.REFUSED, str(error), {"hint": error.hint})])
+                await tx.move_requests([_to(request, RequestStatus.REFUSED, str(error), {"hint": error.hint})])
             except (BadDecomposition, BadParameters) as bad:
-                await to_review(batch, request, "no_plan", str(bad), decomposed.model_dump(mode="json"))
+                await to_review(tx, request, "no_plan", str(bad), decomposed.model_dump(mode="json"))
             else:
                 ruled.append((request, plan, approval.rule_on(plan, self._context(request, decomposed))))
-        stored = await batch.save_plans([(plan, ruling) for _, plan, ruling in ruled], self.settings.approval_expires)
+        stored = await tx.save_plans([(plan, ruling) for _, plan, ruling in ruled], self.settings.approval_expires)
         at_once = {plan.plan_id for _, plan, ruling in ruled if ruling.action == "run"}
         shown = [(request, ruling) for request, plan, ruling in ruled if plan.plan_id not in at_once]
-        await batch.move_requests([_to(r, RequestStatus.AWAITING_APPROVAL, ruling.reason) for r, ruling in shown])
+        await tx.move_requests([_to(r, RequestStatus.AWAITING_APPROVAL, ruling.reason) for r, ruling in shown])
         both = zip(ruled, stored, strict=True)
-        await self.start_approved(batch, [(r, p, ruling.reason) for (r, _, ruling), p in both if p.plan_id in at_once])
+        await self.start_approved(tx, [(r, p, ruling.reason) for (r, _, ruling), p in both if p.plan_id in at_once])
 
     def _facts(
         self, request: RequestRecord, decomposed: DecomposedRequest, former: PlanRecord | None
@@ -233,46 +233,46 @@ class Engine:
 
     # --- 4. Approve: binds to the digest of exactly the plan that was shown -----------------------------------------
 
-    async def start_approved(self, batch: Batch, approved: Sequence[tuple[RequestRecord, PlanRecord, str]]) -> None:
+    async def start_approved(self, tx: Transaction, approved: Sequence[tuple[RequestRecord, PlanRecord, str]]) -> None:
         """Make the tasks of approved plans, each with the reason of its approval, and let the first ones go."""
         new = PlanStatus.APPROVED
-        await batch.move_plans(
+        await tx.move_plans(
             [PlanMove(p.plan_id, r.request_id, p.status, new, {"digest": p.digest}) for r, p, _ in approved]
         )
-        await batch.move_requests([_to(request, RequestStatus.RUNNING, reason) for request, _, reason in approved])
-        tasks = await batch.insert_tasks([plan for _, plan, _ in approved])
+        await tx.move_requests([_to(request, RequestStatus.RUNNING, reason) for request, _, reason in approved])
+        tasks = await tx.insert_tasks([plan for _, plan, _ in approved])
         running = {r.request_id: replace(r, status=RequestStatus.RUNNING) for r, _, _ in approved}
-        await self.recorder.proceed(batch, running, tasks)
+        await self.recorder.proceed(tx, running, tasks)
 
     # --- 5. Route and dispatch: the best agent that may and can, under a lease --------------------------------------
 
     async def dispatch(self) -> int:
         """Hand out the tasks that are ready. Returns how many were looked at."""
-        return await each(self._dispatch, self._mishaps.of_task)
+        return await all_or_each(self._dispatch, self._quarantine.of_task)
 
     async def _dispatch(self, seen: list[UUID], only: UUID | None) -> None:
-        async with self.store.batch() as batch:
-            due = await batch.claim_ready(self.settings.batch_size, only)
+        async with self.store.transaction() as tx:
+            due = await tx.claim_ready(self.settings.batch_size, only)
             seen.extend(task.task_id for task in due)
             if not due:
                 return
-            requests = await batch.lock_requests(task.request_id for task in due)
-            ready, stopped = await admission.admit(batch, requests, due)
-            await self.recorder.settle(batch, {task.request_id for task in stopped})
-            decided = await self.allotment.decide(batch, ready)
-            self.allotment.learn(decided)
-            await self._hand_out(batch, requests, decided)
-            await self._wait_or_fail(batch, requests, decided)
+            requests = await tx.lock_requests(task.request_id for task in due)
+            ready, stopped = await admission.admit(tx, requests, due)
+            await self.recorder.settle(tx, {task.request_id for task in stopped})
+            decided = await self.assignment.decide(tx, ready)
+            self.assignment.learn(decided)
+            await self._hand_out(tx, requests, decided)
+            await self._wait_or_fail(tx, requests, decided)
 
     async def _hand_out(
         self,
-        batch: Batch,
+        tx: Transaction,
         requests: Mapping[UUID, RequestRecord],
         decided: Sequence[tuple[TaskRecord, RoutingDecision]],
     ) -> None:
         """Write lease, decision, status and message of every placed task, in this one transaction."""
         chosen = [(task, decision, UUID(decision.selected)) for task, decision in decided if decision.selected]
-        tokens = await batch.lease_tokens(len(chosen)) if chosen else []
+        tokens = await tx.lease_tokens(len(chosen)) if chosen else []
         placements = [
             Placement(
                 *(uuid4(), task, agent_id, task.attempts_made + 1, token, decision),
@@ -280,12 +280,12 @@ class Engine:
             )
             for (task, decision, agent_id), token in zip(chosen, tokens, strict=True)
         ]
-        await batch.place(placements)
-        await batch.record_decisions([(p.task, p.decision, p.attempt_id) for p in placements])
+        await tx.place(placements)
+        await tx.record_decisions([(p.task, p.decision, p.attempt_id) for p in placements])
         moves = [_task_to(p.task, TaskStatus.DISPATCHED, p.decision.reason, _taken(p.task)) for p in placements]
-        await batch.move_tasks(moves)
-        agents = await batch.known_agents(p.agent_id for p in placements)
-        await batch.send(
+        await tx.move_tasks(moves)
+        agents = await tx.known_agents(p.agent_id for p in placements)
+        await tx.send(
             [
                 self.recorder.work_order(
                     *(agents[p.agent_id], p.task, requests[p.task.request_id]),
@@ -298,28 +298,28 @@ class Engine:
 
     async def _wait_or_fail(
         self,
-        batch: Batch,
+        tx: Transaction,
         requests: Mapping[UUID, RequestRecord],
         decided: Sequence[tuple[TaskRecord, RoutingDecision]],
     ) -> None:
         """Tasks without an agent wait for one, but not for ever, and not at all for one that cannot come."""
         left = [(task, decision) for task, decision in decided if not decision.selected]
         news = [(task, decision, None) for task, decision in left if decision.reason != task.status_reason]
-        await batch.record_decisions(news)
+        await tx.record_decisions(news)
         patience = self.settings.no_agent_timeout
         lost = [
             (t, d) for t, d in left if d.infeasible or (t.stranded > patience and not _may_wait(t) and not d.waits_for)
         ]
-        await batch.move_tasks([_task_to(task, TaskStatus.FAILED, _gave_up(task, d)) for task, d in lost])
+        await tx.move_tasks([_task_to(task, TaskStatus.FAILED, _gave_up(task, d)) for task, d in lost])
         gone = {task.task_id for task, _ in lost}
         stuck = [(t, d) for t, d in left if t.task_id not in gone and not d.waits_for]
-        gone |= await self._let_pass(batch, requests, stuck)
-        await batch.postpone([_wait(t, d) for t, d in left if t.task_id not in gone])
-        await self.recorder.settle(batch, {task.request_id for task, _ in lost})
+        gone |= await self._let_pass(tx, requests, stuck)
+        await tx.postpone([_wait(t, d) for t, d in left if t.task_id not in gone])
+        await self.recorder.settle(tx, {task.request_id for task, _ in lost})
 
     async def _let_pass(
         self,
-        batch: Batch,
+        tx: Transaction,
         requests: Mapping[UUID, RequestRecord],
         waiting: Sequence[tuple[TaskRecord, RoutingDecision]],
     ) -> set[UUID]:
@@ -329,13 +329,11 @@ class Engine:
         can take now: otherwise two tasks that both wait would change places for ever.
         """
         one_by_one = [(t, d) for t, d in waiting if requests[t.request_id].mode == "sequential"]
-        tasks = await batch.tasks_of(t.request_id for t, _ in one_by_one) if one_by_one else {}
+        tasks = await tx.tasks_of(t.request_id for t, _ in one_by_one) if one_by_one else {}
         behind = {t.task_id: task_flow.overtakers(tasks[t.request_id], t) for t, _ in one_by_one}
         candidates = [task for some in behind.values() for task in some]
         able = (
-            {t.task_id for t, d in await self.allotment.decide(batch, candidates) if d.selected}
-            if candidates
-            else set()
+            {t.task_id for t, d in await self.assignment.decide(tx, candidates) if d.selected} if candidates else set()
         )
         moves = []
         for task, decision in one_by_one:
@@ -344,15 +342,15 @@ class Engine:
                 moves.append(_task_to(task, TaskStatus.PENDING, f"task {first.order} goes first: {decision.reason}"))
                 reason = f"{task_flow.GOES_BEFORE} task {task.order}, which waits: {decision.reason}"
                 moves.append(_task_to(first, TaskStatus.READY, reason))
-        await batch.move_tasks(moves)
+        await tx.move_tasks(moves)
         return {move.task_id for move in moves}
 
     # --- 6. Publish: after the commit, with confirms; a message is forgotten only when it has arrived ---------------
 
     async def publish(self) -> int:
         """Send what the transactions left in the outbox. Returns how many were sent."""
-        async with self.store.batch() as batch:
-            waiting = await batch.take_outbox(self.settings.batch_size * 2)
+        async with self.store.transaction() as tx:
+            waiting = await tx.take_outbox(self.settings.batch_size * 2)
             if not waiting:
                 return 0
             outcomes = await self.broker.publish([(m.queue, m.body) for _, m in waiting])
@@ -364,21 +362,21 @@ class Engine:
             # No queue means no reader. A control message is then void; an order waits for its agent, or for its
             # lease to run out, whichever comes first.
             later = {n for n, m, e in failed if not (isinstance(e, Unroutable) and m.attempt_id is None)}
-            await batch.postpone_outbox(sorted(later))
-            await batch.drop_outbox([number for number, _ in waiting if number not in later])
+            await tx.postpone_outbox(sorted(later))
+            await tx.drop_outbox([number for number, _ in waiting if number not in later])
         return len(waiting) - len(later)
 
     # --- 7. Record: each result once, with all that follows from it -------------------------------------------------
 
     async def record(self, wires: Sequence[bytes]) -> None:
         """Apply messages from agents in one transaction; the caller acknowledges them after it."""
-        async with self.store.batch() as batch:
-            await self.recorder.record(batch, wires)
+        async with self.store.transaction() as tx:
+            await self.recorder.record(tx, wires)
 
     async def heartbeats(self, wires: Sequence[bytes]) -> None:
         """Apply heartbeats in one transaction."""
-        async with self.store.batch() as batch:
-            await self.recorder.heartbeats(batch, wires)
+        async with self.store.transaction() as tx:
+            await self.recorder.heartbeats(tx, wires)
 
 
 def _without_plan(request: RequestRecord, decomposed: DecomposedRequest) -> RequestMove | None:

@@ -15,12 +15,12 @@ from chargehand.engine.tier_chain import Understood
 from chargehand.engine.transactions import Store
 
 if TYPE_CHECKING:
-    from chargehand.store.transaction import Batch
+    from chargehand.store.transaction import Transaction
 
 log = logging.getLogger("chargehand.engine.quarantine")
 
 
-class Mishaps:
+class Quarantine:
     """One item's trouble, not its batch's. `limit` is how often an item may fail before a person has it."""
 
     def __init__(self, store: Store, recorder: Recorder, limit: int) -> None:
@@ -33,35 +33,35 @@ class Mishaps:
     async def of_request(self, request_id: UUID, error: Exception) -> None:
         """Count that a step before the plan failed on a request."""
         log.warning("request %s: %s", request_id, error, exc_info=not isinstance(error, ChargehandError))
-        async with self._store.batch() as batch:
-            request = await batch.lock_request(request_id)
-            times, _ = await batch.count_request_mishap(request_id)
+        async with self._store.transaction() as tx:
+            request = await tx.lock_request(request_id)
+            times, _ = await tx.count_request_mishap(request_id)
             if request.status is RequestStatus.DECOMPOSING and times >= self._limit:
-                await to_review(batch, request, "mishap", f"failed {times} times: {_first_line(error)}", {})
+                await to_review(tx, request, "mishap", f"failed {times} times: {_first_line(error)}", {})
             elif request.status is RequestStatus.DECOMPOSING:
                 reason, new = f"again after: {_first_line(error)}", RequestStatus.ACCEPTED
-                await batch.move_requests([RequestMove(request_id, request.status, new, reason)])
+                await tx.move_requests([RequestMove(request_id, request.status, new, reason)])
 
     async def of_task(self, task_id: UUID, error: Exception) -> None:
         """Count that a task could not be handed out."""
         log.warning("task %s: %s", task_id, error, exc_info=not isinstance(error, ChargehandError))
-        async with self._store.batch() as batch:
-            times, status, request_id = await batch.count_task_mishap(task_id)
+        async with self._store.transaction() as tx:
+            times, status, request_id = await tx.count_task_mishap(task_id)
             if status is not TaskStatus.READY or times < self._limit:
                 return
-            await batch.lock_requests([request_id])
+            await tx.lock_requests([request_id])
             reason = f"failed {times} times before it could be handed out: {_first_line(error)}"
-            await batch.move_tasks([TaskMove(task_id, request_id, status, TaskStatus.IN_REVIEW, reason)])
-            await batch.add_review(Review(request_id, "mishap", reason, {}, task_id))
-            await self._recorder.settle(batch, [request_id])
+            await tx.move_tasks([TaskMove(task_id, request_id, status, TaskStatus.IN_REVIEW, reason)])
+            await tx.add_review(Review(request_id, "mishap", reason, {}, task_id))
+            await self._recorder.settle(tx, [request_id])
 
 
 async def to_review(
-    batch: Batch, request: RequestRecord, kind: str, reason: str, context: Mapping[str, object]
+    tx: Transaction, request: RequestRecord, kind: str, reason: str, context: Mapping[str, object]
 ) -> None:
     """Hand a request to a person, with its words."""
-    await batch.add_review(Review(request.request_id, kind, reason, {"wording": request.wording, **context}))
-    await batch.move_requests([RequestMove(request.request_id, request.status, RequestStatus.IN_REVIEW, reason)])
+    await tx.add_review(Review(request.request_id, kind, reason, {"wording": request.wording, **context}))
+    await tx.move_requests([RequestMove(request.request_id, request.status, RequestStatus.IN_REVIEW, reason)])
 
 
 def _first_line(error: Exception) -> str:

@@ -29,17 +29,17 @@ from chargehand.domain.records import (
     TaskRecord,
     journal_of,
 )
-from chargehand.domain.signed_messages import Correspondence, Letter, Letterhead, sender_of, waves
+from chargehand.domain.signed_messages import Letterhead, Message, SignedMessages, rounds, sender_of
 from chargehand.domain.states import ATTEMPT_OPEN, AttemptStatus, RequestStatus, TaskStatus
 from chargehand.engine import admission
 from chargehand.execution import task_flow
-from chargehand.execution.outcomes import Ending, follow, lapse, plain, repeatable
+from chargehand.execution.outcomes import Ending, effects_of, lost_lease, plain, repeatable
 from chargehand.execution.retry import RetryPolicy
 from chargehand.routing.performance import allowed_seconds
 from chargehand.settings import Settings
 
 if TYPE_CHECKING:
-    from chargehand.store.transaction import Batch
+    from chargehand.store.transaction import Transaction
 
 log = logging.getLogger("chargehand.engine.recorder")
 
@@ -48,7 +48,7 @@ MOST_LINES = 20
 
 
 @dataclass(slots=True)
-class Desk:
+class LockedRows:
     """The locked rows a batch of letters is about, as they stand after the letters handled so far."""
 
     requests: dict[UUID, RequestRecord]
@@ -60,25 +60,25 @@ class Desk:
 class Recorder:
     """Writes what agents report. One transaction for as many letters as have come."""
 
-    def __init__(self, settings: Settings, desk: Correspondence) -> None:
+    def __init__(self, settings: Settings, rows: SignedMessages) -> None:
         self._settings = settings
-        self._correspondence = desk
+        self._correspondence = rows
         self._retry = RetryPolicy(max_attempts=settings.max_attempts)
 
-    async def record(self, batch: Batch, wires: Sequence[bytes]) -> None:
+    async def record(self, tx: Transaction, wires: Sequence[bytes]) -> None:
         """Apply messages from the events queue. What is malformed, unsigned, late or forged is kept as an anomaly."""
-        letters = await self.open(batch, wires)
-        arriving = [letter for letter in letters if isinstance(letter.payload, AgentRegistration)]
+        messages = await self.open(tx, wires)
+        arriving = [message for message in messages if isinstance(message.payload, AgentRegistration)]
         if arriving:
-            await self._lock_for(batch, letters, arriving)
-        for letter in arriving:
-            assert isinstance(letter.payload, AgentRegistration)
-            await self._register(batch, letter.agent, letter.payload)
-        about = [letter for letter in letters if letter.attempt_id is not None]
+            await self._lock_for(tx, messages, arriving)
+        for message in arriving:
+            assert isinstance(message.payload, AgentRegistration)
+            await self._register(tx, message.agent, message.payload)
+        about = [message for message in messages if message.attempt_id is not None]
         if about:
-            await self._record_attempts(batch, about)
+            await self._record_attempts(tx, about)
 
-    async def heartbeats(self, batch: Batch, wires: Sequence[bytes]) -> None:
+    async def heartbeats(self, tx: Transaction, wires: Sequence[bytes]) -> None:
         """Apply heartbeats: agents are alive, and the leases of what they run are renewed.
 
         A life that is no longer the registered one has its leases renewed, too: it goes by the broker's confirm, so
@@ -88,15 +88,15 @@ class Recorder:
         database that was restored, forgets what the agent knows to be confirmed. A copy of the agent, which writes
         another journal, is not asked: the two would take the name from each other with every heartbeat.
         """
-        letters = await self.open(batch, wires)
-        beats = [(x.agent, x.payload) for x in letters if isinstance(x.payload, Heartbeat)]
+        messages = await self.open(tx, wires)
+        beats = [(x.agent, x.payload) for x in messages if isinstance(x.payload, Heartbeat)]
         # In this order: whoever waits for an agent must not hold attempts, which others take after agents.
-        await batch.beat([beat for agent, beat in beats if beat.incarnation == agent.incarnation])
-        await batch.renew([(attempt, agent.agent_id) for agent, beat in beats for attempt in beat.running])
+        await tx.beat([beat for agent, beat in beats if beat.incarnation == agent.incarnation])
+        await tx.renew([(attempt, agent.agent_id) for agent, beat in beats for attempt in beat.running])
         unknown = {agent.agent_id: agent for agent, beat in beats if _is_unheard(agent, beat.incarnation)}
-        await batch.send([self.control(agent, MessageType.REGISTER, {}) for agent in unknown.values()])
+        await tx.send([self.control(agent, MessageType.REGISTER, {}) for agent in unknown.values()])
 
-    async def open(self, batch: Batch, wires: Sequence[bytes]) -> list[Letter]:
+    async def open(self, tx: Transaction, wires: Sequence[bytes]) -> list[Message]:
         """Check signatures and forms; what fails becomes an anomaly and nothing else."""
         senders: list[UUID | None] = []
         anomalies: list[Anomaly] = []
@@ -106,20 +106,20 @@ class Recorder:
             except BadEnvelope as error:
                 senders.append(None)
                 anomalies.append(Anomaly("bad_envelope", {"error": str(error)}))
-        agents = await batch.known_agents(sender for sender in senders if sender)
-        letters = []
+        agents = await tx.known_agents(sender for sender in senders if sender)
+        messages = []
         for wire, sender in zip(wires, senders, strict=True):
             if sender is None:
                 continue
             try:
-                letter = self._correspondence.open(wire, agents.get(sender))
-                letters.append(letter)
-                if letter.generation > letter.agent.spoken_generation:
-                    await batch.speak_generation(letter.agent.agent_id, letter.generation)
+                message = self._correspondence.open(wire, agents.get(sender))
+                messages.append(message)
+                if message.generation > message.agent.spoken_generation:
+                    await tx.speak_generation(message.agent.agent_id, message.generation)
             except BadEnvelope as error:
                 anomalies.append(Anomaly("bad_envelope", {"error": str(error)}, agent_id=str(sender)))
-        await batch.keep_anomalies(anomalies)
-        return letters
+        await tx.keep_anomalies(anomalies)
+        return messages
 
     def order(
         self,
@@ -176,28 +176,28 @@ class Recorder:
         """Return a grant, a cancel or an acknowledgement for an agent."""
         return OutMessage(control_queue(str(agent.agent_id)), self.order(agent, kind, payload, about))
 
-    async def end(self, batch: Batch, endings: Sequence[Ending]) -> None:
+    async def end(self, tx: Transaction, endings: Sequence[Ending]) -> None:
         """Write ended attempts and all that follows from each for its task, its agent and its request."""
         if not endings:
             return
-        found = [follow(ending, self._retry) for ending in endings]
-        await batch.move_attempts([c.attempt for c in found])
-        await batch.move_tasks([c.task for c in found])
+        found = [effects_of(ending, self._retry) for ending in endings]
+        await tx.move_attempts([c.attempt for c in found])
+        await tx.move_tasks([c.task for c in found])
         for consequence in found:
             if consequence.review:
-                await batch.add_review(consequence.review)
+                await tx.add_review(consequence.review)
         settings = self._settings
-        batch.learn([c.outcome for c in found], settings.circuit_failures, settings.circuit_seconds)
-        await self.settle(batch, [e.request.request_id for e in endings])
+        tx.learn([c.outcome for c in found], settings.circuit_failures, settings.circuit_seconds)
+        await self.settle(tx, [e.request.request_id for e in endings])
 
-    async def settle(self, batch: Batch, request_ids: Iterable[UUID]) -> None:
+    async def settle(self, tx: Transaction, request_ids: Iterable[UUID]) -> None:
         """Release the tasks that may start now and end the requests that are done. The requests must be locked."""
         ids = set(request_ids)
         if ids:
-            await self.proceed(batch, await batch.lock_requests(ids), await batch.standings(ids))
+            await self.proceed(tx, await tx.lock_requests(ids), await tx.standings(ids))
 
     async def proceed(
-        self, batch: Batch, requests: Mapping[UUID, RequestRecord], tasks: Mapping[UUID, Sequence[task_flow.Task]]
+        self, tx: Transaction, requests: Mapping[UUID, RequestRecord], tasks: Mapping[UUID, Sequence[task_flow.Task]]
     ) -> None:
         """As `settle`, with locked requests and their tasks, as they stand now, in hand."""
         moves = [
@@ -206,9 +206,9 @@ class Recorder:
             if request.status is RequestStatus.RUNNING
             for move in task_flow.next_moves(tasks.get(request_id, []), request.mode)
         ]
-        await batch.move_tasks(moves)
+        await tx.move_tasks(moves)
         status = {move.task_id: move.new for move in moves}
-        await batch.move_requests(
+        await tx.move_requests(
             [
                 RequestMove(request.request_id, request.status, *ended)
                 for request in requests.values()
@@ -217,78 +217,78 @@ class Recorder:
             ]
         )
 
-    async def _lock_for(self, batch: Batch, letters: Sequence[Letter], arriving: Sequence[Letter]) -> None:
+    async def _lock_for(self, tx: Transaction, messages: Sequence[Message], arriving: Sequence[Message]) -> None:
         """Lock all that letters with registrations among them touch: requests before agents, each in id order."""
-        agents = {letter.agent.agent_id for letter in arriving}
-        known = await batch.attempts(letter.attempt_id for letter in letters if letter.attempt_id)
+        agents = {message.agent.agent_id for message in arriving}
+        known = await tx.attempts(message.attempt_id for message in messages if message.attempt_id)
         requests = {attempt.request_id for attempt in known.values()}
         for agent_id in sorted(agents):
-            requests |= {left.request_id for left in await batch.undelivered(agent_id)}
-        await batch.lock_requests(requests)
+            requests |= {left.request_id for left in await tx.undelivered(agent_id)}
+        await tx.lock_requests(requests)
         # With those whose slots results will free: locked later, they could come before one that is locked by then.
-        await batch.lock_agents(agents | {attempt.agent_id for attempt in known.values()})
+        await tx.lock_agents(agents | {attempt.agent_id for attempt in known.values()})
 
-    async def _register(self, batch: Batch, agent: KnownAgent, said: AgentRegistration) -> None:
+    async def _register(self, tx: Transaction, agent: KnownAgent, said: AgentRegistration) -> None:
         """Take over what an agent says of itself, and send it again what its former life may not have seen."""
-        await batch.register(said, agent.grant_policy)
+        await tx.register(said, agent.grant_policy)
         if agent.journal not in ("", journal_of(said.incarnation)):
             # A copy of the agent, or its disk was lost. What another journal may know of is left to its lease.
             detail = {"registered": said.incarnation, "instead_of": agent.incarnation}
-            await batch.keep_anomalies([Anomaly("another_journal", detail, str(agent.agent_id))])
+            await tx.keep_anomalies([Anomaly("another_journal", detail, str(agent.agent_id))])
             return
         # A new life of the agent may never have seen what its former one was sent. Its journal knows; the lease is
         # the same, so an order it does know is not run again.
-        for left in await batch.undelivered(agent.agent_id):
-            request = (await batch.lock_requests([left.request_id]))[left.request_id]
-            tasks = (await batch.tasks_of([left.request_id]))[left.request_id]
+        for left in await tx.undelivered(agent.agent_id):
+            request = (await tx.lock_requests([left.request_id]))[left.request_id]
+            tasks = (await tx.tasks_of([left.request_id]))[left.request_id]
             task = next(t for t in tasks if t.task_id == left.task.task_id)
             lease = (left.attempt_id, left.lease_token, left.number)
-            whole, _ = await admission.supply(batch, [task])
-            await batch.send([self.work_order(agent, each, request, lease, left.run_seconds) for each in whole])
+            whole, _ = await admission.supply(tx, [task])
+            await tx.send([self.work_order(agent, each, request, lease, left.run_seconds) for each in whole])
 
-    async def _record_attempts(self, batch: Batch, letters: Sequence[Letter]) -> None:
-        ids = [letter.attempt_id for letter in letters if letter.attempt_id]
-        known = await batch.attempts(ids)
-        requests = await batch.lock_requests({a.request_id for a in known.values()})
-        for wave in waves(letters):
-            attempts = await batch.attempts(ids)
-            tasks = await batch.tasks(attempt.task_id for attempt in attempts.values())
-            requests = await batch.lock_requests(requests)
-            await self._record_wave(batch, wave, Desk(requests, tasks, attempts))
+    async def _record_attempts(self, tx: Transaction, messages: Sequence[Message]) -> None:
+        ids = [message.attempt_id for message in messages if message.attempt_id]
+        known = await tx.attempts(ids)
+        requests = await tx.lock_requests({a.request_id for a in known.values()})
+        for in_round in rounds(messages):
+            attempts = await tx.attempts(ids)
+            tasks = await tx.tasks(attempt.task_id for attempt in attempts.values())
+            requests = await tx.lock_requests(requests)
+            await self._record_round(tx, in_round, LockedRows(requests, tasks, attempts))
 
-    async def _record_wave(self, batch: Batch, wave: Sequence[Letter], desk: Desk) -> None:
+    async def _record_round(self, tx: Transaction, in_round: Sequence[Message], rows: LockedRows) -> None:
         endings: list[Ending] = []
-        recorded: dict[UUID, list[Letter]] = {}
-        for letter in wave:
-            attempt = desk.attempts.get(letter.attempt_id) if letter.attempt_id else None
-            if isinstance(letter.payload, WorkResult):
-                recorded.setdefault(letter.agent.agent_id, []).append(letter)
-            if attempt is None or not _holds(attempt, letter):
-                await self._out_of_turn(batch, letter, attempt)
-            elif isinstance(letter.payload, WorkResult):
-                request = desk.requests[attempt.request_id]
-                task, said = desk.tasks[attempt.task_id], letter.payload
-                endings.append(Ending(request, task, attempt, said, message_id=letter.message_id))
-            elif isinstance(letter.payload, Acceptance):
-                await self._accepted(batch, letter.agent, letter.payload, attempt, desk)
-            elif isinstance(letter.payload, Progress):
-                await self._progressed(batch, letter.agent, letter.payload, attempt, desk)
-        await self.end(batch, endings)
-        await batch.send([self._recorded(group) for group in recorded.values()])
+        recorded: dict[UUID, list[Message]] = {}
+        for message in in_round:
+            attempt = rows.attempts.get(message.attempt_id) if message.attempt_id else None
+            if isinstance(message.payload, WorkResult):
+                recorded.setdefault(message.agent.agent_id, []).append(message)
+            if attempt is None or not _holds(attempt, message):
+                await self._out_of_turn(tx, message, attempt)
+            elif isinstance(message.payload, WorkResult):
+                request = rows.requests[attempt.request_id]
+                task, said = rows.tasks[attempt.task_id], message.payload
+                endings.append(Ending(request, task, attempt, said, message_id=message.message_id))
+            elif isinstance(message.payload, Acceptance):
+                await self._accepted(tx, message.agent, message.payload, attempt, rows)
+            elif isinstance(message.payload, Progress):
+                await self._progressed(tx, message.agent, message.payload, attempt, rows)
+        await self.end(tx, endings)
+        await tx.send([self._recorded(group) for group in recorded.values()])
 
-    def _recorded(self, letters: Sequence[Letter]) -> OutMessage:
-        ids = [str(letter.attempt_id) for letter in letters]
-        return self.control(letters[0].agent, MessageType.RECORDED, {"attempt_ids": ids})
+    def _recorded(self, messages: Sequence[Message]) -> OutMessage:
+        ids = [str(message.attempt_id) for message in messages]
+        return self.control(messages[0].agent, MessageType.RECORDED, {"attempt_ids": ids})
 
     async def _accepted(
-        self, batch: Batch, agent: KnownAgent, said: Acceptance, attempt: AttemptRecord, desk: Desk
+        self, tx: Transaction, agent: KnownAgent, said: Acceptance, attempt: AttemptRecord, rows: LockedRows
     ) -> None:
-        request = desk.requests[attempt.request_id]
+        request = rows.requests[attempt.request_id]
         if request.status not in (RequestStatus.RUNNING, RequestStatus.PAUSED):
-            await self._cancel(batch, agent, attempt, request)
+            await self._cancel(tx, agent, attempt, request)
             return
         if attempt.status is AttemptStatus.STARTED:
-            await self._accepted_again(batch, agent, said, attempt, desk)
+            await self._accepted_again(tx, agent, said, attempt, rows)
             return
         new = AttemptStatus.STARTED if said.needs_grant else AttemptStatus.ACCEPTED
         if attempt.status is not new:
@@ -301,29 +301,29 @@ class Recorder:
                 f"granted to {agent.name}" if said.needs_grant else f"{agent.name} has it in its journal",
                 incarnation=said.incarnation,
             )
-            await batch.move_attempts([move])
-        await batch.renew([(attempt.attempt_id, agent.agent_id)])
+            await tx.move_attempts([move])
+        await tx.renew([(attempt.attempt_id, agent.agent_id)])
         if said.needs_grant:
-            await self._task_runs(batch, desk.tasks[attempt.task_id], agent)
-            await self._grant(batch, agent, said, desk.tasks[attempt.task_id], request)
+            await self._task_runs(tx, rows.tasks[attempt.task_id], agent)
+            await self._grant(tx, agent, said, rows.tasks[attempt.task_id], request)
 
     async def _accepted_again(
-        self, batch: Batch, agent: KnownAgent, said: Acceptance, attempt: AttemptRecord, desk: Desk
+        self, tx: Transaction, agent: KnownAgent, said: Acceptance, attempt: AttemptRecord, rows: LockedRows
     ) -> None:
         """A started attempt is accepted again: the same life lost the grant; another life may have begun the work."""
-        request, task = desk.requests[attempt.request_id], desk.tasks[attempt.task_id]
+        request, task = rows.requests[attempt.request_id], rows.tasks[attempt.task_id]
         if said.incarnation == attempt.incarnation and not said.needs_grant:
             return  # its first progress overtook it
         if said.incarnation == attempt.incarnation:
-            await self._grant(batch, agent, said, desk.tasks[attempt.task_id], request)
+            await self._grant(tx, agent, said, rows.tasks[attempt.task_id], request)
             return
         text = f"{agent.name} was restarted after it was told to start; whether it did is unknown"
-        result = lapse(attempt, repeatable=repeatable(task, request), said=text)
-        await self.end(batch, [Ending(request, task, attempt, result, reported=False)])
-        await self._cancel(batch, agent, attempt, request)
+        result = lost_lease(attempt, repeatable=repeatable(task, request), said=text)
+        await self.end(tx, [Ending(request, task, attempt, result, reported=False)])
+        await self._cancel(tx, agent, attempt, request)
 
     async def _grant(
-        self, batch: Batch, agent: KnownAgent, said: Acceptance, task: TaskRecord, about: RequestRecord
+        self, tx: Transaction, agent: KnownAgent, said: Acceptance, task: TaskRecord, about: RequestRecord
     ) -> None:
         payload: dict[str, object] = {
             "attempt_id": str(said.attempt_id),
@@ -331,12 +331,12 @@ class Recorder:
             "lease_seconds": self.limits(task.spec).lease,
             "incarnation": said.incarnation,  # the life that asked; another one must not begin on it
         }
-        await batch.send([self.control(agent, MessageType.START, payload, about)])
+        await tx.send([self.control(agent, MessageType.START, payload, about)])
 
     async def _progressed(
-        self, batch: Batch, agent: KnownAgent, said: Progress, attempt: AttemptRecord, desk: Desk
+        self, tx: Transaction, agent: KnownAgent, said: Progress, attempt: AttemptRecord, rows: LockedRows
     ) -> None:
-        task = desk.tasks[attempt.task_id]
+        task = rows.tasks[attempt.task_id]
         if said.started and attempt.status in (AttemptStatus.LEASED, AttemptStatus.ACCEPTED):
             move = AttemptMove(
                 attempt.attempt_id,
@@ -347,50 +347,50 @@ class Recorder:
                 f"{agent.name} has begun",
                 incarnation=agent.incarnation,
             )
-            await batch.move_attempts([move])
-            await self._task_runs(batch, task, agent)
+            await tx.move_attempts([move])
+            await self._task_runs(tx, task, agent)
         if said.message:  # the first words often come with the word that the work has begun
             for line in said.message.splitlines()[-MOST_LINES:]:
                 data = {"message": plain(line), "agent": agent.name, **said.data}
-                batch.note(task.request_id, "task.progress", data, task_id=task.task_id, attempt_id=attempt.attempt_id)
-        await batch.renew([(attempt.attempt_id, agent.agent_id)])
+                tx.note(task.request_id, "task.progress", data, task_id=task.task_id, attempt_id=attempt.attempt_id)
+        await tx.renew([(attempt.attempt_id, agent.agent_id)])
 
-    async def _task_runs(self, batch: Batch, task: TaskRecord, agent: KnownAgent) -> None:
+    async def _task_runs(self, tx: Transaction, task: TaskRecord, agent: KnownAgent) -> None:
         if task.status is TaskStatus.DISPATCHED:
             move = TaskMove(task.task_id, task.request_id, task.status, TaskStatus.RUNNING, f"on {agent.name}")
-            await batch.move_tasks([move])
+            await tx.move_tasks([move])
 
-    async def _out_of_turn(self, batch: Batch, letter: Letter, attempt: AttemptRecord | None) -> None:
+    async def _out_of_turn(self, tx: Transaction, message: Message, attempt: AttemptRecord | None) -> None:
         """A letter about a lease that is not open, or not the sender's: kept, and the sender told to stop."""
-        mine = attempt is not None and _is_holder(attempt, letter)
-        kind = f"late_{letter.type}" if mine else f"foreign_{letter.type}"
+        mine = attempt is not None and _is_holder(attempt, message)
+        kind = f"late_{message.type}" if mine else f"foreign_{message.type}"
         if mine and attempt and attempt.has_result:
-            if not isinstance(letter.payload, WorkResult):
+            if not isinstance(message.payload, WorkResult):
                 return  # its result overtook it: several servers read the queue
-            known, same = await batch.compare_result(letter.payload, letter.message_id)
+            known, same = await tx.compare_result(message.payload, message.message_id)
             if same and not known:
                 return  # its agent repeats itself because our acknowledgement was lost
             # The same message: the broker delivered it twice after a crash, or somebody played it back.
             kind = "repeated_message" if known else "second_work_result"
-        detail = {"type": letter.type, "payload": letter.payload.model_dump(mode="json")}
+        detail = {"type": message.type, "payload": message.payload.model_dump(mode="json")}
         where = attempt.request_id if attempt else None
-        await batch.keep_anomalies([Anomaly(kind, detail, str(letter.agent.agent_id), letter.attempt_id, where)])
-        if not isinstance(letter.payload, WorkResult):
+        await tx.keep_anomalies([Anomaly(kind, detail, str(message.agent.agent_id), message.attempt_id, where)])
+        if not isinstance(message.payload, WorkResult):
             payload: dict[str, object] = {
-                "attempt_id": str(letter.attempt_id),
-                "lease_token": getattr(letter.payload, "lease_token", 0),
+                "attempt_id": str(message.attempt_id),
+                "lease_token": getattr(message.payload, "lease_token", 0),
                 "reason": "this lease is over",
             }
-            await batch.send([self.control(letter.agent, MessageType.CANCEL, payload)])
+            await tx.send([self.control(message.agent, MessageType.CANCEL, payload)])
 
-    async def _cancel(self, batch: Batch, agent: KnownAgent, attempt: AttemptRecord, about: RequestRecord) -> None:
+    async def _cancel(self, tx: Transaction, agent: KnownAgent, attempt: AttemptRecord, about: RequestRecord) -> None:
         payload: dict[str, object] = {
             "attempt_id": str(attempt.attempt_id),
             "lease_token": attempt.lease_token,
             "reason": f"the request is {about.status}",
         }
-        await batch.send([self.control(agent, MessageType.CANCEL, payload, about)])
-        await batch.mark_cancel_sent([attempt.attempt_id])
+        await tx.send([self.control(agent, MessageType.CANCEL, payload, about)])
+        await tx.mark_cancel_sent([attempt.attempt_id])
 
 
 def _moved(tasks: Sequence[task_flow.Task], status: Mapping[UUID, TaskStatus]) -> list[Standing]:
@@ -402,10 +402,10 @@ def _is_unheard(agent: KnownAgent, incarnation: str) -> bool:
     return incarnation != agent.incarnation and agent.journal in ("", journal_of(incarnation))
 
 
-def _is_holder(attempt: AttemptRecord, letter: Letter) -> bool:
-    token = getattr(letter.payload, "lease_token", None)
-    return attempt.agent_id == letter.agent.agent_id and attempt.lease_token == token
+def _is_holder(attempt: AttemptRecord, message: Message) -> bool:
+    token = getattr(message.payload, "lease_token", None)
+    return attempt.agent_id == message.agent.agent_id and attempt.lease_token == token
 
 
-def _holds(attempt: AttemptRecord, letter: Letter) -> bool:
-    return attempt.status in ATTEMPT_OPEN and _is_holder(attempt, letter)
+def _holds(attempt: AttemptRecord, message: Message) -> bool:
+    return attempt.status in ATTEMPT_OPEN and _is_holder(attempt, message)

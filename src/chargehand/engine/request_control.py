@@ -32,7 +32,7 @@ from chargehand.understanding import nlu
 from chargehand.understanding.tiers import PERSON
 
 if TYPE_CHECKING:
-    from chargehand.store.transaction import Batch
+    from chargehand.store.transaction import Transaction
 
 R, T = RequestStatus, TaskStatus
 
@@ -42,7 +42,7 @@ BEFORE_WORK = frozenset({R.ACCEPTED, R.DECOMPOSING, R.ASKING, R.AWAITING_APPROVA
 REREAD_AT_ONCE = 200  # requests in one transaction
 
 
-class Steering:
+class RequestControl:
     """People's decisions. Each is one transaction, recorded with who made it."""
 
     def __init__(self, engine: Engine) -> None:
@@ -55,18 +55,18 @@ class Steering:
         Repeating it changes nothing. Raises `UnknownId`, `PlanChanged` when the digest is not the current plan's,
         `NotPermitted` for an expired plan or one's own where another person is needed, `WrongStatus` otherwise.
         """
-        async with self._engine.store.batch() as batch:
-            request = await batch.lock_request(request_id)
-            plan = await batch.latest_plan(request_id)
+        async with self._engine.store.transaction() as tx:
+            request = await tx.lock_request(request_id)
+            plan = await tx.latest_plan(request_id)
             if plan is not None and plan.digest == digest and plan.status is PlanStatus.APPROVED:
                 return request.status
             plan = approval.check_approvable(request, plan, digest, approver)
-            await batch.record_approval(plan, approver, "approved", words)
+            await tx.record_approval(plan, approver, "approved", words)
             missing = approval.needed_approvals(plan) - len({*plan.approvers, approver})
             if missing > 0:
                 return request.status
             reason = f"approved by {', '.join(sorted({*plan.approvers, approver}))}"
-            await self._engine.start_approved(batch, [(request, plan, reason)])
+            await self._engine.start_approved(tx, [(request, plan, reason)])
             return RequestStatus.RUNNING
 
     async def reject(self, request_id: UUID, digest: str, who: str, words: str = "") -> RequestStatus:
@@ -75,32 +75,32 @@ class Steering:
         Raises `UnknownId`, `WrongStatus`, `PlanChanged`, and `BadRequest` for words that cannot be accepted.
         """
         wording = nlu.clean(words) if words else ""
-        async with self._engine.store.batch() as batch:
-            request = await batch.lock_request(request_id)
-            plan = await batch.latest_plan(request_id)
+        async with self._engine.store.transaction() as tx:
+            request = await tx.lock_request(request_id)
+            plan = await tx.latest_plan(request_id)
             if plan is None or request.status is not R.AWAITING_APPROVAL:
                 raise _not_now(request, "reject a plan")
             if plan.digest != digest:
                 raise PlanChanged("the plan is not the one you were shown", hint="Look at it again first.")
-            await batch.record_approval(plan, who, "rejected", wording)
+            await tx.record_approval(plan, who, "rejected", wording)
             new = PlanStatus.SUPERSEDED if wording else PlanStatus.REJECTED
-            await batch.move_plans([PlanMove(plan.plan_id, request_id, plan.status, new)])
+            await tx.move_plans([PlanMove(plan.plan_id, request_id, plan.status, new)])
             if wording:
-                await batch.reword(request_id, wording, who)
+                await tx.reword(request_id, wording, who)
             after = R.ACCEPTED if wording else R.REJECTED
-            await batch.move_requests([_move(request, after, f"rejected by {who}")])
+            await tx.move_requests([_move(request, after, f"rejected by {who}")])
             return after
 
     async def answer(self, request_id: UUID, words: str, who: str) -> RequestStatus:
         """Say a request again, more plainly, after it has asked. The accepted text is kept beside it."""
         wording = nlu.clean(words)
-        async with self._engine.store.batch() as batch:
-            request = await batch.lock_request(request_id)
-            if request.status not in (R.ASKING, R.IN_REVIEW) or await batch.latest_plan(request_id):
+        async with self._engine.store.transaction() as tx:
+            request = await tx.lock_request(request_id)
+            if request.status not in (R.ASKING, R.IN_REVIEW) or await tx.latest_plan(request_id):
                 raise _not_now(request, "answer")
-            await batch.reword(request_id, wording, who)
-            await batch.resolve_reviews(request_id, "said again", who)
-            await batch.move_requests([_move(request, R.ACCEPTED, f"said again by {who}")])
+            await tx.reword(request_id, wording, who)
+            await tx.resolve_reviews(request_id, "said again", who)
+            await tx.move_requests([_move(request, R.ACCEPTED, f"said again by {who}")])
             return R.ACCEPTED
 
     async def write(self, request_id: UUID, value: dict[str, JsonValue], who: str) -> RequestStatus:
@@ -109,23 +109,23 @@ class Steering:
         It is checked as a model's is. Raises `BadDecomposition`, which says what to change (also where a needed
         parameter is missing), `UnknownId`, `WrongStatus`.
         """
-        async with self._engine.store.batch() as batch:
-            request = await batch.lock_request(request_id)
-            if request.status not in (R.ASKING, R.IN_REVIEW) or await batch.latest_plan(request_id):
+        async with self._engine.store.transaction() as tx:
+            request = await tx.lock_request(request_id)
+            if request.status not in (R.ASKING, R.IN_REVIEW) or await tx.latest_plan(request_id):
                 raise _not_now(request, "write its decomposition")
-            known = await batch.catalog()
+            known = await tx.catalog()
             ask = nlu.build_ask(request_id, request.wording, known)
             reply = Reply(tier=PERSON, model=who, value=value)
             decomposed = nlu.read_reply(reply, ask, self._engine.thresholds)
             if decomposed.ambiguities:
                 raise BadDecomposition("; ".join(decomposed.ambiguities))
-            await batch.record_calls([(ask, Call(reply, None, None, f"written by {who}", "used"))])
-            await batch.resolve_reviews(request_id, "written", who)
+            await tx.record_calls([(ask, Call(reply, None, None, f"written by {who}", "used"))])
+            await tx.resolve_reviews(request_id, "written", who)
             for new in (R.ACCEPTED, R.DECOMPOSING):
-                await batch.move_requests([_move(request, new, f"its decomposition was written by {who}")])
+                await tx.move_requests([_move(request, new, f"its decomposition was written by {who}")])
                 request = replace(request, status=new)
-            await self._engine.take_up(batch, [Understood(request, known, decomposed, ask)])
-            return (await batch.lock_request(request_id)).status
+            await self._engine.take_up(tx, [Understood(request, known, decomposed, ask)])
+            return (await tx.lock_request(request_id)).status
 
     async def reread(self, who: str) -> list[UUID]:
         """Have everything read again that no model could plan: for when models can be reached again.
@@ -134,46 +134,46 @@ class Steering:
         """
         again: list[UUID] = []
         while True:
-            async with self._engine.store.batch() as batch:
-                unread = await batch.unread_requests(REREAD_AT_ONCE)  # oldest first; locked in the order of their ids
-                locked = await batch.lock_requests(unread)
+            async with self._engine.store.transaction() as tx:
+                unread = await tx.unread_requests(REREAD_AT_ONCE)  # oldest first; locked in the order of their ids
+                locked = await tx.lock_requests(unread)
                 waiting = [locked[n] for n in unread if n in locked and locked[n].status is R.IN_REVIEW]
                 for request in waiting:
-                    await batch.resolve_reviews(request.request_id, "read again", who)
-                await batch.move_requests([_move(r, R.ACCEPTED, f"read again by {who}") for r in waiting])
+                    await tx.resolve_reviews(request.request_id, "read again", who)
+                await tx.move_requests([_move(r, R.ACCEPTED, f"read again by {who}") for r in waiting])
             again += [request.request_id for request in waiting]
             if not waiting:
                 return again
 
     async def cancel(self, request_id: UUID, who: str) -> RequestStatus:
         """Stop a request: nothing new starts, what runs is ended by its agent. Repeating it changes nothing."""
-        async with self._engine.store.batch() as batch:
-            request = await batch.lock_request(request_id)
+        async with self._engine.store.transaction() as tx:
+            request = await tx.lock_request(request_id)
             if request.status in (R.CANCELLING, R.CANCELLED):
                 return request.status
             reason = f"cancelled by {who}"
             if request.status in BEFORE_WORK:
-                await self._withdraw_plan(batch, request)
-                await batch.move_requests([_move(request, R.CANCELLED, reason)])
+                await self._withdraw_plan(tx, request)
+                await tx.move_requests([_move(request, R.CANCELLED, reason)])
                 return R.CANCELLED
             if request.status not in (R.RUNNING, R.PAUSED, R.IN_REVIEW):
                 raise _not_now(request, "cancel")
-            return await self._stop_work(batch, request, reason, who)
+            return await self._stop_work(tx, request, reason, who)
 
     async def pause(self, request_id: UUID, who: str, task_id: UUID | None = None) -> RequestStatus:
         """Start nothing more of a request, or hold one task of it back; what runs is finished.
 
         Raises `UnknownId`, or `WrongStatus` when there is nothing to hold back any more.
         """
-        async with self._engine.store.batch() as batch:
-            request = await batch.lock_request(request_id)
+        async with self._engine.store.transaction() as tx:
+            request = await tx.lock_request(request_id)
             if task_id is not None:
-                task = await self._one_task(batch, request, task_id)
+                task = await self._one_task(tx, request, task_id)
                 if request.status not in (R.RUNNING, R.PAUSED) or task.status not in (T.PENDING, T.READY):
                     raise _not_now(request, f"pause a task that is {task.status}")
-                await batch.move_tasks([_task(task, T.PAUSED, f"paused by {who}")])
+                await tx.move_tasks([_task(task, T.PAUSED, f"paused by {who}")])
             elif request.status is R.RUNNING:
-                await batch.move_requests([_move(request, R.PAUSED, f"paused by {who}")])
+                await tx.move_requests([_move(request, R.PAUSED, f"paused by {who}")])
                 return R.PAUSED
             elif request.status is not R.PAUSED:
                 raise _not_now(request, "pause")
@@ -181,38 +181,38 @@ class Steering:
 
     async def resume(self, request_id: UUID, who: str, task_id: UUID | None = None) -> RequestStatus:
         """Go on with what `pause` held back. Raises `UnknownId` or `WrongStatus`."""
-        async with self._engine.store.batch() as batch:
-            request = await batch.lock_request(request_id)
+        async with self._engine.store.transaction() as tx:
+            request = await tx.lock_request(request_id)
             if task_id is not None:
-                task = await self._one_task(batch, request, task_id)
+                task = await self._one_task(tx, request, task_id)
                 if task.status is not T.PAUSED:
                     raise _not_now(request, f"resume a task that is {task.status}")
-                await batch.move_tasks([_task(task, T.PENDING, f"resumed by {who}")])
+                await tx.move_tasks([_task(task, T.PENDING, f"resumed by {who}")])
             elif request.status is R.PAUSED:
-                await batch.move_requests([_move(request, R.RUNNING, f"resumed by {who}")])
-                batch.wakes.add("dispatch")
+                await tx.move_requests([_move(request, R.RUNNING, f"resumed by {who}")])
+                tx.wakes.add("dispatch")
             elif request.status is not R.RUNNING:
                 raise _not_now(request, "resume")
-            await self._recorder.settle(batch, [request_id])
-            return (await batch.lock_request(request_id)).status
+            await self._recorder.settle(tx, [request_id])
+            return (await tx.lock_request(request_id)).status
 
-    async def _one_task(self, batch: Batch, request: RequestRecord, task_id: UUID) -> TaskRecord:
-        tasks = (await batch.tasks_of([request.request_id])).get(request.request_id, [])
+    async def _one_task(self, tx: Transaction, request: RequestRecord, task_id: UUID) -> TaskRecord:
+        tasks = (await tx.tasks_of([request.request_id])).get(request.request_id, [])
         for task in tasks:
             if task.task_id == task_id:
                 return task
         raise UnknownId(f"request {request.request_id} has no task {task_id}")
 
     async def tell_agents(
-        self, batch: Batch, request: RequestRecord, only: Sequence[AttemptRecord] | None = None
+        self, tx: Transaction, request: RequestRecord, only: Sequence[AttemptRecord] | None = None
     ) -> None:
         """Send a cancel for every attempt of a request that holds a lease, or for some of them."""
-        open_attempts = await batch.open_attempts(request.request_id)
+        open_attempts = await tx.open_attempts(request.request_id)
         if only is not None:
             chosen = {attempt.attempt_id for attempt in only}
             open_attempts = [a for a in open_attempts if a.attempt_id in chosen]
-        agents = await batch.known_agents(a.agent_id for a in open_attempts)
-        await batch.send(
+        agents = await tx.known_agents(a.agent_id for a in open_attempts)
+        await tx.send(
             [
                 self._recorder.control(
                     agents[a.agent_id],
@@ -227,7 +227,7 @@ class Steering:
                 for a in open_attempts
             ]
         )
-        await batch.mark_cancel_sent([a.attempt_id for a in open_attempts])
+        await tx.mark_cancel_sent([a.attempt_id for a in open_attempts])
 
     async def retry(self, request_id: UUID, who: str, *, assume_done: bool = False) -> RequestStatus:
         """Go on with a request that failed or waits for a person.
@@ -237,43 +237,43 @@ class Steering:
         approval, a new plan of what is left is made and must be approved. Raises `UnknownId`, `WrongStatus`, and
         `MissingOutput` when that needs what a done task did not return.
         """
-        async with self._engine.store.batch() as batch:
-            request = await batch.lock_request(request_id)
-            plan = await batch.latest_plan(request_id)
+        async with self._engine.store.transaction() as tx:
+            request = await tx.lock_request(request_id)
+            plan = await tx.latest_plan(request_id)
             if plan is None and request.status is R.IN_REVIEW:
-                await batch.resolve_reviews(request_id, "tried again", who)
-                await batch.move_requests([_move(request, R.ACCEPTED, f"tried again by {who}")])
+                await tx.resolve_reviews(request_id, "tried again", who)
+                await tx.move_requests([_move(request, R.ACCEPTED, f"tried again by {who}")])
                 return R.ACCEPTED
             if plan is None or request.status not in (R.FAILED, R.IN_REVIEW):
                 raise _not_now(request, "retry")
-            tasks = (await batch.tasks_of([request_id])).get(request_id, [])
-            known = await batch.catalog()
+            tasks = (await tx.tasks_of([request_id])).get(request_id, [])
+            known = await tx.catalog()
             changed = [t.spec for t in tasks if t.status is not T.SUCCEEDED and _content_differs(t.spec, known)]
             if changed and not assume_done:
-                return await self._plan_the_rest(batch, request, plan, tasks, known)
-            return await self._go_on(batch, request, tasks, who, assume_done=assume_done)
+                return await self._plan_the_rest(tx, request, plan, tasks, known)
+            return await self._go_on(tx, request, tasks, who, assume_done=assume_done)
 
     async def _go_on(
-        self, batch: Batch, request: RequestRecord, tasks: Sequence[TaskRecord], who: str, *, assume_done: bool
+        self, tx: Transaction, request: RequestRecord, tasks: Sequence[TaskRecord], who: str, *, assume_done: bool
     ) -> RequestStatus:
         again = [t for t in tasks if t.status in (T.FAILED, T.IN_REVIEW)]
         done = [t for t in again if assume_done and t.status is T.IN_REVIEW]
         rerun = [t for t in again if t not in done]
         skipped = [t for t in tasks if t.status is T.SKIPPED]
-        await batch.reset_tasks([t.task_id for t in rerun])
-        await batch.move_requests([_move(request, R.RUNNING, f"taken up again by {who}")])
-        await batch.move_tasks(
+        await tx.reset_tasks([t.task_id for t in rerun])
+        await tx.move_requests([_move(request, R.RUNNING, f"taken up again by {who}")])
+        await tx.move_tasks(
             [_task(t, T.SUCCEEDED, f"{who} says that it is done") for t in done]
             + [_task(t, T.READY, f"run again by {who}") for t in rerun]
             + [_task(t, T.PENDING, "what failed before it is tried again") for t in skipped]
         )
-        await batch.resolve_reviews(request.request_id, "done" if assume_done else "run again", who)
-        await self._recorder.settle(batch, [request.request_id])
+        await tx.resolve_reviews(request.request_id, "done" if assume_done else "run again", who)
+        await self._recorder.settle(tx, [request.request_id])
         return R.RUNNING
 
     async def _plan_the_rest(
         self,
-        batch: Batch,
+        tx: Transaction,
         request: RequestRecord,
         plan: PlanRecord,
         tasks: Sequence[TaskRecord],
@@ -285,36 +285,36 @@ class Steering:
                 "a playbook was changed since this was approved",
                 hint="Say with --done that the task is done, or cancel the request and submit it again.",
             )
-        decomposed = await batch.latest_decomposition(request.request_id)
+        decomposed = await tx.latest_decomposition(request.request_id)
         if decomposed is None:
             raise _not_now(request, "retry")
         wanted = {(request.request_id, plan.plan_id, order) for order in replan.givers(tasks)}
-        returned = (await batch.returned(wanted)).get(plan.plan_id, {}) if wanted else {}
+        returned = (await tx.returned(wanted)).get(plan.plan_id, {}) if wanted else {}
         rest = replan.rest(decomposed, tasks, returned)
-        await batch.move_plans([PlanMove(plan.plan_id, request.request_id, plan.status, PlanStatus.SUPERSEDED)])
-        await batch.save_decompositions([(request.wording, rest)], asdict(self._engine.thresholds))
-        await self._engine.plan(batch, [(request, rest)], {request.request_id: known})
-        return (await batch.lock_request(request.request_id)).status
+        await tx.move_plans([PlanMove(plan.plan_id, request.request_id, plan.status, PlanStatus.SUPERSEDED)])
+        await tx.save_decompositions([(request.wording, rest)], asdict(self._engine.thresholds))
+        await self._engine.plan(tx, [(request, rest)], {request.request_id: known})
+        return (await tx.lock_request(request.request_id)).status
 
-    async def _stop_work(self, batch: Batch, request: RequestRecord, reason: str, who: str) -> RequestStatus:
-        if request.status is R.IN_REVIEW and not await batch.latest_plan(request.request_id):
-            await batch.resolve_reviews(request.request_id, "cancelled", who)
-            await batch.move_requests([_move(request, R.CANCELLED, reason)])
+    async def _stop_work(self, tx: Transaction, request: RequestRecord, reason: str, who: str) -> RequestStatus:
+        if request.status is R.IN_REVIEW and not await tx.latest_plan(request.request_id):
+            await tx.resolve_reviews(request.request_id, "cancelled", who)
+            await tx.move_requests([_move(request, R.CANCELLED, reason)])
             return R.CANCELLED
-        tasks = (await batch.tasks_of([request.request_id])).get(request.request_id, [])
+        tasks = (await tx.tasks_of([request.request_id])).get(request.request_id, [])
         waiting = [t for t in tasks if t.status in (T.PENDING, T.READY, T.PAUSED, T.IN_REVIEW)]
-        await batch.move_requests([_move(request, R.CANCELLING, reason)])
-        await batch.move_tasks([_task(t, T.CANCELLED, reason) for t in waiting])
-        await batch.resolve_reviews(request.request_id, "cancelled", who)
-        await self.tell_agents(batch, request)
-        await self._recorder.settle(batch, [request.request_id])
-        return (await batch.lock_request(request.request_id)).status
+        await tx.move_requests([_move(request, R.CANCELLING, reason)])
+        await tx.move_tasks([_task(t, T.CANCELLED, reason) for t in waiting])
+        await tx.resolve_reviews(request.request_id, "cancelled", who)
+        await self.tell_agents(tx, request)
+        await self._recorder.settle(tx, [request.request_id])
+        return (await tx.lock_request(request.request_id)).status
 
-    async def _withdraw_plan(self, batch: Batch, request: RequestRecord) -> None:
-        plan = await batch.latest_plan(request.request_id)
+    async def _withdraw_plan(self, tx: Transaction, request: RequestRecord) -> None:
+        plan = await tx.latest_plan(request.request_id)
         if plan is not None and plan.status is PlanStatus.PENDING_APPROVAL:
             moved = PlanMove(plan.plan_id, request.request_id, plan.status, PlanStatus.SUPERSEDED)
-            await batch.move_plans([moved])
+            await tx.move_plans([moved])
 
 
 def _content_differs(task: WorkTask, known: Catalog) -> bool:

@@ -14,10 +14,10 @@ from chargehand.domain.errors import BrokerUnreachable
 from chargehand.domain.ports import HEARTBEATS_QUEUE
 from chargehand.domain.records import PlanMove, RequestMove
 from chargehand.domain.states import ATTEMPT_OPEN, PlanStatus, RequestStatus
-from chargehand.engine.batching import each
+from chargehand.engine.batching import all_or_each
 from chargehand.engine.engine import Engine
-from chargehand.engine.request_control import Steering
-from chargehand.execution.outcomes import Ending, lapse, repeatable
+from chargehand.engine.request_control import RequestControl
+from chargehand.execution.outcomes import Ending, lost_lease, repeatable
 
 log = logging.getLogger("chargehand.engine.sweep")
 
@@ -44,10 +44,15 @@ class Sweep:
     """
 
     def __init__(
-        self, engine: Engine, steering: Steering, *, patience: float = 0.0, clock: Callable[[], float] = time.monotonic
+        self,
+        engine: Engine,
+        control: RequestControl,
+        *,
+        patience: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
-        self._steering = steering
+        self._steering = control
         self._settings = engine.settings
         self._patience, self._clock = patience, clock
         self._patient_until = clock() + patience
@@ -63,18 +68,18 @@ class Sweep:
 
     async def mark_offline(self) -> None:
         """Agents that missed their heartbeats get no more work."""
-        async with self._engine.store.batch() as batch:
-            names = await batch.mark_offline(MISSED_HEARTBEATS * self._settings.heartbeat_seconds)
+        async with self._engine.store.transaction() as tx:
+            names = await tx.mark_offline(MISSED_HEARTBEATS * self._settings.heartbeat_seconds)
         for name in names:
             log.warning("agent %s has missed %d heartbeats", name, MISSED_HEARTBEATS)
 
     async def end_lapsed(self) -> int:
         """End attempts whose lease and grace are over: repeat what is safe to repeat, give the rest to a person."""
-        async with self._engine.store.batch() as batch:
-            late = await batch.lapsed_attempts(1, self._settings.lease_grace)
+        async with self._engine.store.transaction() as tx:
+            late = await tx.lapsed_attempts(1, self._settings.lease_grace)
         if not late or not await self._hears():
             return 0
-        return await each(self._end_lapsed, self._log_mishap)
+        return await all_or_each(self._end_lapsed, self._log_mishap)
 
     async def _hears(self) -> bool:
         """Return whether the broker answers, and promptly: what waits behind a slow answer may be heartbeats."""
@@ -91,52 +96,50 @@ class Sweep:
 
     async def _end_lapsed(self, seen: list[UUID], only: UUID | None) -> None:
         grace = self._settings.lease_grace
-        async with self._engine.store.batch() as batch:
-            lapsed = await batch.lapsed_attempts(self._settings.batch_size, grace)
+        async with self._engine.store.transaction() as tx:
+            lapsed = await tx.lapsed_attempts(self._settings.batch_size, grace)
             wanted = {attempt: found for attempt, found in lapsed.items() if only in (None, attempt)}
             seen.extend(wanted)
-            requests = await batch.lock_requests(request for request, _ in wanted.values())
-            attempts = await batch.attempts(wanted)
-            tasks = {t.task_id: t for ts in (await batch.tasks_of(requests)).values() for t in ts}
+            requests = await tx.lock_requests(request for request, _ in wanted.values())
+            attempts = await tx.attempts(wanted)
+            tasks = {t.task_id: t for ts in (await tx.tasks_of(requests)).values() for t in ts}
             endings = []
             for attempt in attempts.values():
                 request, task = requests[attempt.request_id], tasks[attempt.task_id]
                 if attempt.status not in ATTEMPT_OPEN:
                     continue  # its result came while we waited for the lock
                 said = LATE[wanted[attempt.attempt_id][1]]
-                result = lapse(attempt, repeatable=repeatable(task, request), said=said)
+                result = lost_lease(attempt, repeatable=repeatable(task, request), said=said)
                 endings.append(Ending(request, task, attempt, result, reported=False))
             for request in {e.request.request_id: e.request for e in endings}.values():
-                await self._steering.tell_agents(batch, request, [e.attempt for e in endings])
-            await self._engine.recorder.end(batch, endings)
+                await self._steering.tell_agents(tx, request, [e.attempt for e in endings])
+            await self._engine.recorder.end(tx, endings)
 
     async def expire_plans(self) -> None:
         """Plans that nobody approved in time are dropped, with their request."""
-        async with self._engine.store.batch() as batch:
-            late = await batch.expired_plans(self._settings.batch_size)
-            for request in (await batch.lock_requests(late)).values():
-                plan = await batch.latest_plan(request.request_id)
+        async with self._engine.store.transaction() as tx:
+            late = await tx.expired_plans(self._settings.batch_size)
+            for request in (await tx.lock_requests(late)).values():
+                plan = await tx.latest_plan(request.request_id)
                 if plan and plan.status is PlanStatus.PENDING_APPROVAL and plan.expired:
-                    await batch.move_plans(
-                        [PlanMove(plan.plan_id, request.request_id, plan.status, PlanStatus.EXPIRED)]
-                    )
+                    await tx.move_plans([PlanMove(plan.plan_id, request.request_id, plan.status, PlanStatus.EXPIRED)])
                     if request.status is RequestStatus.AWAITING_APPROVAL:
                         reason = "nobody approved the plan in time"
-                        await batch.move_requests(
+                        await tx.move_requests(
                             [RequestMove(request.request_id, request.status, RequestStatus.EXPIRED, reason)]
                         )
 
     async def settle_idle(self) -> None:
         """Look again at requests in progress of which nothing is on its way."""
-        async with self._engine.store.batch() as batch:
-            await self._engine.recorder.settle(batch, await batch.idle_requests(self._settings.batch_size))
+        async with self._engine.store.transaction() as tx:
+            await self._engine.recorder.settle(tx, await tx.idle_requests(self._settings.batch_size))
 
     async def cancel_again(self) -> None:
         """Tell agents that have not been told that their request is being cancelled."""
-        async with self._engine.store.batch() as batch:
-            ids = await batch.unsettled_cancels(self._settings.batch_size)
-            for request in (await batch.lock_requests(ids)).values():
-                await self._steering.tell_agents(batch, request)
+        async with self._engine.store.transaction() as tx:
+            ids = await tx.unsettled_cancels(self._settings.batch_size)
+            for request in (await tx.lock_requests(ids)).values():
+                await self._steering.tell_agents(tx, request)
 
     async def _log_mishap(self, attempt_id: UUID, error: Exception) -> None:
         log.warning("attempt %s could not be ended: %s", attempt_id, error)

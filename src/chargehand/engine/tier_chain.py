@@ -87,7 +87,7 @@ def tried_tier(call: Call) -> dict[str, str | None]:
 class Trust:
     """What models are judged by: who reads beside them, and (tier, model) -> what came of their plans so far."""
 
-    second: SecondReader | None = None
+    second_reader: SecondReader | None = None
     fits: Mapping[tuple[str, str], Fit] = field(default_factory=dict)
 
 
@@ -188,7 +188,9 @@ async def _ask_until(llm: LLM, reading: Reading, why: str, left: float) -> Decom
 async def _beside(reading: Reading, reply: Reply, *, repaired: bool) -> Beside:
     """Have the catalogue match read beside a model, where the answer has the right shape."""
     trust, words = reading.trust, nlu.said_words(reply) if reply.tier in MODELS else None
-    opinion = await trust.second.opinion(reading.ask, words) if trust.second is not None and words else None
+    opinion = (
+        await trust.second_reader.opinion(reading.ask, words) if trust.second_reader is not None and words else None
+    )
     return Beside(opinion, repaired, trust.fits)
 
 

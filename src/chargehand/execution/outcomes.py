@@ -34,7 +34,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Consequence:
+class Effects:
     """What is to be written."""
 
     attempt: AttemptMove
@@ -43,17 +43,17 @@ class Consequence:
     review: Review | None = None
 
 
-def follow(ending: Ending, policy: retry.RetryPolicy) -> Consequence:
+def effects_of(ending: Ending, policy: retry.RetryPolicy) -> Effects:
     """Return everything that follows from one ended attempt."""
     result = ending.result
     decision = None if result.ok else _retry(ending, result.failure or _unsaid(), policy)
     attempt = _attempt_move(ending)
     task = _task_move(ending, decision)
     review = _review(ending, decision) if task.new is TaskStatus.IN_REVIEW else None
-    return Consequence(attempt, task, _outcome(ending), review)
+    return Effects(attempt, task, _outcome(ending), review)
 
 
-def lapse(attempt: AttemptRecord, *, repeatable: bool, said: str) -> WorkResult:
+def lost_lease(attempt: AttemptRecord, *, repeatable: bool, said: str) -> WorkResult:
     """Return the result of an attempt nobody has heard of: unknown when it was started and must not be repeated."""
     started = attempt.status is AttemptStatus.STARTED
     kind = "unknown" if started and not repeatable else "infrastructure"

@@ -93,7 +93,7 @@ def passes(task: WorkTask, agent: AgentFacts, sized: bool = True) -> bool:
     )
 
 
-def sift(task: WorkTask, agents: Sequence[AgentFacts]) -> list[Candidate | None]:
+def rejections(task: WorkTask, agents: Sequence[AgentFacts]) -> list[Candidate | None]:
     """Apply `FILTERS` in their order. Return for each agent why it cannot have the task, or None where it can.
 
     An agent that was tried for the task is able only when nobody else is.
@@ -128,7 +128,7 @@ def pool_health(task: WorkTask, agents: Sequence[AgentFacts], others: int = 0) -
 
     `others` is how many agents there are beside these, which do not offer it.
     """
-    rejected = [why for why in sift(task, agents) if why is not None]
+    rejected = [why for why in rejections(task, agents) if why is not None]
     reason = counted(rejected, task.intent, of=len(agents), others=others)
     lasting = {FILTER[candidate.rejected_by or ""].lasting for candidate in rejected}
     if len(rejected) < len(agents) or "busy" in lasting:

@@ -11,7 +11,7 @@ from typing import Any
 
 from chargehand.domain.plans import WorkTask
 from chargehand.domain.routing import AgentFacts, Candidate, Policy, RoutingDecision
-from chargehand.routing.router import SCORER, Around, weigh
+from chargehand.routing.router import SCORER, Around, score
 
 FORM = 2  # of a stored decision; facts are lists in the order of AgentFacts._fields
 
@@ -61,7 +61,7 @@ def replayed(task: WorkTask, row: Mapping[str, Any], policy: Policy | None = Non
     value = row["decision"]
     if value.get("form") != FORM or value["rules"] is None:
         return None
-    decision = weigh(task, facts_of(value), policy or policy_of(value["rules"]), _around(value))
+    decision = score(task, facts_of(value), policy or policy_of(value["rules"]), _around(value))
     partial = policy is not None and value["draw"] is not None
     return Replay(decision, _same(decision, row), partial, older=value["scorer"] != SCORER)
 

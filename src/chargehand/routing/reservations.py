@@ -22,7 +22,7 @@ def needs_memory(task: TaskRecord) -> bool:
 
 
 @dataclass(slots=True)
-class Occupancy:
+class Reservations:
     """Slots and memory taken, beyond what the agents' facts say. `worked` holds (request, agent) pairs of the past."""
 
     promised: Promised

@@ -17,7 +17,7 @@ from chargehand.domain.errors import BadConfiguration
 from chargehand.domain.intents import Risk
 from chargehand.domain.plans import WorkTask
 from chargehand.domain.routing import AgentFacts, Candidate, Policy, RoutingDecision
-from chargehand.routing.filters import WAITABLE, counted, is_sized, never, one_line, passes, sift
+from chargehand.routing.filters import WAITABLE, counted, is_sized, never, one_line, passes, rejections
 from chargehand.routing.performance import OPTIMISM, UNKNOWN_RATE, Counts, expected_success
 
 SCORER = 3  # raised by whoever changes what the same facts come to, in here, in filters.py or in performance.py
@@ -114,7 +114,7 @@ def route(
     """
     sampled = len(agents) > policy.look_at_all
     seen = sample(task, agents, draw, policy.able) if sampled else agents
-    return weigh(task, seen, policy, Around(retried, len(agents), draw if sampled else None, others, patience))
+    return score(task, seen, policy, Around(retried, len(agents), draw if sampled else None, others, patience))
 
 
 def sample(task: WorkTask, agents: Sequence[AgentFacts], draw: int, able: int) -> list[AgentFacts]:
@@ -149,13 +149,13 @@ class Around(NamedTuple):
 ALL_AT_ONCE = Around()
 
 
-def weigh(
+def score(
     task: WorkTask, agents: Sequence[AgentFacts], policy: Policy, around: Around = ALL_AT_ONCE
 ) -> RoutingDecision:
     """Decide among exactly these agents. The same facts and policy always give the same decision."""
     parts = _parts(policy)
     candidates = tuple(
-        [why or _score(task, agent, policy, parts) for agent, why in zip(agents, sift(task, agents), strict=True)]
+        [why or _score(task, agent, policy, parts) for agent, why in zip(agents, rejections(task, agents), strict=True)]
     )
     scored = [candidate for candidate in candidates if candidate.rejected_by is None]
     if not scored:
@@ -165,7 +165,7 @@ def weigh(
         if waiting is not None:
             return _waits(task, waiting, candidates, policy, around)
         scored = [candidate for candidate in scored if not _is_kept(candidate)] or scored
-    first, second = _best_two(scored)
+    first, second_reader = _best_two(scored)
     best = first.facts
     assert best is not None
     runs = best.success_count + best.failure_count
@@ -176,7 +176,7 @@ def weigh(
         policy=policy.name,
         selected=best.agent_id,
         candidates=candidates,
-        reason=_explained(first, runs, second, policy),
+        reason=_explained(first, runs, second_reader, policy),
         retried=around.retried,
         success_rate_percent=round(100 * best.success_count / runs) if runs else 0,
         specialization_match=specialized(task, best),

@@ -38,7 +38,7 @@ class Waits:
         return self.ordered[int(0.95 * len(self.ordered))] if len(self.ordered) >= ENOUGH else 0.0
 
 
-class Patience:
+class WaitPolicy:
     """What is known of waits, by intent. Lives in memory: after a restart nobody waits by choice until it is learnt.
 
     `most` is how many seconds a task may wait by choice in any case; with 0 none ever does.

@@ -11,7 +11,7 @@ import asyncpg
 
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.errors import DatabaseUnreachable, DiskFull
-from chargehand.store.transaction import Batch
+from chargehand.store.transaction import Transaction
 
 CHANNEL = "chargehand"
 SERVER_LOCK = 0x63687372  # "chsr": every server holds this one, shared, so that others can see that somebody works
@@ -65,7 +65,7 @@ class PostgresStore:
             await pool.close()
 
     @asynccontextmanager
-    async def batch(self) -> AsyncIterator[Batch]:
+    async def transaction(self) -> AsyncIterator[Transaction]:
         """One transaction: it takes effect whole when the block ends, with its events, or not at all.
 
         Raises `DatabaseUnreachable` when the server goes away and `DiskFull` when it has no space.
@@ -75,9 +75,9 @@ class PostgresStore:
             async with self._pool.acquire() as connection:
                 self._doubtful.add(connection.get_server_pid())
                 async with connection.transaction():
-                    batch = Batch(connection, self._seal_key, self._catalogs)
-                    yield batch
-                    await batch.finish()
+                    tx = Transaction(connection, self._seal_key, self._catalogs)
+                    yield tx
+                    await tx.finish()
                 self._doubtful.discard(connection.get_server_pid())
 
     async def _look_at(self, connection: asyncpg.Connection[Any]) -> None:

@@ -25,7 +25,7 @@ MANY = 200
 """Rows a list shows unless told otherwise: a screenful and its history."""
 
 
-class Views:
+class Queries:
     """Reads over one database. Rows are mappings with the columns' names."""
 
     def __init__(self, dsn: str) -> None:

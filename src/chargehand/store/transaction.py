@@ -49,7 +49,7 @@ MOST_LET_GO = 200  # tasks at once, of those that wait when agents go; what is l
 SPECIALIZATIONS = 1 + AgentFacts._fields.index("specializations")
 
 
-class Batch(Deciding):
+class Transaction(Deciding):
     """The statements of the path from a ready task to a recorded result."""
 
     def __init__(self, connection: Connection, seal_key: bytes, catalogs: dict[str, Catalog] | None = None) -> None:

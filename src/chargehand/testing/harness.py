@@ -13,11 +13,11 @@ from chargehand.agent import Agent
 from chargehand.agent.runtime.runtime import AgentRuntime
 from chargehand.broker.weather import Weather
 from chargehand.domain.messages import WorkOrder
-from chargehand.testing.desk import AGENT_ID, KEY, Desk
+from chargehand.testing.orchestrator import AGENT_ID, KEY, Orchestrator
 from chargehand.testing.orders import make_order
 
 
-class Harness(Desk):
+class Harness(Orchestrator):
     """Runs an agent and orders work from it: `async with Harness(agent) as desk: ...`.
 
     `home` keeps journal and directories (a temporary one unless given). Without `grants`, work that is not safe to

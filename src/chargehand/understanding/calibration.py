@@ -80,7 +80,7 @@ class Fit(NamedTuple):
 UNFITTED = Fit()
 
 
-class Weighed(NamedTuple):
+class Calibrated(NamedTuple):
     """A confidence from 0 to 1, and what each term gave to it, in log-odds."""
 
     confidence: float
@@ -114,13 +114,13 @@ TERMS = (
 )
 
 
-def weigh(known: Evidence, fit: Fit = UNFITTED) -> Weighed:
+def calibrate(known: Evidence, fit: Fit = UNFITTED) -> Calibrated:
     """Return the confidence in a subtask and its terms; those that say nothing are left out."""
     given = {term.name: term.worth(known) for term in TERMS}
     shipped = sum(given.values())
     given["outcomes"] = fit.shift + (fit.slope - 1) * shipped
     said = {name: round(worth, 3) for name, worth in given.items() if abs(worth) >= 0.0005}
-    return Weighed(round(min(MOST, max(LEAST, _share(sum(given.values())))), 3), said)
+    return Calibrated(round(min(MOST, max(LEAST, _share(sum(given.values())))), 3), said)
 
 
 # --- from outcomes ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from chargehand.domain.llm import Opinion
 from chargehand.domain.plans import Subtask
 from chargehand.understanding import cross_check
-from chargehand.understanding.calibration import UNFITTED, Evidence, Fit, weigh
+from chargehand.understanding.calibration import UNFITTED, Evidence, Fit, calibrate
 from chargehand.understanding.cross_check import Planned
 
 MODELS = frozenset({"local", "external"})  # whose plans are checked; the catalogue match would only check itself
@@ -48,30 +48,30 @@ def fit_of(source: Source, beside: Beside) -> Fit:
     return beside.fits.get((source.tier, source.model), UNFITTED)
 
 
-def weighed(subtasks: Sequence[Subtask], source: Source, beside: Beside, flag: float) -> list[Subtask]:
+def calibrated(subtasks: Sequence[Subtask], source: Source, beside: Beside, flag: float) -> list[Subtask]:
     """Return the subtasks with calibrated confidences and their terms; below `flag` they are flagged.
 
     Where the catalogue match disagrees the confidence ends below `flag`, whatever all else says.
     """
     flags = _disagreements(subtasks, source, beside.opinion)
-    views = beside.opinion.views if flags and beside.opinion else [None] * len(subtasks)
+    queries = beside.opinion.queries if flags and beside.opinion else [None] * len(subtasks)
     if source.tier not in MODELS and source.tier != "embedded":  # a person, or what a person has approved
         return list(subtasks)
     fit = fit_of(source, beside)
     return [
-        _weighed(task, _evidence(task, cross_check.compare(task.intent, view), source, beside), said, fit, flag)
-        for task, view, said in zip(subtasks, views, flags or [[]] * len(subtasks), strict=True)
+        _calibrated(task, _evidence(task, cross_check.compare(task.intent, view), source, beside), said, fit, flag)
+        for task, view, said in zip(subtasks, queries, flags or [[]] * len(subtasks), strict=True)
     ]
 
 
 def _disagreements(subtasks: Sequence[Subtask], source: Source, opinion: Opinion | None) -> list[list[str]]:
-    if opinion is None or source.tier not in MODELS or len(opinion.views) != len(subtasks) or not subtasks:
+    if opinion is None or source.tier not in MODELS or len(opinion.queries) != len(subtasks) or not subtasks:
         return []
     return cross_check.disagreements([Planned(task.intent, task.words) for task in subtasks], opinion)
 
 
-def _weighed(task: Subtask, known: Evidence, said: Sequence[str], fit: Fit, flag: float) -> Subtask:
-    found = weigh(known, fit)
+def _calibrated(task: Subtask, known: Evidence, said: Sequence[str], fit: Fit, flag: float) -> Subtask:
+    found = calibrate(known, fit)
     confidence = min(found.confidence, max(0.0, round(flag - 0.01, 3))) if said else found.confidence
     flags = [*task.flags, *said, *_unsure(confidence, task.confidence, flag)]
     return task.model_copy(

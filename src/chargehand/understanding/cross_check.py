@@ -43,7 +43,7 @@ def compare(intent: str, view: View | None) -> Agreement:
 
 def disagreements(planned: Sequence[Planned], opinion: Opinion) -> list[list[str]]:
     """Return the flags of each subtask: what the match takes for something else, and what it finds left out."""
-    flags = [_flags(task, view) for task, view in zip(planned, opinion.views, strict=True)]
+    flags = [_flags(task, view) for task, view in zip(planned, opinion.queries, strict=True)]
     for seen in _left_out(planned, opinion.seen):
         flags[-1].append(f"disagreement: “{seen.words}” is not in the plan; {_taken_for(seen.intent, seen.confidence)}")
     return flags

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from chargehand.domain.reliability import BINS, Judged, brier, expected_calibration_error
 from chargehand.routing.performance import Counts, estimate
 from chargehand.understanding.calibration import Fit, fit
-from chargehand.understanding.judgements import WEIGHTS, Row, Verdict, _by_model
+from chargehand.understanding.judgements import WEIGHTS, Judgement, Row, _by_model
 
 FEW = 30  # verdicts below which a figure is luck: at 30 a share is known to some 18 points either way
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)  # thresholds that the report tries, beside the one that is set
@@ -75,14 +75,14 @@ class Report:
     calibration: str
 
 
-def reported(found: Sequence[Verdict], readings: Sequence[Row], thresholds: Mapping[str, float]) -> list[Report]:
+def reported(found: Sequence[Judgement], readings: Sequence[Row], thresholds: Mapping[str, float]) -> list[Report]:
     """Report on every tier and model that has read anything; `thresholds`: tier -> below what it asks or flags."""
     judged = dict(_by_model(found))
     counted = Counter((row["tier"], row["model"]) for row in readings)
     return [_report(key, counted[key], judged.get(key, []), thresholds.get(key[0], 0.0)) for key in sorted(counted)]
 
 
-def _report(key: tuple[str, str], readings: int, some: Sequence[Verdict], threshold: float) -> Report:
+def _report(key: tuple[str, str], readings: int, some: Sequence[Judgement], threshold: float) -> Report:
     ours = [Judged(each.confidence, each.right) for each in some]
     claims = [Judged(each.claimed, each.right) for each in some if each.claimed is not None]
     known = estimate(Counts(sum(each.right for each in some), sum(not each.right for each in some)))

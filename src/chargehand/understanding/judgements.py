@@ -21,7 +21,7 @@ approved, after an answer or other words; what stands in both was right. `reject
 been wrong, or no longer wanted."""
 
 
-class Verdict(NamedTuple):
+class Judgement(NamedTuple):
     """One subtask that was judged. `claimed` is what the model said; None where that is not stored."""
 
     tier: str
@@ -33,12 +33,12 @@ class Verdict(NamedTuple):
     sample: Sample
 
 
-def verdicts(readings: Sequence[Row], plans: Sequence[Row]) -> list[Verdict]:
+def judgements(readings: Sequence[Row], plans: Sequence[Row]) -> list[Judgement]:
     """Judge stored decompositions by what became of their plans.
 
     A plan has `request_id`, `created_at`, `intents`, `action` of its ruling and the set `decisions` of its approvals.
     """
-    found: list[Verdict] = []
+    found: list[Judgement] = []
     by_request = {request: list(some) for request, some in groupby(_by_time(plans), lambda row: row["request_id"])}
     for request, some in groupby(_by_time(readings), lambda row: row["request_id"]):
         found += _of_request(list(some), by_request.get(request, []))
@@ -49,8 +49,8 @@ def _by_time(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (str(row["request_id"]), row["created_at"]))
 
 
-def _of_request(readings: Sequence[Row], plans: Sequence[Row]) -> list[Verdict]:
-    found: list[Verdict] = []
+def _of_request(readings: Sequence[Row], plans: Sequence[Row]) -> list[Judgement]:
+    found: list[Judgement] = []
     for reading, own in _with_plans(readings, plans):
         since = [plan for plan in plans if plan["created_at"] >= reading["created_at"]]
         accepted = next((plan for plan in since if _by_a_person(plan)), None)
@@ -94,22 +94,22 @@ def _by_a_person(plan: Row) -> bool:
     return plan["action"] != "run" and "approved" in plan["decisions"]
 
 
-def _judged(reading: Row, accepted: Counter[str], how: How) -> list[Verdict]:
+def _judged(reading: Row, accepted: Counter[str], how: How) -> list[Judgement]:
     found = []
     for task in reading["value"]["subtasks"]:
         right = accepted[task["intent"]] > 0
         accepted[task["intent"]] -= 1
         sample = Sample(log_odds_before(task.get("terms") or {}), right, WEIGHTS[how])
         claimed = task.get("claimed_confidence")
-        found.append(Verdict(reading["tier"], reading["model"], task["confidence"], claimed, right, how, sample))
+        found.append(Judgement(reading["tier"], reading["model"], task["confidence"], claimed, right, how, sample))
     return found
 
 
-def fits(found: Sequence[Verdict]) -> dict[tuple[str, str], Fit]:
+def fits(found: Sequence[Judgement]) -> dict[tuple[str, str], Fit]:
     """Return what outcomes say about each tier and model."""
     return {key: fit([each.sample for each in some]) for key, some in _by_model(found)}
 
 
-def _by_model(found: Iterable[Verdict]) -> list[tuple[tuple[str, str], list[Verdict]]]:
+def _by_model(found: Iterable[Judgement]) -> list[tuple[tuple[str, str], list[Judgement]]]:
     ordered = sorted(found, key=lambda each: (each.tier, each.model))
     return [(key, list(some)) for key, some in groupby(ordered, lambda each: (each.tier, each.model))]

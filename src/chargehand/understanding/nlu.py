@@ -26,7 +26,7 @@ from chargehand.domain.intents import IntentSpec, OutputRef
 from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.plans import DecomposedRequest, Subtask
 from chargehand.understanding import intent_shortlist, prompts
-from chargehand.understanding.confidence import NOTHING, Beside, Source, fit_of, weighed
+from chargehand.understanding.confidence import NOTHING, Beside, Source, calibrated, fit_of
 
 MAX_CHARACTERS = 10_000  # some 1,500 words: no request is that long, a pasted log is
 
@@ -217,7 +217,7 @@ def read_reply(reply: Reply, ask: Ask, thresholds: Thresholds, beside: Beside = 
     sorted_wire = sorted(wire.subtasks, key=lambda task: task.order)
     source = Source(reply.tier, reply.model, ask.text, asking=bool(wire.ambiguities))
     read = [_subtask(task, places) for task in sorted_wire]
-    linked = _linked(weighed(read, source, beside, thresholds.flag), catalog)
+    linked = _linked(calibrated(read, source, beside, thresholds.flag), catalog)
     specs = {spec.intent: spec for spec in ask.catalog}
     questions = [
         question

@@ -14,7 +14,7 @@ from chargehand.cli.terminal.lines import Line, count
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from chargehand.cli.flows.context import Desk
+    from chargehand.cli.flows.context import Context
 
 group = typer.Typer()
 agent = typer.Typer(help="Enrol, grant and run agents.", no_args_is_help=True)
@@ -53,11 +53,11 @@ def enrol(  # noqa: PLR0917 - a command's options are its arguments
 ) -> int:
     """Make an agent known; print its token."""
 
-    async def work(desk: Desk) -> int:
-        made = await desk.office.registry.enrol(
+    async def work(context: Context) -> int:
+        made = await context.app.registry.enrol(
             name, agent_type=kind, pool=pool, specializations=specialization or None, accept_all=accept_all
         )
-        return _hand_over(desk, name, made, amqp_url)
+        return _hand_over(context, name, made, amqp_url)
 
     return launch(work, as_json=as_json)
 
@@ -66,8 +66,8 @@ def enrol(  # noqa: PLR0917 - a command's options are its arguments
 def rotate(name: Name, amqp_url: AmqpUrl = None, as_json: AsJson = False) -> int:
     """Give an agent a new key; print its token."""
 
-    async def work(desk: Desk) -> int:
-        return _hand_over(desk, name, await desk.office.registry.rotate(name), amqp_url)
+    async def work(context: Context) -> int:
+        return _hand_over(context, name, await context.app.registry.rotate(name), amqp_url)
 
     return launch(work, as_json=as_json)
 
@@ -76,10 +76,10 @@ def rotate(name: Name, amqp_url: AmqpUrl = None, as_json: AsJson = False) -> int
 def grant(name: Name, intents: Intents = None, everything: All = False, as_json: AsJson = False) -> int:
     """Let an agent do what it offers."""
 
-    async def work(desk: Desk) -> int:
+    async def work(context: Context) -> int:
         wanted = _wanted(intents, everything=everything)
-        granted = await desk.office.registry.grant(name, wanted, desk.who)
-        return _told(desk, f"{name} may now run {count(len(granted), 'intent')}: {', '.join(granted)}", granted)
+        granted = await context.app.registry.grant(name, wanted, context.who)
+        return _told(context, f"{name} may now run {count(len(granted), 'intent')}: {', '.join(granted)}", granted)
 
     return launch(work, as_json=as_json)
 
@@ -88,10 +88,10 @@ def grant(name: Name, intents: Intents = None, everything: All = False, as_json:
 def revoke(name: Name, intents: Intents = None, everything: All = False, as_json: AsJson = False) -> int:
     """Take grants back; what runs goes on."""
 
-    async def work(desk: Desk) -> int:
+    async def work(context: Context) -> int:
         wanted = _wanted(intents, everything=everything)
-        revoked = await desk.office.registry.revoke(name, wanted, desk.who)
-        return _told(desk, f"{name} may no longer run {', '.join(revoked)}", revoked)
+        revoked = await context.app.registry.revoke(name, wanted, context.who)
+        return _told(context, f"{name} may no longer run {', '.join(revoked)}", revoked)
 
     return launch(work, as_json=as_json)
 
@@ -104,9 +104,9 @@ def drain(
 ) -> int:
     """Give an agent no more work."""
 
-    async def work(desk: Desk) -> int:
-        await desk.office.registry.drain(name, drained=not off)
-        return _told(desk, f"{name} {'works again' if off else 'finishes what it has and gets no more'}", [])
+    async def work(context: Context) -> int:
+        await context.app.registry.drain(name, drained=not off)
+        return _told(context, f"{name} {'works again' if off else 'finishes what it has and gets no more'}", [])
 
     return launch(work, as_json=as_json)
 
@@ -120,9 +120,9 @@ def configure(
 ) -> int:
     """Change an agent's pool or specializations."""
 
-    async def work(desk: Desk) -> int:
-        await desk.office.registry.configure(name, pool=pool, specializations=specialization or None)
-        return _told(desk, f"{name} is changed", [])
+    async def work(context: Context) -> int:
+        await context.app.registry.configure(name, pool=pool, specializations=specialization or None)
+        return _told(context, f"{name} is changed", [])
 
     return launch(work, as_json=as_json)
 
@@ -131,9 +131,9 @@ def configure(
 def remove(name: Name, as_json: AsJson = False) -> int:
     """Shut an agent out for good."""
 
-    async def work(desk: Desk) -> int:
-        await desk.office.registry.remove(name)
-        return _told(desk, f"{name} is shut out: no key it has is good any more", [])
+    async def work(context: Context) -> int:
+        await context.app.registry.remove(name)
+        return _told(context, f"{name} is shut out: no key it has is good any more", [])
 
     return launch(work, as_json=as_json)
 
@@ -194,17 +194,17 @@ def install(
     return DONE
 
 
-def _hand_over(desk: Desk, name: str, made: tuple[UUID, bytes, int], amqp_url: str | None) -> int:
+def _hand_over(context: Context, name: str, made: tuple[UUID, bytes, int], amqp_url: str | None) -> int:
     from chargehand.agent.identity import Identity
 
     agent_id, key, generation = made
     token = Identity(str(agent_id), name, key, generation, amqp_url).token()
-    desk.screen.show(
+    context.screen.show(
         Line(token),
         Line(f"On {name}'s machine: chargehand agent join TOKEN, then chargehand agent run infra", "dim"),
         Line("Whoever has the token can be this agent: hand it over as you would a password.", "warn"),
     )
-    desk.screen.answer({"name": name, "agent_id": str(agent_id), "generation": generation, "token": token})
+    context.screen.answer({"name": name, "agent_id": str(agent_id), "generation": generation, "token": token})
     return DONE
 
 
@@ -216,7 +216,7 @@ def _wanted(intents: list[str] | None, *, everything: bool) -> list[str] | None:
     return None if everything else intents
 
 
-def _told(desk: Desk, text: str, intents: list[str]) -> int:
-    desk.screen.show(Line(f"{text}.", "good"))
-    desk.screen.answer({"done": True, "intents": intents})
+def _told(context: Context, text: str, intents: list[str]) -> int:
+    context.screen.show(Line(f"{text}.", "good"))
+    context.screen.answer({"done": True, "intents": intents})
     return DONE

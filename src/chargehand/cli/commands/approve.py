@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chargehand.cli.flows.run_mode import Manner
+from chargehand.cli.flows.run_mode import RunMode
 from chargehand.cli.options import AsJson, RequestId, Yes, launch
 from chargehand.cli.terminal.exit_codes import DONE
 from chargehand.cli.terminal.lines import Line, short
 
 if TYPE_CHECKING:
-    from chargehand.cli.flows.context import Desk
+    from chargehand.cli.flows.context import Context
 
 group = typer.Typer()
 
@@ -29,11 +29,11 @@ def approve(
 ) -> int:
     """Show a plan, agree to exactly it, and carry it out."""
 
-    async def work(desk: Desk) -> int:
-        from chargehand.cli.flows.conversation import Lead
+    async def work(context: Context) -> int:
+        from chargehand.cli.flows.conversation import Conversation
 
-        request_id = await desk.views.request_id(request)
-        return await Lead(desk, request_id, Manner(yes=yes, digest=digest, wait=not no_wait)).on()
+        request_id = await context.queries.request_id(request)
+        return await Conversation(context, request_id, RunMode(yes=yes, digest=digest, wait=not no_wait)).on()
 
     return launch(work, as_json=as_json, working=not no_wait)
 
@@ -42,17 +42,17 @@ def approve(
 def reject(request: RequestId, words: Words = "", as_json: AsJson = False) -> int:
     """Say no to a plan, or say what to plan instead."""
 
-    async def work(desk: Desk) -> int:
+    async def work(context: Context) -> int:
         from chargehand.domain.errors import WrongStatus
 
-        request_id = await desk.views.request_id(request)
-        stored = await desk.views.plan(request_id)
+        request_id = await context.queries.request_id(request)
+        stored = await context.queries.plan(request_id)
         if stored is None:
             raise WrongStatus(f"request {short(request_id)} has no plan yet", hint="Cancel it, or wait for the plan.")
-        await desk.office.steering.reject(request_id, stored["digest"], desk.who, _text(words))
+        await context.app.control.reject(request_id, stored["digest"], context.who, _text(words))
         if not words:
-            return await _decided(desk, request_id, "Rejected. Nothing of it was run.")
-        return await _planned_anew(desk, request_id)
+            return await _decided(context, request_id, "Rejected. Nothing of it was run.")
+        return await _planned_anew(context, request_id)
 
     return launch(work, as_json=as_json, working=bool(words))
 
@@ -61,10 +61,10 @@ def reject(request: RequestId, words: Words = "", as_json: AsJson = False) -> in
 def answer(request: RequestId, words: Answer, as_json: AsJson = False) -> int:
     """Say a request again, after it has asked."""
 
-    async def work(desk: Desk) -> int:
-        request_id = await desk.views.request_id(request)
-        await desk.office.steering.answer(request_id, _text(words), desk.who)
-        return await _planned_anew(desk, request_id)
+    async def work(context: Context) -> int:
+        request_id = await context.queries.request_id(request)
+        await context.app.control.answer(request_id, _text(words), context.who)
+        return await _planned_anew(context, request_id)
 
     return launch(work, as_json=as_json, working=True)
 
@@ -73,11 +73,11 @@ def answer(request: RequestId, words: Answer, as_json: AsJson = False) -> int:
 def cancel(request: RequestId, as_json: AsJson = False) -> int:
     """Stop a request, and what runs of it."""
 
-    async def work(desk: Desk) -> int:
-        request_id = await desk.views.request_id(request)
-        status = await desk.office.steering.cancel(request_id, desk.who)
+    async def work(context: Context) -> int:
+        request_id = await context.queries.request_id(request)
+        status = await context.app.control.cancel(request_id, context.who)
         ending = " What runs is being ended by its agent." if status == "cancelling" else ""
-        return await _decided(desk, request_id, f"Request {short(request_id)} is {status}.{ending}")
+        return await _decided(context, request_id, f"Request {short(request_id)} is {status}.{ending}")
 
     return launch(work, as_json=as_json)
 
@@ -86,30 +86,30 @@ def cancel(request: RequestId, as_json: AsJson = False) -> int:
 def retry(request: RequestId, done: Done = False, yes: Yes = False, as_json: AsJson = False) -> int:
     """Go on with a request from the step that failed."""
 
-    async def work(desk: Desk) -> int:
-        from chargehand.cli.flows.conversation import Lead
+    async def work(context: Context) -> int:
+        from chargehand.cli.flows.conversation import Conversation
 
-        request_id = await desk.views.request_id(request)
-        await desk.staffed()
-        seen = (await desk.views.request(request_id))["event_count"]
-        await desk.office.steering.retry(request_id, desk.who, assume_done=done)
-        return await Lead(desk, request_id, Manner(yes=yes), after=seen).on()
+        request_id = await context.queries.request_id(request)
+        await context.staffed()
+        seen = (await context.queries.request(request_id))["event_count"]
+        await context.app.control.retry(request_id, context.who, assume_done=done)
+        return await Conversation(context, request_id, RunMode(yes=yes), after=seen).on()
 
     return launch(work, as_json=as_json, working=True)
 
 
-async def _planned_anew(desk: Desk, request_id: object) -> int:
+async def _planned_anew(context: Context, request_id: object) -> int:
     from uuid import UUID
 
-    from chargehand.cli.flows.conversation import Lead
+    from chargehand.cli.flows.conversation import Conversation
 
-    return await Lead(desk, UUID(str(request_id)), Manner()).on()
+    return await Conversation(context, UUID(str(request_id)), RunMode()).on()
 
 
-async def _decided(desk: Desk, request_id: object, text: str) -> int:
-    desk.screen.show(Line(text, "good"))
-    row = await desk.views.request(request_id)  # type: ignore[arg-type]
-    desk.screen.answer({"request_id": str(request_id), "status": row["status"], "reason": row["status_reason"]})
+async def _decided(context: Context, request_id: object, text: str) -> int:
+    context.screen.show(Line(text, "good"))
+    row = await context.queries.request(request_id)  # type: ignore[arg-type]
+    context.screen.answer({"request_id": str(request_id), "status": row["status"], "reason": row["status_reason"]})
     return DONE
 
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chargehand.cli.flows.run_mode import Manner
+from chargehand.cli.flows.run_mode import RunMode
 from chargehand.cli.options import AsJson, RequestId, launch
 from chargehand.cli.terminal.exit_codes import DONE
 from chargehand.domain.states import REQUEST_ENDED, RequestStatus
 
 if TYPE_CHECKING:
-    from chargehand.cli.flows.context import Desk
+    from chargehand.cli.flows.context import Context
 
 group = typer.Typer()
 
@@ -27,17 +27,17 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many
 @group.command()
 def status(request: MaybeId = None, as_json: AsJson = False) -> int:
     """Show what is open, or where one request stands."""
-    return launch(lambda desk: _one(desk, request) if request else _all(desk), as_json=as_json)
+    return launch(lambda context: _one(context, request) if request else _all(context), as_json=as_json)
 
 
 @group.command()
 def watch(request: RequestId, as_json: AsJson = False) -> int:
     """Go on with a request and follow it."""
 
-    async def work(desk: Desk) -> int:
-        from chargehand.cli.flows.conversation import Lead
+    async def work(context: Context) -> int:
+        from chargehand.cli.flows.conversation import Conversation
 
-        return await Lead(desk, await desk.views.request_id(request), Manner()).on()
+        return await Conversation(context, await context.queries.request_id(request), RunMode()).on()
 
     return launch(work, as_json=as_json, working=True)
 
@@ -45,23 +45,23 @@ def watch(request: RequestId, as_json: AsJson = False) -> int:
 @group.command()
 def logs(request: MaybeId = None, follow: Follow = False, as_json: AsJson = False) -> int:
     """Show what happened to a request, a line each."""
-    return launch(lambda desk: _logs(desk, request, follow=follow), as_json=as_json)
+    return launch(lambda context: _logs(context, request, follow=follow), as_json=as_json)
 
 
 @group.command()
 def why(request: AnyId, full: Full = False, as_json: AsJson = False) -> int:
     """Explain each decision about a request or task."""
 
-    async def work(desk: Desk) -> int:
+    async def work(context: Context) -> int:
         from dataclasses import asdict
 
         from chargehand.cli.flows.explain import story
         from chargehand.cli.show.why import why_lines
 
-        request_id = await desk.views.request_id(request)
-        told = await story(desk.views, request_id)
-        desk.screen.show(*why_lines(told, only=await desk.views.task_id(request), full=full))
-        desk.screen.answer(_values(asdict(told)) if desk.screen.as_json else None)
+        request_id = await context.queries.request_id(request)
+        told = await story(context.queries, request_id)
+        context.screen.show(*why_lines(told, only=await context.queries.task_id(request), full=full))
+        context.screen.answer(_values(asdict(told)) if context.screen.as_json else None)
         return DONE
 
     return launch(work, as_json=as_json)
@@ -71,68 +71,68 @@ def why(request: AnyId, full: Full = False, as_json: AsJson = False) -> int:
 def requests(status: InStatus = None, limit: Limit = 50, as_json: AsJson = False) -> int:
     """List requests, newest first."""
 
-    async def work(desk: Desk) -> int:
+    async def work(context: Context) -> int:
         from datetime import UTC, datetime
 
         from chargehand.cli.show.request import request_list
         from chargehand.cli.terminal.lines import Line
 
-        rows = await desk.views.requests(status, limit)
+        rows = await context.queries.requests(status, limit)
         empty = [Line('There is none yet: chargehand run "what should be done"')]
-        desk.screen.show(*(request_list(rows, datetime.now(UTC)) if rows else empty))
-        desk.screen.answer({"requests": [_brief(row) for row in rows]})
+        context.screen.show(*(request_list(rows, datetime.now(UTC)) if rows else empty))
+        context.screen.answer({"requests": [_brief(row) for row in rows]})
         return DONE
 
     return launch(work, as_json=as_json)
 
 
-async def _all(desk: Desk) -> int:
+async def _all(context: Context) -> int:
     from datetime import UTC, datetime
 
     from chargehand.cli.show.request import overview
 
-    rows, reviews = await desk.views.open_requests(), await desk.views.reviews()
-    desk.screen.show(*overview(rows, reviews, datetime.now(UTC)))
-    desk.screen.answer({"requests": [_brief(row) for row in rows], "reviews": len(reviews)})
+    rows, reviews = await context.queries.open_requests(), await context.queries.reviews()
+    context.screen.show(*overview(rows, reviews, datetime.now(UTC)))
+    context.screen.answer({"requests": [_brief(row) for row in rows], "reviews": len(reviews)})
     return DONE
 
 
-async def _one(desk: Desk, given: str) -> int:
+async def _one(context: Context, given: str) -> int:
     from chargehand.app.json_view import request_value
-    from chargehand.app.snapshot import papers
+    from chargehand.app.snapshot import snapshot
     from chargehand.cli.show.ending import ending_lines
     from chargehand.cli.show.request import head, standing
 
-    found = await papers(desk.views, await desk.views.request_id(given))
+    found = await snapshot(context.queries, await context.queries.request_id(given))
     if found.request["status"] in REQUEST_ENDED:
         lines = head(found.request) + ending_lines(found.request, found.tasks, found.attempts, found.seconds)
     else:
-        reviews = await desk.views.reviews(found.request["request_id"])
+        reviews = await context.queries.reviews(found.request["request_id"])
         lines = standing(found.request, found.tasks, found.attempts, reviews, found.questions)
-    desk.screen.show(*lines)
-    desk.screen.answer(request_value(found.request, found.plan, found.tasks, found.attempts, found.questions))
+    context.screen.show(*lines)
+    context.screen.answer(request_value(found.request, found.plan, found.tasks, found.attempts, found.questions))
     return DONE
 
 
-async def _logs(desk: Desk, given: str | None, *, follow: bool) -> int:
+async def _logs(context: Context, given: str | None, *, follow: bool) -> int:
     from chargehand.cli.show.progress import log_line
     from chargehand.domain.errors import UnknownId
 
-    newest = await desk.views.requests(limit=1)
+    newest = await context.queries.requests(limit=1)
     if given is None and not newest:
         raise UnknownId("there is no request yet", hint='chargehand run "what should be done" makes one.')
-    request_id = await desk.views.request_id(given) if given else newest[0]["request_id"]
+    request_id = await context.queries.request_id(given) if given else newest[0]["request_id"]
     events: list[Any] = []
     while True:
-        row = await desk.views.request(request_id)
-        new = await desk.views.events(request_id, events[-1].seq if events else 0)
-        steps = {task["task_id"]: task["task_order"] for task in await desk.views.tasks(request_id)}
-        desk.screen.show(*(log_line(event, steps.get(event.task_id)) for event in new))
+        row = await context.queries.request(request_id)
+        new = await context.queries.events(request_id, events[-1].seq if events else 0)
+        steps = {task["task_id"]: task["task_order"] for task in await context.queries.tasks(request_id)}
+        context.screen.show(*(log_line(event, steps.get(event.task_id)) for event in new))
         events += new
         if not follow or row["status"] in REQUEST_ENDED:
             break
-        await desk.changed()
-    desk.screen.answer({"request_id": str(request_id), "events": [_event(event) for event in events]})
+        await context.changed()
+    context.screen.answer({"request_id": str(request_id), "events": [_event(event) for event in events]})
     return DONE
 
 

@@ -11,7 +11,7 @@ from chargehand.cli.terminal.exit_codes import DONE, ENVIRONMENT
 from chargehand.cli.terminal.lines import Line, count, short
 
 if TYPE_CHECKING:
-    from chargehand.cli.flows.context import Desk
+    from chargehand.cli.flows.context import Context
 
 group = typer.Typer()
 audit = typer.Typer(help="Check the sealed history.", no_args_is_help=True)
@@ -24,17 +24,17 @@ group.add_typer(db, name="db")
 def verify(as_json: AsJson = False) -> int:
     """Check that nothing sealed was altered."""
 
-    async def work(desk: Desk) -> int:
+    async def work(context: Context) -> int:
         from chargehand.domain.errors import AuditBroken
 
-        seals = await desk.views.seals()
-        wrong = await desk.office.verify_audit()
+        seals = await context.queries.seals()
+        wrong = await context.app.verify_audit()
         if wrong:
             told = "; ".join(f"request {short(request)}: {problem}" for request, problem in wrong.items())
             advice = "Keep the database as it is, compare it with a backup, and find out who could write to it."
             raise AuditBroken(f"{count(len(wrong), 'request')} not as it was sealed: {told}", hint=advice)
-        desk.screen.show(Line(f"{count(len(seals), 'seal')} checked; all hold.", "good"))
-        desk.screen.answer({"seals": len(seals), "wrong": {}})
+        context.screen.show(Line(f"{count(len(seals), 'seal')} checked; all hold.", "good"))
+        context.screen.answer({"seals": len(seals), "wrong": {}})
         return DONE
 
     return launch(work, as_json=as_json)

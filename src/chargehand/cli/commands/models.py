@@ -10,7 +10,7 @@ from chargehand.cli.options import AsJson, launch
 from chargehand.cli.terminal.exit_codes import DONE
 
 if TYPE_CHECKING:
-    from chargehand.cli.flows.context import Desk
+    from chargehand.cli.flows.context import Context
 
 group = typer.Typer()
 models = typer.Typer(help="Look back at who read requests, and how rightly.", no_args_is_help=True)
@@ -24,19 +24,19 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="The n
 def report(days: Days = None, limit: Limit = 10_000, as_json: AsJson = False) -> int:
     """Show how sure each model was, how often it was right, and what thresholds would have asked."""
 
-    async def work(desk: Desk) -> int:
+    async def work(context: Context) -> int:
         from dataclasses import asdict
 
         from chargehand.cli.show.models import report_lines
         from chargehand.understanding.feedback import reported
-        from chargehand.understanding.judgements import verdicts
+        from chargehand.understanding.judgements import judgements
 
-        settings = desk.office.settings
-        readings, plans = await desk.views.readings(days, limit)
+        settings = context.app.settings
+        readings, plans = await context.queries.readings(days, limit)
         by_tier = dict.fromkeys(("local", "external"), settings.confidence_flag)
-        found = reported(verdicts(readings, plans), readings, {**by_tier, "embedded": settings.confidence_embedded})
-        desk.screen.show(*report_lines(found))
-        desk.screen.answer({"models": [_plain(asdict(each)) for each in found]})
+        found = reported(judgements(readings, plans), readings, {**by_tier, "embedded": settings.confidence_embedded})
+        context.screen.show(*report_lines(found))
+        context.screen.answer({"models": [_plain(asdict(each)) for each in found]})
         return DONE
 
     return launch(work, as_json=as_json)

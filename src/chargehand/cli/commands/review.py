@@ -7,14 +7,14 @@ from uuid import UUID
 
 import typer
 
-from chargehand.cli.flows.run_mode import Manner
+from chargehand.cli.flows.run_mode import RunMode
 from chargehand.cli.options import AsJson, launch
 from chargehand.cli.terminal.exit_codes import DONE, WAITS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chargehand.cli.flows.context import Desk
+    from chargehand.cli.flows.context import Context
 
 group = typer.Typer()
 
@@ -30,14 +30,14 @@ Given = Annotated[str | None, typer.Option("--from", metavar="FILE", help="Take 
 def reviews(resume: Resume = False, as_json: AsJson = False) -> int:
     """List what went wrong and waits for a person."""
 
-    async def work(desk: Desk) -> int:
+    async def work(context: Context) -> int:
         from chargehand.cli.show.lists import review_list
 
         if resume:
-            return await _resume(desk)
-        rows = await desk.views.reviews()
-        desk.screen.show(*review_list(rows))
-        desk.screen.answer({"reviews": [dict(row) for row in rows]})
+            return await _resume(context)
+        rows = await context.queries.reviews()
+        context.screen.show(*review_list(rows))
+        context.screen.answer({"reviews": [dict(row) for row in rows]})
         return DONE
 
     return launch(work, as_json=as_json, working=resume)
@@ -59,100 +59,100 @@ def review(
     if len(chosen) > 1:
         raise typer.BadParameter(f"--{chosen[0]} and --{chosen[1]} exclude each other")
 
-    async def work(desk: Desk) -> int:
-        request_id = await _request_of(desk, which)
+    async def work(context: Context) -> int:
+        request_id = await _request_of(context, which)
         if discard:
-            await desk.office.steering.cancel(request_id, desk.who)
-            return await _followed(desk, request_id)
+            await context.app.control.cancel(request_id, context.who)
+            return await _followed(context, request_id)
         if retry:
-            await desk.office.steering.retry(request_id, desk.who)
+            await context.app.control.retry(request_id, context.who)
         elif edit or given:
-            await _write(desk, request_id, given)
+            await _write(context, request_id, given)
         else:
-            return await _show(desk, request_id)
-        return await _followed(desk, request_id)
+            return await _show(context, request_id)
+        return await _followed(context, request_id)
 
     return launch(work, as_json=as_json, working=bool(retry or edit or given))
 
 
-async def _request_of(desk: Desk, which: str) -> UUID:
+async def _request_of(context: Context, which: str) -> UUID:
     """Return the request that a review's number, or the beginning of its own id, names."""
-    rows = await desk.views.reviews()
+    rows = await context.queries.reviews()
     number = next((row["request_id"] for row in rows if str(row["review_id"]) == which), None)
-    return number or await desk.views.request_id(which)
+    return number or await context.queries.request_id(which)
 
 
-async def _show(desk: Desk, request_id: UUID) -> int:
+async def _show(context: Context, request_id: UUID) -> int:
     from chargehand.cli.show.lists import review_list
     from chargehand.cli.show.request import head
     from chargehand.cli.terminal.lines import Line
 
-    rows = await desk.views.reviews(request_id)
-    desk.screen.show(*head(await desk.views.request(request_id)), Line(""), *review_list(rows))
-    calls = await desk.views.llm_calls(request_id)
-    desk.screen.answer({"reviews": [dict(row) for row in rows], "calls": [dict(call) for call in calls]})
+    rows = await context.queries.reviews(request_id)
+    context.screen.show(*head(await context.queries.request(request_id)), Line(""), *review_list(rows))
+    calls = await context.queries.llm_calls(request_id)
+    context.screen.answer({"reviews": [dict(row) for row in rows], "calls": [dict(call) for call in calls]})
     return DONE
 
 
-async def _followed(desk: Desk, request_id: UUID) -> int:
-    from chargehand.cli.flows.conversation import Lead
+async def _followed(context: Context, request_id: UUID) -> int:
+    from chargehand.cli.flows.conversation import Conversation
 
-    return await Lead(desk, request_id, Manner()).on()
+    return await Conversation(context, request_id, RunMode()).on()
 
 
-async def _write(desk: Desk, request_id: UUID, given: str | None) -> None:
+async def _write(context: Context, request_id: UUID, given: str | None) -> None:
     """Have a person write the subtasks and plan them. Raises `BadDecomposition`; what was written is then kept."""
     from chargehand.cli.flows import plan_editor
     from chargehand.domain.errors import ChargehandError
 
-    await desk.staffed()
-    text = plan_editor.read_file(given) if given else await _edited(desk, request_id)
+    await context.staffed()
+    text = plan_editor.read_file(given) if given else await _edited(context, request_id)
     try:
-        await desk.office.steering.write(request_id, plan_editor.parsed(text), desk.who)
+        await context.app.control.write(request_id, plan_editor.parsed(text), context.who)
     except ChargehandError as error:
         if given is None:
-            error.hint = f"{error.hint} {_kept(desk, request_id, text)}".strip()
+            error.hint = f"{error.hint} {_kept(context, request_id, text)}".strip()
         raise
 
 
-async def _edited(desk: Desk, request_id: UUID) -> str:
+async def _edited(context: Context, request_id: UUID) -> str:
     import asyncio
 
     from chargehand.cli.flows import plan_editor
 
-    request, calls = await desk.views.request(request_id), await desk.views.llm_calls(request_id)
-    offers = [row["spec"] for row in await desk.views.intents() if row["granted"] and not row["unavailable"]]
+    request, calls = await context.queries.request(request_id), await context.queries.llm_calls(request_id)
+    offers = [row["spec"] for row in await context.queries.intents() if row["granted"] and not row["unavailable"]]
     return await asyncio.to_thread(plan_editor.edited, plan_editor.draft(request["wording"], calls, offers))
 
 
-def _kept(desk: Desk, request_id: UUID, text: str) -> str:
-    path: Path = desk.office.settings.home / f"review-{str(request_id)[:8]}.yml"
+def _kept(context: Context, request_id: UUID, text: str) -> str:
+    path: Path = context.app.settings.home / f"review-{str(request_id)[:8]}.yml"
     path.touch(mode=0o600)
     path.write_text(text)
     return f"What you wrote is in {path}: change it, then `chargehand review {str(request_id)[:8]} --from {path}`."
 
 
-async def _resume(desk: Desk) -> int:
+async def _resume(context: Context) -> int:
     """Have all of it read again, wait for it, and say what became of it."""
     from collections import Counter
 
     from chargehand.cli.terminal.lines import Line, count
 
-    await desk.staffed()
-    again = await desk.office.steering.reread(desk.who)
-    with desk.screen.waiting(f"Reading {count(len(again), 'request')} again ..."):
-        statuses = await _statuses(desk, again)
+    await context.staffed()
+    again = await context.app.control.reread(context.who)
+    with context.screen.waiting(f"Reading {count(len(again), 'request')} again ..."):
+        statuses = await _statuses(context, again)
         while {"accepted", "decomposing"} & set(statuses.values()):
-            await desk.changed()
-            statuses = await _statuses(desk, again)
+            await context.changed()
+            statuses = await _statuses(context, again)
     counted: dict[str, Any] = dict(Counter(statuses.values()))
     told = ", ".join(f"{number} {status}" for status, number in sorted(counted.items())) or "there was none"
-    desk.screen.show(Line(f"Read again: {told}.", "good"))
-    desk.screen.answer({"requests": statuses})
+    context.screen.show(Line(f"Read again: {told}.", "good"))
+    context.screen.answer({"requests": statuses})
     return WAITS if counted.get("in_review") else DONE
 
 
-async def _statuses(desk: Desk, wanted: list[UUID]) -> dict[str, str]:
+async def _statuses(context: Context, wanted: list[UUID]) -> dict[str, str]:
     ids = set(wanted)
-    rows = await desk.views.requests(limit=10_000) if ids else ()
+    rows = await context.queries.requests(limit=10_000) if ids else ()
     return {str(row["request_id"]): row["status"] for row in rows if row["request_id"] in ids}

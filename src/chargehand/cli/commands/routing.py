@@ -10,7 +10,7 @@ from chargehand.cli.options import AsJson, launch
 from chargehand.cli.terminal.exit_codes import DONE, FAILED
 
 if TYPE_CHECKING:
-    from chargehand.cli.flows.context import Desk
+    from chargehand.cli.flows.context import Context
 
 group = typer.Typer()
 routing = typer.Typer(help="Look back at how agents were chosen.", no_args_is_help=True)
@@ -25,15 +25,15 @@ Named = Annotated[str | None, typer.Option("--policy", metavar="POLICY", help="A
 def report(days: Days = None, limit: Limit = 100_000, as_json: AsJson = False) -> int:
     """Show how choices turned out, beside what was predicted."""
 
-    async def work(desk: Desk) -> int:
+    async def work(context: Context) -> int:
         from dataclasses import asdict
 
         from chargehand.cli.show.routing import appraisal_lines
         from chargehand.routing.report import appraised
 
-        found = appraised(await desk.views.routing(days, limit))
-        desk.screen.show(*appraisal_lines(found))
-        desk.screen.answer(asdict(found))
+        found = appraised(await context.queries.routing(days, limit))
+        context.screen.show(*appraisal_lines(found))
+        context.screen.answer(asdict(found))
         return DONE
 
     return launch(work, as_json=as_json)
@@ -43,7 +43,7 @@ def report(days: Days = None, limit: Limit = 100_000, as_json: AsJson = False) -
 def replay(policy: Named = None, days: Days = None, limit: Limit = 10_000, as_json: AsJson = False) -> int:
     """Take stored choices again, from the facts kept with them."""
 
-    async def work(desk: Desk) -> int:
+    async def work(context: Context) -> int:
         from dataclasses import asdict
 
         from chargehand.cli.show.routing import comparison_lines
@@ -52,13 +52,13 @@ def replay(policy: Named = None, days: Days = None, limit: Limit = 10_000, as_js
         from chargehand.routing.report import compared
         from chargehand.routing.router import policy_named
 
-        set_up = desk.office.settings
+        set_up = context.app.settings
         other = policy_named(policy, {}, set_up.routing_minimum_runs) if policy else None
-        rows = await desk.views.routing(days, limit)
+        rows = await context.queries.routing(days, limit)
         pairs = [(row, replayed(WorkTask.model_validate(row["spec"]), row, other)) for row in rows]
         found = compared(pairs)
-        desk.screen.show(*comparison_lines(found, pairs, policy))
-        desk.screen.answer({**asdict(found), "policy": policy})
+        context.screen.show(*comparison_lines(found, pairs, policy))
+        context.screen.answer({**asdict(found), "policy": policy})
         differs = policy is None and found.exact + found.older + found.unreadable < found.decisions
         return FAILED if differs else DONE
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chargehand.cli.flows.run_mode import Manner
+from chargehand.cli.flows.run_mode import RunMode
 from chargehand.cli.options import AsJson, Key, Sentence, Yes, launch
 from chargehand.cli.terminal.lines import Line, short
 from chargehand.domain.errors import BadRequest
 
 if TYPE_CHECKING:
-    from chargehand.cli.flows.context import Desk
+    from chargehand.cli.flows.context import Context
 group = typer.Typer()
 
 
@@ -76,7 +76,7 @@ def run(  # noqa: PLR0917 - its parameters are its options
 ) -> int:
     """Plan a sentence, ask, do it, and say what changed."""
     terms = _Terms(mode, priority, at, otherwise, dry_run)
-    return _submit(sentence, key, Manner(yes=yes), terms, as_json=as_json)
+    return _submit(sentence, key, RunMode(yes=yes), terms, as_json=as_json)
 
 
 @group.command()
@@ -91,7 +91,7 @@ def plan(  # noqa: PLR0917 - its parameters are its options
 ) -> int:
     """Plan a sentence, show the plan, and stop."""
     terms = _Terms(mode, priority, at, otherwise)
-    return _submit(sentence, key, Manner(only_plan=True), terms, as_json=as_json)
+    return _submit(sentence, key, RunMode(only_plan=True), terms, as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def start_time(said: str, now: datetime) -> datetime:
     return meant if meant > now else meant + timedelta(days=1)
 
 
-def _submit(sentence: str, key: str | None, manner: Manner, terms: _Terms, *, as_json: bool) -> int:
+def _submit(sentence: str, key: str | None, run_mode: RunMode, terms: _Terms, *, as_json: bool) -> int:
     import os
     import secrets
 
@@ -137,12 +137,12 @@ def _submit(sentence: str, key: str | None, manner: Manner, terms: _Terms, *, as
     options = terms.options(datetime.now().astimezone())
     key = key or f"cli-{secrets.token_hex(6)}"
 
-    async def work(desk: Desk) -> int:
-        from chargehand.cli.flows.conversation import Lead
+    async def work(context: Context) -> int:
+        from chargehand.cli.flows.conversation import Conversation
 
-        engine = desk.office.engine
-        request_id = await engine.submit(wording, requester=desk.who, key=key, **options)
-        desk.screen.show(Line(f"Request {short(request_id)}, key {key}", "dim"))
-        return await Lead(desk, request_id, manner).on()
+        engine = context.app.engine
+        request_id = await engine.submit(wording, requester=context.who, key=key, **options)
+        context.screen.show(Line(f"Request {short(request_id)}, key {key}", "dim"))
+        return await Conversation(context, request_id, run_mode).on()
 
     return launch(work, as_json=as_json, working=True)

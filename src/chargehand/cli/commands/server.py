@@ -11,7 +11,7 @@ from chargehand.cli.terminal.exit_codes import DONE
 from chargehand.cli.terminal.lines import Line, short
 
 if TYPE_CHECKING:
-    from chargehand.cli.flows.context import Desk
+    from chargehand.cli.flows.context import Context
 
 group = typer.Typer()
 
@@ -26,7 +26,7 @@ def server() -> int:
     import asyncio
 
     from chargehand import settings
-    from chargehand.app.application import open_office
+    from chargehand.app.application import open_application
     from chargehand.app.worker import serve, stop_signals
     from chargehand.cli.terminal.logfile import log_to
     from chargehand.cli.terminal.screen import Screen
@@ -42,9 +42,9 @@ def server() -> int:
 
     async def until_told() -> None:
         stopping = stop_signals()
-        async with open_office(loaded) as office:
+        async with open_application(loaded) as app:
             Screen().tell("This server works; Ctrl-C or SIGTERM ends it in good order.")
-            await serve(office, stopping)
+            await serve(app, stopping)
 
     asyncio.run(until_told())
     return DONE
@@ -63,18 +63,18 @@ def resume(request: RequestId, task: Task = None, as_json: AsJson = False) -> in
 
 
 def _hold(request: str, task: str | None, *, held: bool, as_json: bool) -> int:
-    async def work(desk: Desk) -> int:
+    async def work(context: Context) -> int:
         from chargehand.domain.errors import UnknownId
 
-        request_id = await desk.views.request_id(request)
-        task_id = await desk.views.task_id(task) if task else None
+        request_id = await context.queries.request_id(request)
+        task_id = await context.queries.task_id(task) if task else None
         if task and task_id is None:
             raise UnknownId(f"there is no step {task!r}", hint=f"`chargehand status {short(request_id)}` lists them.")
-        steering = desk.office.steering
-        status = await (steering.pause if held else steering.resume)(request_id, desk.who, task_id)
+        control = context.app.control
+        status = await (control.pause if held else control.resume)(request_id, context.who, task_id)
         what = f"Step {short(task_id)}" if task_id else f"Request {short(request_id)}"
-        desk.screen.show(Line(f"{what} is {'held back' if held else 'going on'}; the request is {status}.", "good"))
-        desk.screen.answer({"request_id": str(request_id), "status": status})
+        context.screen.show(Line(f"{what} is {'held back' if held else 'going on'}; the request is {status}.", "good"))
+        context.screen.answer({"request_id": str(request_id), "status": status})
         return DONE
 
     return launch(work, as_json=as_json)

@@ -5,38 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from chargehand.app.application import Office
+from chargehand.app.application import Application
 from chargehand.app.worker import Worker
 from chargehand.cli.terminal.screen import Screen
-from chargehand.store.queries import Views
+from chargehand.store.queries import Queries
 
 PAUSE = 1.0
 """Seconds after which a watcher looks again although nobody said that anything has changed."""
 
 
 @dataclass
-class Desk:
+class Context:
     """One command's view of everything. `worker` is None for commands that only look or decide."""
 
-    office: Office
+    app: Application
     screen: Screen
     worker: Worker | None = None
     request_id: UUID | None = None  # what Ctrl-C must say how to go on with
     told: set[str] = field(default_factory=set)
 
     @property
-    def views(self) -> Views:
+    def queries(self) -> Queries:
         """What can be read."""
-        return self.office.views
+        return self.app.queries
 
     @property
     def who(self) -> str:
         """Who decides here."""
-        return self.office.settings.user_name
+        return self.app.settings.user_name
 
     async def changed(self, seconds: float = PAUSE) -> bool:
         """Wait until something has changed, or return False after so long. Raises whatever has ended the worker."""
-        news = await self.office.changed(seconds)
+        news = await self.app.changed(seconds)
         if self.worker is not None:
             await self._check(self.worker)
         return news
@@ -59,5 +59,5 @@ class Desk:
         if self.worker is None or not self.worker.holding.is_set():
             return 0
         return sum(
-            row["in_flight"] for row in await self.views.agents() if str(row["agent_id"]) == self.worker.agent_id
+            row["in_flight"] for row in await self.queries.agents() if str(row["agent_id"]) == self.worker.agent_id
         )

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from chargehand.app.json_view import request_value
-from chargehand.app.snapshot import Papers, papers
-from chargehand.cli.flows.context import Desk
+from chargehand.app.snapshot import Snapshot, snapshot
+from chargehand.cli.flows.context import Context
 from chargehand.cli.flows.explain import story_lines
 from chargehand.cli.flows.follow import AT_WORK, follow
-from chargehand.cli.flows.run_mode import Manner
+from chargehand.cli.flows.run_mode import RunMode
 from chargehand.cli.show.ending import ending_lines
 from chargehand.cli.show.plan import plan_lines
 from chargehand.cli.show.request import standing
@@ -23,26 +23,26 @@ from chargehand.domain.states import RequestStatus as R
 QUESTION = "Run this plan? [y]es, [n]o, [w]ords to say it differently, [?] why:"
 
 
-class Lead:
+class Conversation:
     """One request, led by one command. `after` is the number of the last event that need not be shown again."""
 
-    def __init__(self, desk: Desk, request_id: UUID, manner: Manner, after: int = 0) -> None:
-        self._desk, self._request_id, self._manner = desk, request_id, manner
+    def __init__(self, context: Context, request_id: UUID, run_mode: RunMode, after: int = 0) -> None:
+        self._desk, self._request_id, self._manner = context, request_id, run_mode
         self._seen = after
         self._shown: set[str] = set()
-        desk.request_id = request_id
+        context.request_id = request_id
 
     async def on(self) -> int:
         """Go on until it ends or waits, and return the exit code that says which."""
         while True:
-            found = await papers(self._desk.views, self._request_id)
+            found = await snapshot(self._desk.queries, self._request_id)
             status = R(found.request["status"])
             code = await self._step(status, found)
             if code is not None:
                 await self._answer()
                 return code
 
-    async def _step(self, status: R, found: Papers) -> int | None:
+    async def _step(self, status: R, found: Snapshot) -> int | None:
         if status in REQUEST_ENDED:
             return await self._ended(found)
         if status in AT_WORK:
@@ -53,17 +53,17 @@ class Lead:
             return None
         return await STEPS[status](self, found)
 
-    async def read(self, found: Papers) -> int | None:
+    async def read(self, found: Snapshot) -> int | None:
         """Wait until a model has read the words."""
         if not self._manner.wait:
             self._desk.screen.show(*standing(found.request, (), (), (), ()))
             return WAITS
         with self._desk.screen.waiting("Reading the request ..."):
-            while (await self._desk.views.request(self._request_id))["status"] in (R.ACCEPTED, R.DECOMPOSING):
+            while (await self._desk.queries.request(self._request_id))["status"] in (R.ACCEPTED, R.DECOMPOSING):
                 await self._desk.changed()
         return None
 
-    async def be_asked(self, found: Papers) -> int | None:
+    async def be_asked(self, found: Snapshot) -> int | None:
         """Show the questions; somebody at the terminal may say it again."""
         screen, name = self._desk.screen, short(self._request_id)
         screen.show(Line("This needs to be said more plainly:", "warn"))
@@ -72,24 +72,24 @@ class Lead:
         if not words:
             screen.show(Line(f'Answer with: chargehand answer {name} "..."'))
             return WAITS
-        await self._desk.office.steering.answer(self._request_id, words, self._desk.who)
+        await self._desk.app.control.answer(self._request_id, words, self._desk.who)
         return None
 
-    async def agree(self, found: Papers) -> int | None:
+    async def agree(self, found: Snapshot) -> int | None:
         """Show the plan and have it approved, or leave it to whoever may."""
         await self._show_once(found)
         assert found.plan is not None
-        digest, manner = found.plan["digest"], self._manner
-        if manner.only_plan or not (manner.yes or manner.digest or self._desk.screen.can_ask):
+        digest, run_mode = found.plan["digest"], self._manner
+        if run_mode.only_plan or not (run_mode.yes or run_mode.digest or self._desk.screen.can_ask):
             self._waits_for_approval(digest)
             return WAITS
-        if manner.yes or manner.digest:
-            return await self._approve(manner.digest or digest)
+        if run_mode.yes or run_mode.digest:
+            return await self._approve(run_mode.digest or digest)
         return await self._decide(digest)
 
-    async def look_at(self, found: Papers) -> int | None:
+    async def look_at(self, found: Snapshot) -> int | None:
         """Show what a person must look at; only they can go on."""
-        reviews = await self._desk.views.reviews(self._request_id)
+        reviews = await self._desk.queries.reviews(self._request_id)
         self._desk.screen.show(*standing(found.request, found.tasks, found.attempts, reviews, found.questions))
         return WAITS
 
@@ -99,13 +99,13 @@ class Lead:
             if decision.kind == "yes":
                 return await self._approve(digest)
             if decision.kind in ("no", "words"):
-                await self._desk.office.steering.reject(self._request_id, digest, self._desk.who, decision.words)
+                await self._desk.app.control.reject(self._request_id, digest, self._desk.who, decision.words)
                 return None
             if decision.kind == "left":
                 self._waits_for_approval(digest)
                 return WAITS
             if decision.kind == "why":
-                self._desk.screen.show(*await story_lines(self._desk.views, self._request_id))
+                self._desk.screen.show(*await story_lines(self._desk.queries, self._request_id))
 
     async def _ask_decision(self) -> Decision:
         screen = self._desk.screen
@@ -125,22 +125,22 @@ class Lead:
         return (await read_line() or "").strip()
 
     async def _approve(self, digest: str) -> int | None:
-        office = self._desk.office
-        status = await office.steering.approve(self._request_id, digest, self._desk.who)
+        app = self._desk.app
+        status = await app.control.approve(self._request_id, digest, self._desk.who)
         if status is R.AWAITING_APPROVAL:
             text = f"One more person must agree: chargehand approve {short(self._request_id)}"
             self._desk.screen.show(Line(text, "warn"))
             return WAITS
         return None
 
-    async def _show_once(self, found: Papers) -> None:
+    async def _show_once(self, found: Snapshot) -> None:
         """Show the plan that is, or was, agreed to, once."""
         plan = found.plan
         if plan is not None and plan["digest"] not in self._shown:
             self._shown.add(plan["digest"])
             self._desk.screen.show(*plan_lines(found.request, plan, found.decomposition), BLANK)
 
-    async def _ended(self, found: Papers) -> int:
+    async def _ended(self, found: Snapshot) -> int:
         status = R(found.request["status"])
         hint = await self._hint() if status is R.REFUSED else ""
         lines = ending_lines(found.request, found.tasks, found.attempts, found.seconds, hint)
@@ -149,7 +149,7 @@ class Lead:
 
     async def _hint(self) -> str:
         """A refusal's hint stands in its event; where there is none, the catalog helps."""
-        events = await self._desk.views.events(self._request_id)
+        events = await self._desk.queries.events(self._request_id)
         refused = next((e for e in reversed(events) if e.kind == "request.refused"), None)
         return str((refused.data.get("hint") if refused else "") or "`chargehand catalog` shows what can be asked for.")
 
@@ -166,16 +166,16 @@ class Lead:
 
     async def _answer(self) -> None:
         if self._desk.screen.as_json:
-            found = await papers(self._desk.views, self._request_id)
+            found = await snapshot(self._desk.queries, self._request_id)
             value = request_value(found.request, found.plan, found.tasks, found.attempts, found.questions)
             self._desk.screen.answer(value)
 
 
-STEPS: dict[R, Callable[[Lead, Papers], Awaitable[int | None]]] = {
-    R.ACCEPTED: Lead.read,
-    R.DECOMPOSING: Lead.read,
-    R.ASKING: Lead.be_asked,
-    R.AWAITING_APPROVAL: Lead.agree,
-    R.IN_REVIEW: Lead.look_at,
+STEPS: dict[R, Callable[[Conversation, Snapshot], Awaitable[int | None]]] = {
+    R.ACCEPTED: Conversation.read,
+    R.DECOMPOSING: Conversation.read,
+    R.ASKING: Conversation.be_asked,
+    R.AWAITING_APPROVAL: Conversation.agree,
+    R.IN_REVIEW: Conversation.look_at,
 }
 """What a request that is neither worked on nor ended needs."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from chargehand.app.snapshot import of_plan
-from chargehand.cli.flows.context import PAUSE, Desk
+from chargehand.cli.flows.context import PAUSE, Context
 from chargehand.cli.show.progress import board, event_line
 from chargehand.cli.terminal.lines import Line
 from chargehand.cli.terminal.screen import Board
@@ -19,10 +19,10 @@ FRAME = 0.2
 """Seconds between drawings of the board: enough for a spinner and tenths of seconds."""
 
 
-async def follow(desk: Desk, request_id: UUID, after: int) -> int:
+async def follow(context: Context, request_id: UUID, after: int) -> int:
     """Show what happens until the request is no longer worked on; return the number of the last event shown."""
-    with desk.screen.live() as draw:
-        following = Following(desk, request_id, after, draw)
+    with context.screen.live() as draw:
+        following = Following(context, request_id, after, draw)
         while await following.look():
             await following.pause()
         return following.seen
@@ -31,9 +31,9 @@ async def follow(desk: Desk, request_id: UUID, after: int) -> int:
 class Following:
     """What a watcher knows of one request."""
 
-    def __init__(self, desk: Desk, request_id: UUID, after: int, draw: Board | None) -> None:
+    def __init__(self, context: Context, request_id: UUID, after: int, draw: Board | None) -> None:
         self.seen = after
-        self._desk, self._request_id, self._draw = desk, request_id, draw
+        self._desk, self._request_id, self._draw = context, request_id, draw
         self._latest: dict[UUID, str] = {}
         self._began: dict[UUID, datetime] = {}
         self._took: dict[UUID, float] = {}
@@ -43,11 +43,11 @@ class Following:
 
     async def look(self) -> bool:
         """Show what is new. Returns whether the request is still worked on."""
-        views = self._desk.views
-        request = await views.request(self._request_id)
-        self._tasks = of_plan(await views.tasks(self._request_id), await views.plan(self._request_id))
+        queries = self._desk.queries
+        request = await queries.request(self._request_id)
+        self._tasks = of_plan(await queries.tasks(self._request_id), await queries.plan(self._request_id))
         steps = {task["task_id"]: task["task_order"] for task in self._tasks}
-        for event in await views.events(self._request_id, self.seen):
+        for event in await queries.events(self._request_id, self.seen):
             self._take(event, steps.get(event.task_id) if event.task_id else None)
         self._redraw()
         self._tell_waits()

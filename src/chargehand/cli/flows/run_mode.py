@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Manner:
+class RunMode:
     """How far to go: agree without asking, only to the plan, only to the plan with that digest, not into the work."""
 
     yes: bool = False

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from chargehand import settings as configuration
-from chargehand.app.application import open_office
+from chargehand.app.application import open_application
 from chargehand.app.worker import Worker, worker_beside
-from chargehand.cli.flows.context import Desk
+from chargehand.cli.flows.context import Context
 from chargehand.cli.terminal.exit_codes import INTERRUPTED
 from chargehand.cli.terminal.interrupts import Interrupted, Interrupts
 from chargehand.cli.terminal.lines import count, short
@@ -17,7 +17,7 @@ from chargehand.cli.terminal.logfile import log_to
 from chargehand.cli.terminal.screen import Screen
 from chargehand.settings import Settings
 
-Work = Callable[[Desk], Awaitable[int]]
+Work = Callable[[Context], Awaitable[int]]
 
 
 def run(work: Work, *, as_json: bool = False, working: bool = False) -> int:
@@ -36,36 +36,36 @@ async def _attended(work: Work, settings: Settings, screen: Screen, *, working: 
     interrupts.listen()
     async with AsyncExitStack() as stack:
         try:
-            office = await interrupts.unless_asked(stack.enter_async_context(open_office(settings)))
+            app = await interrupts.unless_asked(stack.enter_async_context(open_application(settings)))
         except Interrupted:
             return INTERRUPTED
-        desk = Desk(office, screen)
+        context = Context(app, screen)
         if not working:
-            return await _until_left(work, desk, interrupts)
-        async with worker_beside(office) as worker:
-            desk.worker = worker
+            return await _until_left(work, context, interrupts)
+        async with worker_beside(app) as worker:
+            context.worker = worker
             stack.push_async_callback(_settle, asyncio.create_task(_end_at_once(interrupts, worker)))
-            return await _at_work(work, desk, interrupts)
+            return await _at_work(work, context, interrupts)
 
 
-async def _until_left(work: Work, desk: Desk, interrupts: Interrupts) -> int:
+async def _until_left(work: Work, context: Context, interrupts: Interrupts) -> int:
     try:
-        return await interrupts.unless_asked(_as_coroutine(work, desk))
+        return await interrupts.unless_asked(_as_coroutine(work, context))
     except Interrupted:
-        say_how_to_go_on(desk)
+        say_how_to_go_on(context)
         return INTERRUPTED
 
 
-async def _at_work(work: Work, desk: Desk, interrupts: Interrupts) -> int:
+async def _at_work(work: Work, context: Context, interrupts: Interrupts) -> int:
     """Do the work; then let what this process's agent still runs come to its end, and say so."""
     try:
-        return await _until_left(work, desk, interrupts)
+        return await _until_left(work, context, interrupts)
     finally:
-        running = 0 if interrupts.insisted.is_set() else await desk.in_flight()
+        running = 0 if interrupts.insisted.is_set() else await context.in_flight()
         if running and interrupts.asked.is_set():
-            desk.screen.tell(f"Finishing what runs now ({count(running, 'step')}); Ctrl-C again to stop at once.")
+            context.screen.tell(f"Finishing what runs now ({count(running, 'step')}); Ctrl-C again to stop at once.")
         elif running:
-            desk.screen.tell(f"Finishing {count(running, 'step')} of other requests; Ctrl-C twice to stop at once.")
+            context.screen.tell(f"Finishing {count(running, 'step')} of other requests; Ctrl-C twice to stop at once.")
 
 
 async def _end_at_once(interrupts: Interrupts, worker: Worker) -> None:
@@ -79,13 +79,13 @@ async def _settle(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def _as_coroutine(work: Work, desk: Desk) -> int:
-    return await work(desk)
+async def _as_coroutine(work: Work, context: Context) -> int:
+    return await work(context)
 
 
-def say_how_to_go_on(desk: Desk) -> None:
+def say_how_to_go_on(context: Context) -> None:
     """Tell somebody who leaves that nothing is lost, and how to come back."""
-    if desk.request_id is not None:
-        name = short(desk.request_id)
-        desk.screen.leave_line()
-        desk.screen.tell(f"Request {name} is safe. Go on with: chargehand watch {name}")
+    if context.request_id is not None:
+        name = short(context.request_id)
+        context.screen.leave_line()
+        context.screen.tell(f"Request {name} is safe. Go on with: chargehand watch {name}")

@@ -4,6 +4,6 @@ It plans what it is sure of and asks about the rest. Not imported at start-up: i
 it trains.
 """
 
-from chargehand.llm.catalogue_match.tier import AFTER_AN_LLM, ALONE, EmbeddedLLM
+from chargehand.llm.catalogue_match.tier import AFTER_AN_LLM, ALONE, CatalogueMatch
 
-__all__ = ["AFTER_AN_LLM", "ALONE", "EmbeddedLLM"]
+__all__ = ["AFTER_AN_LLM", "ALONE", "CatalogueMatch"]

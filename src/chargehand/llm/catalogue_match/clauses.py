@@ -108,10 +108,10 @@ def _best_cut(text: str, found: Sequence[Token], pieces: Sequence[_Piece], stren
     best: list[tuple[float, list[Clause]]] = [(0.0, [])]
     for end in range(1, len(pieces) + 1):
         ways = [
-            (best[start][0] + _score(clause, strength, second, first=start == 0), [*best[start][1], clause])
+            (best[start][0] + _score(clause, strength, second_reader, first=start == 0), [*best[start][1], clause])
             for start in range(max(0, end - SPAN), end)
             if not _mixes(found, pieces[start:end])
-            for second in [_second_orders(found, pieces[start + 1 : end])]
+            for second_reader in [_second_orders(found, pieces[start + 1 : end])]
             for clause in _clauses(text, found, pieces, start, end)
         ]
         best.append(max(ways, key=lambda way: way[0], default=best[-1]))  # no way: the piece holds nothing but joints

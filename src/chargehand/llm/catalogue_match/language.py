@@ -23,13 +23,13 @@ def is_english(found: Sequence[Token], known: frozenset[str]) -> bool:
     foreign = sum(word in FOREIGN for word in lowers)
     if foreign > english:
         return False
-    letters = any(not token.raw.isascii() for token in words)
+    messages = any(not token.raw.isascii() for token in words)
     unknown = sum(not token.actions and not set(token.stems) & known and token.lower not in ENGLISH for token in words)
-    few = len(words) < FEWEST_WORDS and not letters  # "käynnistä palvelin" has letters that English has not
+    few = len(words) < FEWEST_WORDS and not messages  # "käynnistä palvelin" has letters that English has not
     return bool(english) or few or unknown / len(words) <= UNKNOWN_WORDS
 
 
 def _share_of_other_scripts(found: Sequence[Token]) -> float:
-    letters = [letter for token in found if token.kind != "quoted" for letter in token.raw if letter.isalpha()]
-    other = [letter for letter in letters if not unicodedata.name(letter, "").startswith("LATIN")]
-    return len(other) / len(letters) if letters else 0.0
+    messages = [message for token in found if token.kind != "quoted" for message in token.raw if message.isalpha()]
+    other = [message for message in messages if not unicodedata.name(message, "").startswith("LATIN")]
+    return len(other) / len(messages) if messages else 0.0

@@ -32,7 +32,7 @@ ALONE = (
 AFTER_AN_LLM = "The LLM gave no usable answer: plain commands only. `chargehand why` says what went wrong."
 
 
-class EmbeddedLLM:
+class CatalogueMatch:
     """Decomposes plain English commands without any model, and asks wherever it is not sure.
 
     `cache_dir` keeps trained weights between processes (None: in memory only). It must belong to this user alone.

@@ -10,7 +10,7 @@ import pytest
 from chargehand.domain.messages import Failure, WorkResult
 from chargehand.domain.records import AttemptRecord, RequestRecord, TaskRecord
 from chargehand.domain.states import AttemptStatus, RequestStatus, TaskStatus
-from chargehand.execution.outcomes import Ending, follow, lapse, plain
+from chargehand.execution.outcomes import Ending, effects_of, lost_lease, plain
 from chargehand.execution.retry import RetryPolicy
 from tests.builders import make_id, make_task
 
@@ -48,24 +48,24 @@ def ending(
     ],
 )
 def test_what_an_attempt_and_its_task_become(kind: Any, safe: bool, attempt_becomes: A, task_becomes: T) -> None:
-    found = follow(ending(kind, safe=safe), RetryPolicy())
+    found = effects_of(ending(kind, safe=safe), RetryPolicy())
     assert (found.attempt.new, found.task.new) == (attempt_becomes, task_becomes)
     assert (found.review is not None) == (task_becomes is T.IN_REVIEW)
 
 
 def test_after_the_last_attempt_a_passing_failure_is_final() -> None:
-    assert follow(ending("retryable", made=3), RetryPolicy(max_attempts=3)).task.new is T.FAILED
+    assert effects_of(ending("retryable", made=3), RetryPolicy(max_attempts=3)).task.new is T.FAILED
 
 
 def test_a_request_being_cancelled_repeats_nothing_but_still_reviews_what_is_unknown() -> None:
     cancelling = replace(REQUEST, status=R.CANCELLING)
     for kind in ("retryable", "cancelled", "permanent"):
-        assert follow(ending(kind, request=cancelling), RetryPolicy()).task.new is T.CANCELLED
-    assert follow(ending("unknown", safe=False, request=cancelling), RetryPolicy()).task.new is T.IN_REVIEW
+        assert effects_of(ending(kind, request=cancelling), RetryPolicy()).task.new is T.CANCELLED
+    assert effects_of(ending("unknown", safe=False, request=cancelling), RetryPolicy()).task.new is T.IN_REVIEW
 
 
 def test_a_dry_run_may_always_be_repeated() -> None:
-    found = follow(ending("unknown", safe=False, request=replace(REQUEST, dry_run=True)), RetryPolicy())
+    found = effects_of(ending("unknown", safe=False, request=replace(REQUEST, dry_run=True)), RetryPolicy())
     assert found.task.new is T.READY
 
 
@@ -79,23 +79,23 @@ def test_a_dry_run_may_always_be_repeated() -> None:
     ],
 )
 def test_only_started_work_that_must_not_be_repeated_is_unknown(attempt: A, repeatable: bool, kind: str) -> None:
-    result = lapse(ending(attempt=attempt).attempt, repeatable=repeatable, said="silent")
+    result = lost_lease(ending(attempt=attempt).attempt, repeatable=repeatable, said="silent")
     assert result.failure is not None
     assert result.failure.kind == kind
 
 
 def test_a_lapsed_attempt_is_lost_and_counts_against_the_agents_circuit() -> None:
     base = ending(attempt=A.ACCEPTED)
-    result = lapse(base.attempt, repeatable=True, said="silent")
-    found = follow(replace(base, result=result, reported=False), RetryPolicy())
+    result = lost_lease(base.attempt, repeatable=True, said="silent")
+    found = effects_of(replace(base, result=result, reported=False), RetryPolicy())
     assert found.attempt.new is A.LOST
     assert found.outcome.infrastructure
     assert found.attempt.result is None, "nobody reported anything"
 
 
 def test_cancelled_work_teaches_nothing_about_the_agent() -> None:
-    assert not follow(ending("cancelled"), RetryPolicy()).outcome.counts
-    assert follow(ending("permanent"), RetryPolicy()).outcome.counts
+    assert not effects_of(ending("cancelled"), RetryPolicy()).outcome.counts
+    assert effects_of(ending("permanent"), RetryPolicy()).outcome.counts
 
 
 def test_text_from_outside_is_shown_without_what_could_fool_a_terminal() -> None:
@@ -107,4 +107,4 @@ def test_an_order_that_was_handed_back_unbegun_goes_to_another_agent() -> None:
     base = ending("retryable", safe=False)
     failure = Failure(kind="retryable", message="no grant came", details={"started": False})
     result = base.result.model_copy(update={"failure": failure})
-    assert follow(replace(base, result=result), RetryPolicy()).task.new is T.READY
+    assert effects_of(replace(base, result=result), RetryPolicy()).task.new is T.READY

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from chargehand.domain.errors import DatabaseUnreachable, StaleStatus
-from chargehand.engine.batching import Together
+from chargehand.engine.batching import Batcher
 
 
 class Kitchen:
@@ -20,7 +20,7 @@ class Kitchen:
         self.bad = bad
         self.begun, self.open = asyncio.Event(), asyncio.Event()
         self.open.set()
-        self.together = Together(self.cook, self.mishap, most=3)
+        self.together = Batcher(self.cook, self.mishap, most=3)
 
     async def cook(self, items: Sequence[str]) -> None:
         self.goes.append(list(items))

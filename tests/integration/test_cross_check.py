@@ -12,7 +12,7 @@ from bench.scoring import Case
 from chargehand.domain.llm import Opinion
 from chargehand.domain.plans import Subtask
 from chargehand.engine.tier_chain import Places, Trust
-from chargehand.llm.catalogue_match import EmbeddedLLM
+from chargehand.llm.catalogue_match import CatalogueMatch
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.testing.llm import LLMServer, says
 from chargehand.understanding.calibration import RIGHT_OF
@@ -31,27 +31,27 @@ CATALOG = make_catalog(*SPECS)
 
 
 async def opinion(text: str, *said: str) -> Opinion | None:
-    return await EmbeddedLLM().opinion(build_ask(make_id("r"), text, CATALOG), said)
+    return await CatalogueMatch().opinion(build_ask(make_id("r"), text, CATALOG), said)
 
 
 async def test_each_part_is_read_by_itself_and_the_whole_too() -> None:
     found = await opinion("stop the wiki and check the disk", "stop the wiki", "check the disk")
     assert found is not None
-    assert [compare(i, v) for i, v in zip(("stop_wiki", "check_disk"), found.views, strict=True)] == ["agrees"] * 2
-    assert compare("start_wiki", found.views[1]) == "differs"
+    assert [compare(i, v) for i, v in zip(("stop_wiki", "check_disk"), found.queries, strict=True)] == ["agrees"] * 2
+    assert compare("start_wiki", found.queries[1]) == "differs"
     assert [seen.intent for seen in found.seen] == ["stop_wiki", "check_disk"]
 
 
 async def test_words_that_are_not_the_requests_stand_for_all_of_it() -> None:
     found = await opinion("stop the wiki", "start the wiki")
     assert found is not None
-    assert compare("start_wiki", found.views[0]) == "differs", "a model cannot choose what it is checked against"
+    assert compare("start_wiki", found.queries[0]) == "differs", "a model cannot choose what it is checked against"
 
 
 async def test_an_order_not_to_do_it_is_noticed() -> None:
     found = await opinion("check the disk, but do not stop the wiki", "check the disk", "do not stop the wiki")
     assert found is not None
-    assert [view.negated for view in found.views] == [False, True]
+    assert [view.negated for view in found.queries] == [False, True]
 
 
 async def test_what_it_cannot_read_it_has_no_opinion_of() -> None:
@@ -72,13 +72,13 @@ async def read(world: World, server: LLMServer, said: dict[str, Any]) -> dict[st
     await world.agent("infra-1", *SPECS)
     world.engine.tiers = {"local": ProxyLLM(server.url, "small", tier="local", key=None, timeout=60)}
     world.engine.places = Places({})
-    world.engine.trust = Trust(EmbeddedLLM())
+    world.engine.trust = Trust(CatalogueMatch())
     server.answers = {words: [says(value)] for words, value in said.items()}
     asked = {words: await world.engine.submit(words, requester="ann") for words in said}
     await world.engine.decompose()
     kept = {}
     for words, request_id in asked.items():
-        (row,) = await world.views.decompositions(request_id)
+        (row,) = await world.queries.decompositions(request_id)
         (kept[words],) = (Subtask.model_validate(each) for each in row["value"]["subtasks"])
         assert row["value"]["calibration"]
     return kept

@@ -13,7 +13,7 @@ import pytest
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.intents import IntentSpec
 from chargehand.domain.plans import DecomposedRequest
-from chargehand.llm.catalogue_match import EmbeddedLLM
+from chargehand.llm.catalogue_match import CatalogueMatch
 from chargehand.llm.catalogue_match.examining import Exam, examine, worse
 from chargehand.llm.catalogue_match.judging import Judge
 from chargehand.llm.catalogue_match.learning import Learning, safely
@@ -47,7 +47,7 @@ def offering(*phrases: str, intent: str, service: str | None = None) -> IntentSp
 GRAFANA = offering("deploy Grafana", "install Grafana", "set up Grafana", intent="deploy_grafana", service="grafana")
 
 
-async def read(llm: EmbeddedLLM, text: str, catalog: Catalog) -> DecomposedRequest:
+async def read(llm: CatalogueMatch, text: str, catalog: Catalog) -> DecomposedRequest:
     ask = nlu.build_ask(REQUEST_ID, text, catalog)
     return nlu.read_reply(await llm.structured(ask), ask, nlu.Thresholds())
 
@@ -109,7 +109,7 @@ async def test_a_changed_intent_is_not_answered_from_what_it_was(judge: Judge, h
     assert safely("restart the status page", judge, changed, SURE) is None
 
 
-async def burst(llm: EmbeddedLLM, asked: Sequence[tuple[str, Catalog]]) -> tuple[list[DecomposedRequest], float]:
+async def burst(llm: CatalogueMatch, asked: Sequence[tuple[str, Catalog]]) -> tuple[list[DecomposedRequest], float]:
     """Ask everything at once; return the answers, and the longest time that the event loop stood still."""
     longest, ended = 0.0, asyncio.Event()
 
@@ -134,7 +134,7 @@ async def test_a_burst_while_the_catalog_changes(homelab: Catalog) -> None:
     asked = [(text, catalog) for catalog in catalogs * 5 for text in requests]
     stalls = []
     for _ in range(3):  # others may keep this machine busy once, but not thrice
-        llm = EmbeddedLLM()
+        llm = CatalogueMatch()
         await read(llm, "deploy kuma", homelab)
         answers, stall = await burst(llm, asked)
         stalls.append(stall)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.routing.wait_policy import CALM, ENOUGH, SHARE, WINDOW, Patience, Waits
+from chargehand.routing.wait_policy import CALM, ENOUGH, SHARE, WINDOW, WaitPolicy, Waits
 
 
-def learnt(seconds: list[float], most: float = 150.0) -> Patience:
-    patience = Patience(most)
+def learnt(seconds: list[float], most: float = 150.0) -> WaitPolicy:
+    patience = WaitPolicy(most)
     for each in seconds:
         patience.saw("deploy", each)
     return patience

@@ -52,12 +52,12 @@ def test_what_is_to_be_left_alone_is_named() -> None:
 
 def test_what_was_left_out_is_named_once() -> None:
     planned = [Planned("stop", "stop the wiki"), Planned("start", "start the blog")]
-    views = [View({"stop": 0.9}), View({"start": 0.9})]
-    assert disagreements(planned, Opinion(views, [Seen("check the disk", "check", 0.8)]))[1][0].startswith(
+    queries = [View({"stop": 0.9}), View({"start": 0.9})]
+    assert disagreements(planned, Opinion(queries, [Seen("check the disk", "check", 0.8)]))[1][0].startswith(
         "disagreement: “check the disk” is not in the plan"
     )
     there = [Seen("stop the wiki", "stop", 0.9), Seen("start the blog", "restart", 0.9)]
-    assert disagreements(planned, Opinion(views, there)) == [[], []], "the same words are compared, not missed"
+    assert disagreements(planned, Opinion(queries, there)) == [[], []], "the same words are compared, not missed"
 
 
 # --- on the way from an answer to a decomposition --------------------------------------------------------------------
