@@ -156,7 +156,8 @@ async def test_a_model_without_a_price_is_refused_before_it_is_called(failing: S
 IMPORTS = """
 import sys
 import chargehand.agent, chargehand.agents.infra, chargehand.agent.runtime.runtime, chargehand.testing
-import chargehand.cli.app, chargehand.cli.flows.session, chargehand.app.application, chargehand.app.worker, chargehand.app.doctor
+import chargehand.cli.app, chargehand.cli.flows.session, chargehand.app.application
+import chargehand.app.worker, chargehand.app.doctor
 from pathlib import Path
 from chargehand.app.application import tiers
 from chargehand.settings import Settings
