@@ -79,7 +79,7 @@ class Registry:
             await tx.execute("configure_agent", await self._find(tx, name), pool, own)
 
     async def remove(self, name: str) -> None:
-        """Shut an agent out: no key it has is good any more. Its history stays; its leases run out."""
+        """Shut an agent out: its keys stop working. Its history stays; its leases run out."""
         async with self._store.transaction() as tx:
             agent_id = await self._find(tx, name)
             await tx.execute("remove_agent", agent_id)
