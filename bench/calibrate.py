@@ -1,4 +1,4 @@
-"""The weights by which the embedded tier ranks intents, fitted to sets of requests, and what they are worth on catalogs
+"""The weights of the catalogue match, fitted to sets of requests, and what they are worth on catalogs
 they have not seen: each set is read with weights that were fitted to the others only.
 
 A set is a file `NAME_catalog.json` with the cases in `NAME_tuning.jsonl` or `NAME.jsonl`, as `bench decompose` reads
@@ -150,7 +150,7 @@ def fit(sets: Iterable[Set]) -> Weights:
 
 
 class _Reader:
-    """The embedded tier with everything given: what is trained, the weights, and both thresholds."""
+    """The catalogue match with everything given: what is trained, the weights, and both thresholds."""
 
     tier, model, timeout = "embedded", "catalogue match", None
 

@@ -37,7 +37,7 @@ NOT_SIMULATED = {
     *("agent_by_name", "configure_agent", "drop_all_offers", "next_generation", "remove_agent", "set_drained"),
     *("set_grants", "statuses"),
 }
-"""What only an operator's desk or a screen asks for."""
+"""What only an operator's commands or a screen ask for."""
 
 NOT_COMPARED = {"at", "claim_token", "version", "state"}
 """When an event was written is a column's default; of several claims each may get any number."""

@@ -144,7 +144,7 @@ async def test_a_crash_anywhere_between_gives_the_same_order_again(world: World)
     await agent.register(DEPLOY, PORTALS, SECOND, CHECK)  # a new life, that has not seen the order
     (again,) = await agent.orders()
     assert again == order
-    await world.lapse()
+    await world.lose_leases()
     await world.sweep.sweep()
     await world.due_now()
     third = await order_of(world, agent)
@@ -260,7 +260,7 @@ async def test_a_task_whose_value_is_not_there_goes_to_a_person_and_nothing_of_i
     assert told["tasks"][0]["unfit_outputs"] == unfit
     for text in (await story(world, request_id), await shown(world, request_id)):
         assert reason in text
-        assert (f"what it returned is not what it declares: {unfit}" in text) == (unfit is not None)
+        assert (f"its outputs differ from its declaration: {unfit}" in text) == (unfit is not None)
 
 
 async def test_a_person_who_did_it_by_hand_lets_the_rest_go_on(world: World) -> None:

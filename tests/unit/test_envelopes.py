@@ -91,7 +91,7 @@ def test_a_message_that_is_too_large_is_not_even_made() -> None:
         encode(make_envelope(payload={"text": "x" * 1_000_001}), KEY)
 
 
-def test_letters_about_one_attempt_keep_their_order_and_the_others_do_not_wait() -> None:
+def test_messages_about_one_attempt_keep_their_order_and_the_others_do_not_wait() -> None:
     def message(attempt: str, text: str) -> Message:
         said = Progress(attempt_id=make_id(attempt), lease_token=1, message=text)
         return Message(AGENT, MessageType.WORK_PROGRESS, said)

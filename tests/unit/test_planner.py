@@ -144,7 +144,7 @@ def test_what_no_agent_could_ever_do_is_refused_with_reasons_counted():
     assert str(caught.value) == (
         "0/3 agents can run deploy_kuma: 1 needs node, which is not on this machine's PATH, 2 do not offer it"
     )
-    assert caught.value.hint == "Put that right on the agent's machine, then ask again."
+    assert caught.value.hint == "Fix that on the agent's machine, then ask again."
 
 
 def test_every_task_that_is_infeasible_is_named():
@@ -248,7 +248,7 @@ def test_only_complex_work_goes_to_an_external_model():
 
 def test_many_steps_are_remarked_on():
     assert plan_of(make_decomposed(*[A] * 6), make_catalog(A)).notes == (
-        "6 steps are many for one request; look whether some belong together",
+        "this request has 6 steps; could some be combined?",
     )
     assert plan_of(make_decomposed(*[A] * 5), make_catalog(A)).notes == ()
 

@@ -240,7 +240,7 @@ def _outputs(intent: str, declared: type[BaseModel] | Mapping[str, Any] | None) 
     schema = dict(declared) if isinstance(declared, Mapping) else declared.model_json_schema(mode="serialization")
     if takes_secrets(schema):
         raise BadConfiguration(
-            f"{intent} cannot return a secret: agents hide its value in all that they report",
+            f"{intent} cannot return a secret: agents hide its value in every report",
             hint="Return its name, or nothing; whoever needs it takes a secret of that name.",
         )
     return schema

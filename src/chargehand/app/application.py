@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("chargehand.app.application")
 
 
-RECALIBRATE = 600.0  # seconds: some verdicts an hour is much, and reading them takes some 0.1 s
+RECALIBRATE = 600.0  # seconds: some judgements an hour is much, and reading them takes some 0.1 s
 JUDGED_DAYS, JUDGED_MOST = 180.0, 5000  # what is read of them: older ones are of another model, prompt or catalog
 LOOK_AT_CATALOG = 5.0  # seconds: a query of 1 ms; a request that comes sooner begins the training by itself
 TAKE_OVER = 0.5
@@ -175,7 +175,7 @@ def broker(settings: Settings) -> Broker:
 
 
 def tiers(settings: Settings) -> Mapping[str, LLM]:
-    """Return the configured models by tier. The embedded one needs nothing and is always there.
+    """Return the configured models by tier. The catalogue match needs nothing and is always there.
 
     Raises `BadConfiguration` for half an LLM, or a key that cannot be used.
     """
@@ -211,7 +211,7 @@ def model(endpoint: Endpoint) -> ProxyLLM | SdkLLM:
 
 
 async def _listen(app: Application) -> None:
-    """Turn the database's notifications into wake-ups, for as long as the office is open."""
+    """Turn the database's notifications into wake-ups, for as long as the application is open."""
     while True:
         lost = asyncio.Event()
         try:

@@ -12,11 +12,11 @@ ChargehandError
 │   ├── BadDecomposition      a model's answer is not a plan; says why, so that it can be repaired once
 │   ├── Infeasible            no agent could ever do it
 │   ├── ContentChanged        a playbook or script is not the one that was approved
-│   ├── MissingOutput         an earlier task did not return what a later one takes
+│   ├── MissingOutput         an earlier task did not return an output a later one needs
 │   ├── TaskFailed            an agent's work failed, and would again
 │   ├── OutcomeUnknown        work started and nobody knows how it ended
 │   ├── BadEnvelope           a message that is malformed, too large or not signed as it must be
-│   ├── BadConfiguration      a setting, a file of the operator's, or a missing program
+│   ├── BadConfiguration      a wrong setting, a bad file, or a missing program
 │   │   └── SchemaTooNew      the database was written by a newer Chargehand
 │   └── AuditBroken           sealed events were altered or removed
 └── TransientError            the same call may succeed later
@@ -26,7 +26,7 @@ ChargehandError
     ├── DatabaseUnreachable
     ├── BrokerUnreachable
     │   └── Unroutable        no queue takes the message: the agent is gone
-    ├── ModelUnavailable      a model did not answer, or not with what was asked
+    ├── ModelUnavailable      a model did not answer, or gave an unusable answer
     └── DiskFull
 """
 
@@ -103,7 +103,7 @@ class PlanChanged(PermanentError):
 
 
 class NotPermitted(PermanentError):
-    """A rule forbids it: approving one's own plan where two people are asked for, or too late."""
+    """A rule forbids it: approving one's own plan where two other people must approve, or approving too late."""
 
     code, exit_code, http_status = "not-permitted", 3, 403
 
@@ -127,7 +127,7 @@ class ContentChanged(PermanentError):
 
 
 class MissingOutput(PermanentError):
-    """A task takes a value from an earlier one that did not return it, or not one that fits. Nothing was run."""
+    """A task needs an output that an earlier one did not return, or one that does not fit. Nothing was run."""
 
     code, exit_code, http_status = "missing-output", 3, 409
 
@@ -151,7 +151,7 @@ class BadEnvelope(PermanentError):
 
 
 class BadConfiguration(PermanentError):
-    """A setting, a file of the operator's or a program the machine lacks."""
+    """A wrong setting, a bad file of the operator's, or a missing program."""
 
     code, exit_code = "bad-configuration", 5
 
@@ -205,7 +205,7 @@ class Unroutable(BrokerUnreachable):
 
 
 class ModelUnavailable(TransientError):
-    """A model did not answer in time, or not with what was asked for."""
+    """A model did not answer in time, or its answer was unusable."""
 
     code = "model-unavailable"
 

@@ -45,7 +45,7 @@ class Message:
 
 
 class SignedMessages:
-    """The orchestrator's desk: it has the master key and derives each agent's."""
+    """The orchestrator's side: it has the master key and derives each agent's key."""
 
     def __init__(self, master_key: bytes) -> None:
         self._master_key = master_key
@@ -113,7 +113,7 @@ def sender_of(wire: bytes) -> UUID:
 
 
 def rounds(messages: Iterable[Message]) -> list[list[Message]]:
-    """Split letters, in order, so that each wave has at most one per attempt: a wave is applied set by set."""
+    """Split messages, in order, so that each wave has at most one per attempt: a wave is applied set by set."""
     found: list[list[Message]] = []
     depth: dict[UUID | None, int] = {}
     for message in messages:

@@ -37,7 +37,7 @@ async def admit(
 
 
 def is_bound(task: TaskRecord, plan: PlanRecord) -> bool:
-    """Whether the task is, to the letter, part of the plan whose digest was approved."""
+    """Whether the task is exactly part of the plan whose digest was approved."""
     if plan.status is not PlanStatus.APPROVED or not plan.intact:
         return False
     return any(task.spec == approved for approved in plan.plan.tasks if approved.order == task.order)

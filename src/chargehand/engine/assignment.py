@@ -1,4 +1,4 @@
-"""Which agent each task of a batch gets: the facts are read at once for all, and every choice counts for the next."""
+"""Which agent each task of a transaction gets: facts are read once for all, and every choice counts for the next."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Decided = list[tuple[TaskRecord, RoutingDecision]]
 
 
 class Assignment:
-    """Routes batches of tasks by the policy that is set. Raises `BadConfiguration` when there is none such."""
+    """Routes the tasks of a transaction by the configured policy. Raises `BadConfiguration` for an unknown one."""
 
     def __init__(self, settings: Settings) -> None:
         self._policy = router.policy_named(

@@ -3,7 +3,7 @@
 Every step is idempotent: it claims due rows, gathers facts, decides with pure functions, and writes status, events and
 outgoing messages in one transaction; then it commits, and only then publishes. State in PostgreSQL is the truth, so
 any number of processes may run these steps, and a crash anywhere means that a later sweep sees the rows again.
-What people do to a request on its way stands in `steering.py`, what time does to it in `sweep.py`.
+People's commands on a request are in `request_control.py`, actions on what is late in `sweep.py`.
 """
 
 from __future__ import annotations

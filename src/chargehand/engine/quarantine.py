@@ -21,7 +21,7 @@ log = logging.getLogger("chargehand.engine.quarantine")
 
 
 class Quarantine:
-    """One item's trouble, not its batch's. `limit` is how often an item may fail before a person has it."""
+    """One item's trouble, not its transaction's. `limit` is how often an item may fail before a person has it."""
 
     def __init__(self, store: Store, recorder: Recorder, limit: int) -> None:
         self._store, self._recorder, self._limit = store, recorder, limit

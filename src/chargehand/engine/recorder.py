@@ -1,4 +1,4 @@
-"""From letters to rows: what agents say is checked, matched with the leases that are open, and written once."""
+"""From messages to rows: agents' reports are checked, matched with open leases, and written once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MOST_LINES = 20
 
 @dataclass(slots=True)
 class LockedRows:
-    """The locked rows a batch of letters is about, as they stand after the letters handled so far."""
+    """The locked rows that a transaction's messages are about, as the messages handled so far have left them."""
 
     requests: dict[UUID, RequestRecord]
     tasks: dict[UUID, TaskRecord]
@@ -58,7 +58,7 @@ class LockedRows:
 
 
 class Recorder:
-    """Writes what agents report. One transaction for as many letters as have come."""
+    """Writes agents' reports, in one transaction for all messages that have come."""
 
     def __init__(self, settings: Settings, rows: SignedMessages) -> None:
         self._settings = settings
@@ -218,7 +218,7 @@ class Recorder:
         )
 
     async def _lock_for(self, tx: Transaction, messages: Sequence[Message], arriving: Sequence[Message]) -> None:
-        """Lock all that letters with registrations among them touch: requests before agents, each in id order."""
+        """Lock every row that messages with registrations touch: requests before agents, each in id order."""
         agents = {message.agent.agent_id for message in arriving}
         known = await tx.attempts(message.attempt_id for message in messages if message.attempt_id)
         requests = {attempt.request_id for attempt in known.values()}
@@ -361,7 +361,7 @@ class Recorder:
             await tx.move_tasks([move])
 
     async def _out_of_turn(self, tx: Transaction, message: Message, attempt: AttemptRecord | None) -> None:
-        """A letter about a lease that is not open, or not the sender's: kept, and the sender told to stop."""
+        """Keep a message about a lease that is not open, or not the sender's, and tell the sender to stop."""
         mine = attempt is not None and _is_holder(attempt, message)
         kind = f"late_{message.type}" if mine else f"foreign_{message.type}"
         if mine and attempt and attempt.has_result:

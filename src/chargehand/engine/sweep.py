@@ -52,7 +52,7 @@ class Sweep:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
-        self._steering = control
+        self._control = control
         self._settings = engine.settings
         self._patience, self._clock = patience, clock
         self._patient_until = clock() + patience
@@ -79,7 +79,7 @@ class Sweep:
             late = await tx.lapsed_attempts(1, self._settings.lease_grace)
         if not late or not await self._hears():
             return 0
-        return await all_or_each(self._end_lapsed, self._log_mishap)
+        return await all_or_each(self._end_lapsed, self._log_failure)
 
     async def _hears(self) -> bool:
         """Return whether the broker answers, and promptly: what waits behind a slow answer may be heartbeats."""
@@ -112,7 +112,7 @@ class Sweep:
                 result = lost_lease(attempt, repeatable=repeatable(task, request), said=said)
                 endings.append(Ending(request, task, attempt, result, reported=False))
             for request in {e.request.request_id: e.request for e in endings}.values():
-                await self._steering.tell_agents(tx, request, [e.attempt for e in endings])
+                await self._control.tell_agents(tx, request, [e.attempt for e in endings])
             await self._engine.recorder.end(tx, endings)
 
     async def expire_plans(self) -> None:
@@ -139,7 +139,7 @@ class Sweep:
         async with self._engine.store.transaction() as tx:
             ids = await tx.unsettled_cancels(self._settings.batch_size)
             for request in (await tx.lock_requests(ids)).values():
-                await self._steering.tell_agents(tx, request)
+                await self._control.tell_agents(tx, request)
 
-    async def _log_mishap(self, attempt_id: UUID, error: Exception) -> None:
+    async def _log_failure(self, attempt_id: UUID, error: Exception) -> None:
         log.warning("attempt %s could not be ended: %s", attempt_id, error)

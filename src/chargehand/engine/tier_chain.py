@@ -133,12 +133,12 @@ def _settles(decomposed: DecomposedRequest, configured: frozenset[str], reading:
     """Whether an answer is the last word; if not, the call it came by says why, and it is kept if it may be used."""
     doubt = table.doubt(decomposed, reading.thresholds.flag)
     following = table.next_tier(configured, [*reading.left, decomposed.tier]).tier
-    verdict = table.about_doubt(decomposed.tier, reading.left, following)
-    if doubt is None or verdict == "use":
+    advice = table.about_doubt(decomposed.tier, reading.left, following)
+    if doubt is None or advice == "use":
         return True
     last = reading.calls[-1]
-    reading.calls[-1] = last._replace(problem=doubt, error_class="Unsure", followed=verdict)
-    if verdict == "doubt":
+    reading.calls[-1] = last._replace(problem=doubt, error_class="Unsure", followed=advice)
+    if advice == "doubt":
         reading.unsure = decomposed
     return False
 

@@ -344,13 +344,13 @@ def _notes(decomposed: DecomposedRequest, tasks: Sequence[WorkTask], waits: Mapp
         yield from (f"step {task.order} ({task.name}): {flag}" for flag in task.flags)
     yield from (f"step {order} waits: {reason}" for order, reason in sorted(waits.items()))
     if len(tasks) > TOO_FINE:
-        yield f"{len(tasks)} steps are many for one request; look whether some belong together"
+        yield f"this request has {len(tasks)} steps; could some be combined?"
 
 
 def _why_this_order(sequence: Sequence[int]) -> Iterator[str]:
     if list(sequence) != sorted(sequence):
         asked = ", ".join(str(order) for order in sequence)
-        yield f"asked for in another order ({asked}): what can start at once does not wait for what cannot"
+        yield f"asked for in another order ({asked}): steps that can start do not wait for steps that cannot"
 
 
 # --- the digest: what an approval binds to ---------------------------------------------------------------------------

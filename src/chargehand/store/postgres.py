@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: transactions for the engine, a listener for wake-ups, the embedded process's lock."""
+"""Connections to PostgreSQL: transactions for the engine, a listener for wake-ups, the working process's lock."""
 
 from __future__ import annotations
 

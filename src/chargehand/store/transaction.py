@@ -1,4 +1,4 @@
-"""What a transaction does for dispatching, recording and sweeping: set-based, one statement for the whole batch."""
+"""What a transaction does for dispatching, recording and sweeping: set-based, one statement for all its items."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """How right tiers and models were: what people made of their readings, against the confidence these had.
 
-    verdicts(stored readings, stored plans) -> one for each subtask that somebody has judged
-    fits(verdicts) -> what to add to the next confidences
+    judgements(stored readings, stored plans) -> one for each subtask that somebody has judged
+    fits(judgements) -> what to add to the next confidences
     approved(stored readings, stored plans) -> words and intents that any reader must go on reading so
-    reported(verdicts, readings) -> a report for each tier and model
+    reported(judgements, readings) -> a report for each tier and model
 
 Only people judge. A plan that ran because the operator lets all of its kind run says nothing, and neither does work
 that failed: that is the agent's or the machine's.
@@ -21,7 +21,7 @@ from chargehand.routing.performance import Counts, estimate
 from chargehand.understanding.calibration import Fit, fit
 from chargehand.understanding.judgements import WEIGHTS, Judgement, Row, _by_model
 
-FEW = 30  # verdicts below which a figure is luck: at 30 a share is known to some 18 points either way
+FEW = 30  # judgements below which a figure is luck: at 30 a share is known to some 18 points either way
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)  # thresholds that the report tries, beside the one that is set
 
 
@@ -47,7 +47,7 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How far the confidences of a tier and model can be trusted. Shares from 0 to 1; None without any verdict.
+    """How far the confidences of a tier and model can be trusted. Shares from 0 to 1; None without any judgement.
 
     `low` and `high` are the 95 % interval of the share that was right. `brier` and `ece` are 0 at best; `claimed_*`
     are those of what the model said itself. `few`: too little to go by.

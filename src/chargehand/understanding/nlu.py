@@ -33,7 +33,7 @@ MAX_CHARACTERS = 10_000  # some 1,500 words: no request is that long, a pasted l
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When to look twice. `flag`: a subtask below it is flagged; `embedded`: below it the embedded tier asks;
+    """When to look twice. `flag`: a subtask below it is flagged; `embedded`: below it the catalogue match asks;
     `max_flags`: more of them need an approval; `max_subtasks`: more than these are not one request."""
 
     flag: float = 0.60

@@ -59,7 +59,7 @@ def _too_late(action: Action) -> Exception:
         return TaskInterrupted(f"{action.intent} took longer than {action.timeout} s and was ended")
     return OutcomeUnknown(
         f"{action.intent} took longer than {action.timeout} s and was ended; nobody knows how far it came",
-        hint=f"Look at the machine. A longer timeout belongs into the action {action.intent}.",
+        hint=f"Look at the machine. Set a longer timeout in the action {action.intent}.",
     )
 
 

@@ -43,7 +43,7 @@ def server() -> int:
     async def until_told() -> None:
         stopping = stop_signals()
         async with open_application(loaded) as app:
-            Screen().tell("This server works; Ctrl-C or SIGTERM ends it in good order.")
+            Screen().tell("The server is running; Ctrl-C or SIGTERM stops it cleanly.")
             await serve(app, stopping)
 
     asyncio.run(until_told())
@@ -52,13 +52,13 @@ def server() -> int:
 
 @group.command()
 def pause(request: RequestId, task: Task = None, as_json: AsJson = False) -> int:
-    """Start nothing more; what runs is finished."""
+    """Start no more steps; running steps finish."""
     return _hold(request, task, held=True, as_json=as_json)
 
 
 @group.command()
 def resume(request: RequestId, task: Task = None, as_json: AsJson = False) -> int:
-    """Go on with what was paused."""
+    """Continue what was paused."""
     return _hold(request, task, held=False, as_json=as_json)
 
 

@@ -31,7 +31,7 @@ HEADS = {
     "refused": ("Refused", "bad"),
 }
 NEXT = {
-    "failed": (("retry", "go on from the step that failed"), ("why", "every decision with its reason")),
+    "failed": (("retry", "continue from the failed step"), ("why", "every decision with its reason")),
     "rejected": (("why", "every decision with its reason"),),
     "cancelled": (("why", "every decision with its reason"),),
     "expired": (("why", "every decision with its reason"),),
@@ -72,7 +72,7 @@ def task_lines(task: Row, tasks: Rows, attempts: Rows, *, dry_run: bool = False)
         yield Line(task["status_reason"], "", 5)
     yield from taken_lines(taken(task, tasks), 5)
     if "unfit_outputs" in result:
-        yield Line(f"what it returned is not what it declares: {result['unfit_outputs']}", "warn", 5)
+        yield Line(f"its outputs differ from its declaration: {result['unfit_outputs']}", "warn", 5)
     for name, value in (result.get("outputs") or {}).items():
         if name != "summary":  # it is in the reason
             yield Line(f"{name}: {cut(said(value), MAX_OUTPUT)}", "", 5)

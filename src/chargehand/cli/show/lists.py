@@ -16,7 +16,7 @@ EXAMPLES = 3  # of each intent; enough to see how to say it
 def agent_list(agents: Rows, silent_limit: float) -> list[Line]:
     """Return the agents with what they have done. One silent for longer than that many seconds is not there."""
     if not agents:
-        return [Line("No agent has registered yet. The one of this machine does with the first `chargehand run`.")]
+        return [Line("No agent has registered yet. The first `chargehand run` registers this machine's agent.")]
     return columns([_agent(row, silent_limit) for row in agents], AGENT_TITLES)
 
 
@@ -52,10 +52,10 @@ def catalog_lines(offers: Iterable[Mapping[str, Any]], wishes: Rows) -> list[Lin
     for spec in able:
         lines += _intent(spec)
     if unable:
-        lines += [BLANK, Line("What cannot be done as things are", "title")]
+        lines += [BLANK, Line("Unavailable now", "title")]
         lines += [Line(f"{spec['intent']}: {spec['unavailable']}", "warn", 2) for spec in unable]
     if wishes:
-        lines += [BLANK, Line("Asked for, and no agent can", "title")]
+        lines += [BLANK, Line("Asked for, but no agent can do it", "title")]
         lines += [Line(f"{row['times']} times: {row['wish']}", "", 2) for row in wishes[:10]]
     return lines
 

@@ -120,7 +120,7 @@ WAYS_OUT = {
     ),
     "missing_output": (
         ("retry ID --done", "you have done this step yourself"),
-        ("cancel ID", "leave it as it is; then ask for what is left, with the value in words"),
+        ("cancel ID", "leave it as it is; then ask for the rest, with the value in words"),
     ),
     "mishap": (("retry ID", "try again"), ("cancel ID", "forget it")),
 }

@@ -128,7 +128,7 @@ def _task(task: Row, story: Story, full: bool) -> Iterator[Line]:
             yield Line(f"{clock(event.at)} {event.data['reason']}", "", 2)
     yield Line(f"{task['status']}: {task['status_reason'] or 'no reason given'}", "", 2)
     if "unfit_outputs" in (task["result"] or {}):
-        yield Line(f"what it returned is not what it declares: {task['result']['unfit_outputs']}", "warn", 2)
+        yield Line(f"its outputs differ from its declaration: {task['result']['unfit_outputs']}", "warn", 2)
     if full:
         yield from _attempt_details(attempts)
 
@@ -199,7 +199,7 @@ def _reviews(story: Story) -> Iterator[Line]:
 
 def _anomalies(story: Story, full: bool) -> Iterator[Line]:
     if story.anomalies:
-        yield Line("Messages that should not have come; they changed nothing", "title")
+        yield Line("Unexpected messages; they changed nothing", "title")
     for row in story.anomalies:
         detail = f": {said(row['detail'])}" if full else ""
         yield Line(

@@ -1,4 +1,4 @@
-"""The embedded tier as a model: asked like any other, it answers from what it has learned of the catalog."""
+"""The catalogue match as a model: asked like any other, it answers from what it has learned of the catalog."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[]) AS m(id, old, new)
 WHERE p.plan_id = m.id AND p.status = m.old
 
 -- name: move_tasks
--- The turn stays what it first was: who has waited for long, tries again or gave way does not go to the back.
+-- A task keeps its turn, and so its queue position, when it is retried or gives way.
 UPDATE tasks t SET status = m.new, status_reason = m.reason, updated_at = now(),
     ready_since = CASE WHEN m.new = 'ready' THEN GREATEST(now(), r.not_before) ELSE t.ready_since END,
     due_at = CASE WHEN m.new = 'ready' THEN GREATEST(now() + make_interval(secs => m.delay), r.not_before) END,
