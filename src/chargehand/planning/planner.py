@@ -22,10 +22,11 @@ from chargehand.domain.intents import IntentSpec, Otherwise, Resources, Risk
 from chargehand.domain.plans import DecomposedRequest, Subtask, WorkPlan, WorkTask
 from chargehand.domain.records import Staff
 from chargehand.domain.routing import AgentFacts
-from chargehand.planning.dependencies import check_dependencies
+from chargehand.planning.dependencies import check_dependencies, places_before, topological, turned
 from chargehand.planning.digest import digest
 from chargehand.planning.scheduling import ordering
 from chargehand.routing.filters import PoolHealth, one_line, pool_health
+from chargehand.routing.overtaking import may_overtake
 from chargehand.routing.performance import expected_seconds
 
 Pool = Mapping[str, Sequence[AgentFacts]]
@@ -80,7 +81,7 @@ def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts
     _refuse(drafts, health, catalog, pool, facts)
     drafts = [_estimated(task, pool.get(task.intent, ())) for task in drafts]
     held = {order: seen.reason for order, seen in health.items() if seen.state == "unavailable"}
-    sequence = ordering.order(drafts, _capacity(drafts, pool), held=frozenset(held))
+    sequence = _sequence(drafts, pool, held, facts.mode)
     tasks = _in_sequence(drafts, sequence, set(health) if "wait" in facts.otherwise else held.keys())
     waits = {place: held[order] for place, order in enumerate(sequence, start=1) if order in held}
     plan = WorkPlan(
@@ -94,7 +95,7 @@ def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts
         created_at=facts.now,
         mode="parallel" if facts.mode == "parallel" else "sequential",
         dry_run=facts.dry_run,
-        notes=(*_notes(decomposed, tasks, waits), *taken, *_why_this_order(sequence)),
+        notes=(*_notes(decomposed, tasks, waits), *taken, *_why_this_order(sequence, facts.mode)),
         out_of_scope=decomposed.out_of_scope,
     )
     return plan.model_copy(update={"digest": digest(plan)})
@@ -342,15 +343,36 @@ def _notes(decomposed: DecomposedRequest, tasks: Sequence[WorkTask], waits: Mapp
     yield from (f"assumed: {assumption}" for assumption in decomposed.assumptions)
     for task in tasks:
         yield from (f"step {task.order} ({task.name}): {flag}" for flag in task.flags)
-    yield from (f"step {order} waits: {reason}" for order, reason in sorted(waits.items()))
+    yield from (f"step {order} waits: {reason}{_meanwhile(tasks, order)}" for order, reason in sorted(waits.items()))
     if len(tasks) > TOO_FINE:
         yield f"this request has {len(tasks)} steps; could some be combined?"
 
 
-def _why_this_order(sequence: Sequence[int]) -> Iterator[str]:
+def _sequence(drafts: Sequence[WorkTask], pool: Pool, held: Collection[int], mode: str) -> tuple[int, ...]:
+    """Return the tasks' orders in the sequence of the plan: side by side the fastest, else the one asked for."""
+    if mode == "parallel":
+        return ordering.order(drafts, _capacity(drafts, pool), held=frozenset(held))
+    before = places_before(drafts)
+    asked = topological(before, turned(before), [task.order for task in drafts])
+    return tuple(drafts[index].order for index in asked)
+
+
+def _meanwhile(tasks: Sequence[WorkTask], waiting: int) -> str:
+    """Say which steps may go before one that waits, while it cannot start."""
+    free = []
+    for place, task in enumerate(tasks):
+        if task.order > waiting and may_overtake(task, tasks[waiting - 1 : place]):
+            free.append(str(task.order))
+    return f"; step {' and '.join(free)} may go first meanwhile" if free else ""
+
+
+ORDER_CHANGED = {
+    "parallel": "the steps as a whole end soonest in this order",
+    "sequential": "a step comes after those that it depends on",
+}
+
+
+def _why_this_order(sequence: Sequence[int], mode: str) -> Iterator[str]:
     if list(sequence) != sorted(sequence):
         asked = ", ".join(str(order) for order in sequence)
-        yield f"asked for in another order ({asked}): steps that can start do not wait for steps that cannot"
-
-
-# --- the digest: what an approval binds to ---------------------------------------------------------------------------
+        yield f"asked for in another order ({asked}): {ORDER_CHANGED[mode]}"

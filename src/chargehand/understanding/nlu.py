@@ -27,6 +27,7 @@ from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.plans import DecomposedRequest, Subtask
 from chargehand.understanding import intent_shortlist, prompts
 from chargehand.understanding.confidence import NOTHING, Beside, Source, calibrated, fit_of
+from chargehand.understanding.order_words import stated_order
 
 MAX_CHARACTERS = 10_000  # some 1,500 words: no request is that long, a pasted log is
 
@@ -216,7 +217,7 @@ def read_reply(reply: Reply, ask: Ask, thresholds: Thresholds, beside: Beside = 
     places = {order: place for place, order in enumerate(sorted(task.order for task in wire.subtasks), start=1)}
     sorted_wire = sorted(wire.subtasks, key=lambda task: task.order)
     source = Source(reply.tier, reply.model, ask.text, asking=bool(wire.ambiguities))
-    read = [_subtask(task, places) for task in sorted_wire]
+    read, stated = _in_stated_order([_subtask(task, places) for task in sorted_wire], ask.text)
     linked = _linked(calibrated(read, source, beside, thresholds.flag), catalog)
     specs = {spec.intent: spec for spec in ask.catalog}
     questions = [
@@ -232,12 +233,31 @@ def read_reply(reply: Reply, ask: Ask, thresholds: Thresholds, beside: Beside = 
         subtasks=tuple(linked.subtasks),
         ambiguities=tuple(dict.fromkeys([*filter(None, wire.ambiguities), *questions])),
         out_of_scope=tuple(dict.fromkeys(filter(None, wire.out_of_scope))),
-        assumptions=tuple(dict.fromkeys([*filter(None, wire.assumptions), *linked.assumptions])),
+        assumptions=tuple(dict.fromkeys([*filter(None, wire.assumptions), *linked.assumptions, *stated])),
         tier=reply.tier,
         model=reply.model,
         notice=reply.notice,
         calibration=fit_of(source, beside).version,
     )
+
+
+def _in_stated_order(subtasks: list[Subtask], text: str) -> tuple[list[Subtask], list[str]]:
+    """Add the dependencies that the words state, and say which; what contradicts the tier's own is flagged instead."""
+    said = []
+    for first, second, because in stated_order(text, [task.words for task in subtasks]):
+        earlier, later = subtasks[first], subtasks[second]
+        if earlier.order in later.depends_on:
+            continue
+        after = tuple(sorted({*later.depends_on, earlier.order}))
+        tried = [*subtasks[:second], later.model_copy(update={"depends_on": after}), *subtasks[second + 1 :]]
+        told = f"“{later.words}” comes after “{earlier.words}”: the request says “{because}”"
+        if _cycle({task.order: [*task.depends_on] for task in tried}):
+            flags = (*later.flags, f"disagreement: {told}, the plan has it the other way round")
+            subtasks = [*subtasks[:second], later.model_copy(update={"flags": flags}), *subtasks[second + 1 :]]
+        else:
+            subtasks = tried
+            said.append(told)
+    return subtasks, said
 
 
 def _linked(subtasks: list[Subtask], catalog: Catalog) -> output_links.Linked:
