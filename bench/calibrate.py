@@ -27,6 +27,7 @@ from chargehand.llm.catalogue_match.ranking import BY_MEANING, BY_WORDS, CERTAIN
 from chargehand.llm.catalogue_match.reading import considered, read
 from chargehand.llm.catalogue_match.tier import learn
 from chargehand.understanding import nlu
+from chargehand.understanding.tiers import EMBEDDED
 
 SHOWN = (
     *("n", "exact_pct", "exact_unasked_pct", "oos_recall_pct", "wrong_unflagged_pct", "asked_pct", "flagged_pct"),
@@ -150,9 +151,9 @@ def fit(sets: Iterable[Set]) -> Weights:
 
 
 class _Reader:
-    """The embedded tier with everything given: what is trained, the weights, and both thresholds."""
+    """The catalogue match with everything given: what is trained, the weights, and both thresholds."""
 
-    tier, model, timeout = "embedded", "catalogue match", None
+    tier, model, timeout = EMBEDDED, "catalogue match", None
 
     def __init__(self, judge: Judge, sure: float) -> None:
         self._judge = judge
@@ -165,7 +166,7 @@ class _Reader:
 def _outcomes(own: Set, sure: float, certain: float) -> list[Outcome]:
     judge = replace(own.judge, certain=certain)
     thresholds = nlu.Thresholds(embedded=sure)
-    return asyncio.run(read_all(own.cases, own.catalog, {"embedded": _Reader(judge, sure)}, thresholds))
+    return asyncio.run(read_all(own.cases, own.catalog, {EMBEDDED: _Reader(judge, sure)}, thresholds))
 
 
 def _shown(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from chargehand.store import migrate
 from chargehand.store.postgres import PostgresStore
 from chargehand.store.queries import Queries
 from chargehand.understanding import judgements
+from chargehand.understanding.tiers import EMBEDDED
 
 if TYPE_CHECKING:
     from chargehand.llm.catalogue_match import CatalogueMatch
@@ -175,7 +176,7 @@ def broker(settings: Settings) -> Broker:
 
 
 def tiers(settings: Settings) -> Mapping[str, LLM]:
-    """Return the configured models by tier. The embedded one needs nothing and is always there.
+    """Return the configured models by tier. The catalogue match needs nothing and is always there.
 
     Raises `BadConfiguration` for half an LLM, or a key that cannot be used.
     """
@@ -186,7 +187,7 @@ def tiers(settings: Settings) -> Mapping[str, LLM]:
     embedded = CatalogueMatch(
         settings.home / "cache", sure=settings.confidence_embedded, notice=notice, embed=settings.embed
     )
-    return {**models, "embedded": embedded}
+    return {**models, EMBEDDED: embedded}
 
 
 def second_reader(readers: Mapping[str, LLM]) -> SecondReader | None:
@@ -198,7 +199,7 @@ def catalogue_match(readers: Mapping[str, LLM]) -> CatalogueMatch | None:
     """Return the catalogue match, where it is there."""
     from chargehand.llm.catalogue_match import CatalogueMatch
 
-    match = readers.get("embedded")
+    match = readers.get(EMBEDDED)
     return match if isinstance(match, CatalogueMatch) else None
 
 

@@ -37,6 +37,7 @@ from chargehand.execution import task_flow
 from chargehand.planning import approval, planner
 from chargehand.settings import Settings
 from chargehand.understanding import nlu
+from chargehand.understanding.tiers import MATCH, models, named
 
 if TYPE_CHECKING:
     from chargehand.store.transaction import Transaction
@@ -65,9 +66,7 @@ class Engine:
         self.tiers = tiers
         self.settings = settings
         self.recorder = Recorder(settings, SignedMessages(master_key))
-        self.places = tier_chain.Places(
-            {"local": settings.llm_local_concurrency, "external": settings.llm_external_concurrency}
-        )
+        self.places = tier_chain.Places({tier.name: settings.llm(tier).concurrency for tier in models()})
         self.assignment = Assignment(settings)
         self.thresholds = thresholds(settings)
         self.trust = tier_chain.Trust()
@@ -223,7 +222,7 @@ class Engine:
 
     def _context(self, request: RequestRecord, decomposed: DecomposedRequest) -> approval.ApprovalContext:
         return approval.ApprovalContext(
-            tier=decomposed.tier,
+            only_matched=named(decomposed.tier).kind is MATCH,
             requester=request.requester,
             flags=tuple(flag for subtask in decomposed.subtasks for flag in subtask.flags),
             max_flags=self.settings.max_flags,

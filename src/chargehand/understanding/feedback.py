@@ -20,6 +20,7 @@ from chargehand.domain.reliability import Judged, bins, brier, expected_calibrat
 from chargehand.routing.performance import Counts, estimate
 from chargehand.understanding.calibration import Fit, fit
 from chargehand.understanding.judgements import WEIGHTS, Judgement, Row, _by_model
+from chargehand.understanding.tiers import named
 
 FEW = 30  # verdicts below which a figure is luck: at 30 a share is known to some 18 points either way
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)  # thresholds that the report tries, beside the one that is set
@@ -76,10 +77,14 @@ class Report:
 
 
 def reported(found: Sequence[Judgement], readings: Sequence[Row], thresholds: Mapping[str, float]) -> list[Report]:
-    """Report on every tier and model that has read anything; `thresholds`: tier -> below what it asks or flags."""
+    """Report on every tier and model that has read anything; `thresholds`: tier -> below what it asks or flags.
+
+    Raises `UnknownTier` for readings of a tier that has no row.
+    """
     judged = dict(_by_model(found))
     counted = Counter((row["tier"], row["model"]) for row in readings)
-    return [_report(key, counted[key], judged.get(key, []), thresholds.get(key[0], 0.0)) for key in sorted(counted)]
+    below = {tier: thresholds.get(named(tier).name, 0.0) for tier, _ in counted}
+    return [_report(key, counted[key], judged.get(key, []), below[key[0]]) for key in sorted(counted)]
 
 
 def _report(key: tuple[str, str], readings: int, some: Sequence[Judgement], threshold: float) -> Report:

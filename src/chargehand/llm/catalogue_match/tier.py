@@ -1,4 +1,4 @@
-"""The embedded tier as a model: asked like any other, it answers from what it has learned of the catalog."""
+"""The catalogue match as a tier: asked like any other, it answers from what it has learned of the catalog."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from chargehand.llm.catalogue_match.profiles import Profile, profile
 from chargehand.llm.catalogue_match.ranking import BY_MEANING, BY_WORDS, CERTAIN, SURE, Weights
 from chargehand.llm.catalogue_match.training import examples, known_stems
 from chargehand.understanding.judgements import Approved
+from chargehand.understanding.tiers import EMBEDDED
 
 log = logging.getLogger("chargehand.llm.catalogue_match")
 
@@ -39,7 +40,7 @@ class CatalogueMatch:
     `notice` is what people are told with every answer. `embed`: also by meaning, where the extra `embed` is installed.
     """
 
-    tier = "embedded"
+    tier = EMBEDDED
     model = "catalogue match"
     timeout = None
 
