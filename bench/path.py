@@ -62,7 +62,7 @@ async def _measure(dsn: str, home: Path, sizes: Mapping[int, int], pids: list[in
     store, broker, wake = PostgresStore(dsn, seals.seal_key(MASTER)), MemoryBroker(), Wake()
     await store.open()
     await broker.start()
-    engine = Engine(store, broker, {"local": Fixed()}, MASTER, settings)
+    engine = Engine(store, broker, {Fixed.tier: Fixed()}, MASTER, settings)
     loops = Loops(engine, Sweep(engine, RequestControl(engine)), broker, wake)
     stop_listening = await store.listen(wake.steps, lambda: None)
     await loops.receive()

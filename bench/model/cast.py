@@ -24,6 +24,7 @@ from chargehand.domain.errors import ChargehandError, PermanentError, TaskFailed
 from chargehand.domain.intents import IntentSpec, Resources, Risk
 from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.ports import control_queue, work_queue
+from chargehand.domain.tiers import models
 from chargehand.engine.engine import Engine
 from chargehand.engine.loops import Loops, Wake
 from chargehand.engine.request_control import RequestControl
@@ -81,7 +82,7 @@ class World(Protocol):
 class Reader:
     """The tier that reads requests: what was written for their words, after a while, or not at all."""
 
-    tier, model, timeout = "local", "simulated", 5.0
+    tier, model, timeout = models()[0].name, "simulated", 5.0
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -120,7 +121,7 @@ class ServerHost:
         world = self._world
         self.process = process = Process(self.name, world.schedule.rates[self.name])
         self.session, self._wire, self._wake = world.session(process), world.wire(process), Wake()
-        self.engine = Engine(self.session, self._wire, {"local": Reader(world)}, world.master, world.settings)
+        self.engine = Engine(self.session, self._wire, {Reader.tier: Reader(world)}, world.master, world.settings)
         world.tell(f"{self.name} starts")
         world.loop.start(process, self._serve())
 

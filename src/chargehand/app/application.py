@@ -14,6 +14,7 @@ from chargehand import keys
 from chargehand.domain import seals
 from chargehand.domain.errors import BadConfiguration, ChargehandError, DatabaseUnreachable, DiskFull
 from chargehand.domain.ports import LLM, Broker, SecondReader
+from chargehand.domain.tiers import EMBEDDED
 from chargehand.engine.agent_registry import Registry
 from chargehand.engine.engine import Engine
 from chargehand.engine.loops import Wake
@@ -186,7 +187,7 @@ def tiers(settings: Settings) -> Mapping[str, LLM]:
     embedded = CatalogueMatch(
         settings.home / "cache", sure=settings.confidence_embedded, notice=notice, embed=settings.embed
     )
-    return {**models, "embedded": embedded}
+    return {**models, EMBEDDED: embedded}
 
 
 def second_reader(readers: Mapping[str, LLM]) -> SecondReader | None:
@@ -198,7 +199,7 @@ def catalogue_match(readers: Mapping[str, LLM]) -> CatalogueMatch | None:
     """Return the catalogue match, where it is there."""
     from chargehand.llm.catalogue_match import CatalogueMatch
 
-    match = readers.get("embedded")
+    match = readers.get(EMBEDDED)
     return match if isinstance(match, CatalogueMatch) else None
 
 

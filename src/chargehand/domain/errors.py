@@ -17,7 +17,8 @@ ChargehandError
 │   ├── OutcomeUnknown        work started and nobody knows how it ended
 │   ├── BadEnvelope           a message that is malformed, too large or not signed as it must be
 │   ├── BadConfiguration      a wrong setting, a bad file, or a missing program
-│   │   └── SchemaTooNew      the database was written by a newer Chargehand
+│   │   ├── SchemaTooNew      the database was written by a newer Chargehand
+│   │   └── UnknownTier       a tier is named that the table of tiers does not have
 │   └── AuditBroken           sealed events were altered or removed
 └── TransientError            the same call may succeed later
     ├── NoAgentAvailable      agents could do it, but none can now
@@ -160,6 +161,13 @@ class SchemaTooNew(BadConfiguration):
     """The database was written by a newer Chargehand. Upgrade this one."""
 
     code = "schema-too-new"
+
+
+class UnknownTier(BadConfiguration):
+    """A tier is named that this version does not have, so nobody knows how its answers must be treated."""
+
+    code = "unknown-tier"
+    hint = "A tier is a row of chargehand.domain.tiers.TIERS; a newer Chargehand may have stored one more."
 
 
 class AuditBroken(PermanentError):

@@ -43,7 +43,7 @@ class DecomposedRequest(Value):
     ambiguities: tuple[str, ...] = ()
     out_of_scope: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
-    tier: str = ""  # which tier answered: memory, local, external, embedded, person
+    tier: str = ""  # the tier that answered, a row of `tiers.TIERS`
     model: str = ""
     notice: str = ""  # one line for the user about who answered
     calibration: str = ""  # by which numbers its confidences were made: the shipped ones, and a fit to outcomes

@@ -53,7 +53,7 @@ class Call(NamedTuple):
     """One call of one tier, as it is kept.
 
     `problem` says why the reply was not used, None for the one that was; `error_class` is its row of
-    `fallback.FAILURES`, or `Unsure`. `choice` says why this tier was asked, `followed` what was done next.
+    `tiers.FAILURES`, or `Unsure`. `choice` says why this tier was asked, `followed` what was done next.
     """
 
     reply: Reply

@@ -26,6 +26,7 @@ from chargehand.domain.records import Placement, PlanMove, PlanRecord, RequestMo
 from chargehand.domain.routing import RoutingDecision
 from chargehand.domain.signed_messages import SignedMessages
 from chargehand.domain.states import PlanStatus, RequestStatus, TaskStatus
+from chargehand.domain.tiers import MATCH, models, named
 from chargehand.engine import admission, tier_chain
 from chargehand.engine.assignment import Assignment
 from chargehand.engine.batching import Batcher, all_or_each
@@ -65,9 +66,7 @@ class Engine:
         self.tiers = tiers
         self.settings = settings
         self.recorder = Recorder(settings, SignedMessages(master_key))
-        self.places = tier_chain.Places(
-            {"local": settings.llm_local_concurrency, "external": settings.llm_external_concurrency}
-        )
+        self.places = tier_chain.Places({tier.name: settings.llm(tier).concurrency for tier in models()})
         self.assignment = Assignment(settings)
         self.thresholds = thresholds(settings)
         self.trust = tier_chain.Trust()
@@ -223,7 +222,7 @@ class Engine:
 
     def _context(self, request: RequestRecord, decomposed: DecomposedRequest) -> approval.ApprovalContext:
         return approval.ApprovalContext(
-            tier=decomposed.tier,
+            only_matched=named(decomposed.tier).kind is MATCH,
             requester=request.requester,
             flags=tuple(flag for subtask in decomposed.subtasks for flag in subtask.flags),
             max_flags=self.settings.max_flags,

@@ -19,14 +19,14 @@ from chargehand.planning.digest import digest as digest_of
 
 @dataclass(frozen=True, slots=True)
 class ApprovalContext:
-    """What the rules may know beside the plan: who decomposed it, who asked, and what the operator allows.
+    """What the rules may know beside the plan: who asked, how the words were read, and what the operator allows.
 
     `flags` are reasons to look twice that the reading of the request gave; those of single tasks are in the plan, too.
     More than `max_flags` of them are asked about whatever else allows the plan.
     """
 
-    tier: str
     requester: str
+    only_matched: bool  # no model has read the request, only the catalogue match
     flags: tuple[str, ...] = ()
     max_flags: int = 0
     four_eyes_for: frozenset[Risk] = frozenset()
@@ -55,7 +55,7 @@ RULES = (
          "ask", "it destroys something"),
     Rule("allowed by the operator", lambda plan, context: risks(plan) <= context.auto_approve,
          "run", "the operator lets plans of this risk run at once"),
-    Rule("plain commands only", lambda _, context: context.tier == "embedded",
+    Rule("plain commands only", lambda _, context: context.only_matched,
          "ask", "no model has read the request, only the catalogue match"),
     Rule("default", lambda plan, context: True,
          "ask", "a person agrees to every plan"),

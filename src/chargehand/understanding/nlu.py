@@ -25,6 +25,7 @@ from chargehand.domain.errors import BadConfiguration, BadDecomposition, BadPara
 from chargehand.domain.intents import IntentSpec, OutputRef
 from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.plans import DecomposedRequest, Subtask
+from chargehand.domain.tiers import MATCH, MODEL, TIERS, Table, Tier, named
 from chargehand.understanding import intent_shortlist, prompts
 from chargehand.understanding.confidence import NOTHING, Beside, Source, calibrated, fit_of
 from chargehand.understanding.order_words import stated_order
@@ -41,6 +42,12 @@ class Thresholds:
     max_flags: int = 2
     embedded: float = 0.70
     max_subtasks: int = 8
+
+    def below(self, tier: Tier) -> float:
+        """Return the confidence below which a tier's subtasks are looked at twice; what people write never is."""
+        if tier.kind is MATCH:
+            return self.embedded
+        return self.flag if tier.kind is MODEL else 0.0
 
 
 # --- the words -------------------------------------------------------------------------------------------------------
@@ -204,19 +211,22 @@ def said_words(reply: Reply) -> tuple[str, ...] | None:
     return tuple(task.words for task in sorted(wire.subtasks, key=lambda task: task.order))
 
 
-def read_reply(reply: Reply, ask: Ask, thresholds: Thresholds, beside: Beside = NOTHING) -> DecomposedRequest:
+def read_reply(
+    reply: Reply, ask: Ask, thresholds: Thresholds, beside: Beside = NOTHING, table: Table = TIERS
+) -> DecomposedRequest:
     """Check a tier's value against the catalog and make it a decomposition; missing parameters become questions.
 
     `beside` is what else is known of the answer; with it, what a model claims becomes a confidence.
 
-    Raises `BadDecomposition`; its message says what to change, so that a model can repair its answer once.
+    Raises `BadDecomposition`; its message says what to change, so that a model can repair its answer once, and
+    `UnknownTier` where nothing says how much the tier can be trusted.
     """
-    wire = _parsed(reply)
+    tier, wire = named(reply.tier, table), _parsed(reply)
     catalog = Catalog(ask.catalog)
     _check_structure(wire, catalog, thresholds)
     places = {order: place for place, order in enumerate(sorted(task.order for task in wire.subtasks), start=1)}
     sorted_wire = sorted(wire.subtasks, key=lambda task: task.order)
-    source = Source(reply.tier, reply.model, ask.text, asking=bool(wire.ambiguities))
+    source = Source(tier, reply.model, ask.text, asking=bool(wire.ambiguities))
     read, stated = _in_stated_order([_subtask(task, places) for task in sorted_wire], ask.text)
     linked = _linked(calibrated(read, source, beside, thresholds.flag), catalog)
     specs = {spec.intent: spec for spec in ask.catalog}
@@ -225,7 +235,7 @@ def read_reply(reply: Reply, ask: Ask, thresholds: Thresholds, beside: Beside = 
         for task in linked.subtasks
         for question in (
             *_missing(task, specs[task.intent], linked),
-            *_doubts(task, specs[task.intent], reply.tier, thresholds, wire.ambiguities),
+            *_doubts(task, specs[task.intent], tier, thresholds, wire.ambiguities),
         )
     ]
     return DecomposedRequest(
@@ -370,9 +380,9 @@ def _missing(task: Subtask, spec: IntentSpec, linked: output_links.Linked) -> li
     return [_question(task, spec, name) + linked.several.get((task.order, name), "") for name in names]
 
 
-def _doubts(task: Subtask, spec: IntentSpec, tier: str, thresholds: Thresholds, asked: Sequence[str]) -> list[str]:
+def _doubts(task: Subtask, spec: IntentSpec, tier: Tier, thresholds: Thresholds, asked: Sequence[str]) -> list[str]:
     """Ask whether an unsure subtask is meant; `asked` are the questions that the tier asks by itself."""
-    doubted = tier == "embedded" and task.confidence < thresholds.embedded
+    doubted = tier.kind is MATCH and task.confidence < thresholds.below(tier)
     if not doubted or any(line.startswith(f"“{task.words}”") for line in asked):
         return []
     return [f"Is “{task.words or task.name}” meant as “{spec.description or spec.intent}”?"]

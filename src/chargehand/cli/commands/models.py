@@ -28,13 +28,15 @@ def report(days: Days = None, limit: Limit = 10_000, as_json: AsJson = False) ->
         from dataclasses import asdict
 
         from chargehand.cli.show.models import report_lines
+        from chargehand.domain.tiers import TIERS
+        from chargehand.engine.engine import thresholds
         from chargehand.understanding.feedback import reported
         from chargehand.understanding.judgements import judgements
 
-        settings = context.app.settings
+        set_now = thresholds(context.app.settings)
         readings, plans = await context.queries.readings(days, limit)
-        by_tier = dict.fromkeys(("local", "external"), settings.confidence_flag)
-        found = reported(judgements(readings, plans), readings, {**by_tier, "embedded": settings.confidence_embedded})
+        by_tier = {tier.name: set_now.below(tier) for tier in TIERS.values()}
+        found = reported(judgements(readings, plans), readings, by_tier)
         context.screen.show(*report_lines(found))
         context.screen.answer({"models": [_plain(asdict(each)) for each in found]})
         return DONE
