@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.domain.intents import Risk
+from chargehand.domain.risks import Risk
 from chargehand.planning.approval import RULES, ApprovalContext, rule_on
 from tests.builders import make_plan, make_task
 
