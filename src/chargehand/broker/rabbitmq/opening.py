@@ -17,10 +17,10 @@ def own_user(url: str, agent_id: str) -> str | None:
 
 
 async def greeting(url: str) -> str:
-    """Connect, disconnect, and return what answered and where: `RabbitMQ 3.12.1 at amqp://ann@broker:5672/`."""
+    """Connect, disconnect, and return what answered and where: `RabbitMQ 3.12.1 answers at amqp://ann@host:5672/`."""
     broker = RabbitMQBroker(url, name="chargehand doctor")
     await broker.start()
     try:
-        return f"{broker.server} at {broker.address}"
+        return f"{broker.server} answers at {broker.address}"
     finally:
         await broker.stop()
