@@ -26,7 +26,7 @@ def test_the_scheme_says_which_and_whether_many_processes_share_it(url: str | No
     assert type(transport.open_broker(url)) is kind
 
 
-@pytest.mark.parametrize("url", ["nats://ann:hush@host/", "amqp:ann:hush@host", "hush", "ann:hush@host", "://hush"])
+@pytest.mark.parametrize("url", ["pigeon://ann:hush@host/", "amqp:ann:hush@host", "hush", "ann:hush@host", "://hush"])
 def test_an_unknown_scheme_is_refused_with_the_known_ones_and_without_the_rest(url: str) -> None:
     with pytest.raises(BadConfiguration) as refusal:
         transport_of(url)
