@@ -25,7 +25,7 @@ from chargehand.agent.runtime.runtime import AgentRuntime
 from chargehand.broker.memory import MemoryBroker
 from chargehand.domain import seals
 from chargehand.domain.envelopes import derive_key
-from chargehand.domain.intents import Risk
+from chargehand.domain.risks import Risk
 from chargehand.engine.engine import Engine
 from chargehand.engine.loops import Loops, Wake
 from chargehand.engine.request_control import RequestControl

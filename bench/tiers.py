@@ -18,8 +18,9 @@ from uuid import UUID, uuid4
 from bench.meter import private_home
 from bench.stalls import watched
 from chargehand.app.application import Application, open_application
-from chargehand.domain.intents import IntentSpec, Resources, Risk
+from chargehand.domain.intents import IntentSpec, Resources
 from chargehand.domain.messages import AgentRegistration
+from chargehand.domain.risks import Risk
 from chargehand.domain.tiers import EMBEDDED, models
 from chargehand.engine.loops import Readings
 from chargehand.engine.tier_chain import Places

@@ -21,9 +21,10 @@ from chargehand.agent.secrets.lookup import Chain
 from chargehand.agent.work import Work
 from chargehand.domain.envelopes import derive_key
 from chargehand.domain.errors import ChargehandError, PermanentError, TaskFailed, TaskInterrupted, TransientError
-from chargehand.domain.intents import IntentSpec, Resources, Risk
+from chargehand.domain.intents import IntentSpec, Resources
 from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.ports import control_queue, work_queue
+from chargehand.domain.risks import Risk
 from chargehand.domain.tiers import models
 from chargehand.engine.engine import Engine
 from chargehand.engine.loops import Loops, Wake

@@ -17,7 +17,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.intents import Otherwise, Risk
+from chargehand.domain.intents import Otherwise
+from chargehand.domain.risks import Risk
 from chargehand.domain.tiers import Limits, Tier, models
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargehand.domain.intents import Risk
 from chargehand.domain.plans import WorkTask
+from chargehand.domain.risks import Risk
 from chargehand.routing.overtaking import apart, may_overtake, touched
 from tests.builders import make_task
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargehand.domain.errors import BadDecomposition, BadParameters, Infeasible
-from chargehand.domain.intents import Risk
 from chargehand.domain.plans import WorkPlan
+from chargehand.domain.risks import Risk
 from chargehand.planning.digest import digest
 from chargehand.planning.planner import PlanFacts, asked_of_pool, complexity, make_plan
 from tests.builders import (

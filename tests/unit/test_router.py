@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.intents import Resources, Risk
+from chargehand.domain.intents import Resources
+from chargehand.domain.risks import Risk
 from chargehand.domain.routing import Candidate
 from chargehand.routing.filters import FILTERS, counted, is_sized, one_line, passes, pool_health
 from chargehand.routing.router import (

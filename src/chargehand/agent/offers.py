@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from chargehand.domain.errors import BadConfiguration, BadParameters, TaskFailed
-from chargehand.domain.intents import IntentSpec, Resources, Risk
+from chargehand.domain.intents import IntentSpec, Resources
+from chargehand.domain.risks import Risk
 from chargehand.domain.secret_refs import FORMAT, SecretRef, takes_secrets
 
 if TYPE_CHECKING:

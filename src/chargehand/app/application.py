@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from chargehand import keys
+from chargehand.broker.transports import transport_of
 from chargehand.domain import seals
-from chargehand.domain.errors import BadConfiguration, ChargehandError, DatabaseUnreachable, DiskFull
-from chargehand.domain.ports import LLM, Broker, SecondReader
+from chargehand.domain.errors import ChargehandError, DatabaseUnreachable, DiskFull
+from chargehand.domain.ports import LLM, SecondReader
 from chargehand.domain.tiers import EMBEDDED
 from chargehand.engine.agent_registry import Registry
 from chargehand.engine.engine import Engine
@@ -50,7 +51,8 @@ class Application:
         self.master = master
         self.store = PostgresStore(dsn, seals.seal_key(master))
         self.queries = Queries(dsn)
-        self.broker = broker(settings)
+        self.transport = transport_of(settings.amqp_url)
+        self.broker = self.transport.open_broker(settings.amqp_url)
         readers = tiers(settings)
         self.engine = Engine(self.store, self.broker, readers, master, settings)
         self.engine.trust.second_reader = second_reader(readers)
@@ -158,21 +160,6 @@ def start_private_postgres(home: Path) -> str:
     from chargehand.private_postgres import PrivatePostgres
 
     return PrivatePostgres(home).start()
-
-
-def broker(settings: Settings) -> Broker:
-    """Return RabbitMQ where CHARGEHAND_AMQP_URL says so, else the broker in this process."""
-    if settings.amqp_url:
-        try:
-            from chargehand.broker.rabbitmq import RabbitMQBroker
-        except ImportError as error:
-            raise BadConfiguration(
-                f"CHARGEHAND_AMQP_URL is set, but {error.name} is not installed", hint="Install chargehand[rabbitmq]."
-            ) from error
-        return RabbitMQBroker(settings.amqp_url)
-    from chargehand.broker.memory import MemoryBroker
-
-    return MemoryBroker()
 
 
 def tiers(settings: Settings) -> Mapping[str, LLM]:

@@ -51,8 +51,8 @@ class Worker:
         self._runtime: AgentRuntime | None = None
 
     async def run(self) -> None:
-        """Work whenever no other process does, until `stop`. Where a broker is configured, servers do the work."""
-        while self._office.settings.amqp_url and not self._stopping.is_set():
+        """Work whenever no other process does, until `stop`. Where a broker is shared, servers do the work."""
+        while self._office.transport.shared and not self._stopping.is_set():
             self.trouble = None if await self._office.store.served() else NO_SERVER
             self.staffed.set()
             await self._pause()
@@ -153,7 +153,7 @@ def stop_signals() -> asyncio.Event:
 
 
 async def serve(app: Application, stopping: asyncio.Event) -> None:
-    """Be one of any number of servers over one database and one RabbitMQ, until told to stop.
+    """Be one of any number of servers over one database and one shared broker, until told to stop.
 
     What cannot be reached is tried again for as long as it takes; every step is another process's as well.
     """

@@ -245,3 +245,13 @@ class MemoryBroker:
     def _check_running(self) -> None:
         if not self._running:
             raise BrokerUnreachable("the in-process broker is not running")
+
+
+def open_broker(_url: str, _agent_id: str | None = None) -> MemoryBroker:
+    """Return a broker of this process."""
+    return MemoryBroker()
+
+
+async def greeting(_url: str) -> str:
+    """Return what there is without a URL; nothing has to answer."""
+    return "in this process; CHARGEHAND_AMQP_URL is not set"

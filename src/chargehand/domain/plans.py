@@ -11,7 +11,8 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from chargehand.domain.intents import Deadlines, OutputRef, Resources, Risk, Value
+from chargehand.domain.intents import Deadlines, OutputRef, Resources, Value
+from chargehand.domain.risks import Risk
 
 
 class Subtask(Value):

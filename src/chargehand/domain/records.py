@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from chargehand.domain.intents import Otherwise
@@ -49,6 +49,9 @@ class RequestRecord:
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 
+Followed = Literal["used", "repair", "retry", "leave", "doubt"]
+
+
 class Call(NamedTuple):
     """One call of one tier, as it is kept.
 
@@ -60,10 +63,10 @@ class Call(NamedTuple):
     problem: str | None
     error_class: str | None
     choice: str
-    followed: str
+    followed: Followed
 
 
-FOLLOWED = {
+FOLLOWED: Mapping[Followed, str] = {
     "used": "its answer was taken",
     "repair": "it was told what was wrong and asked again",
     "retry": "it was asked the same again",
@@ -296,12 +299,15 @@ class OutMessage:
     attempt_id: UUID | None = None
 
 
+ReviewKind = Literal["no_plan", "unknown_outcome", "missing_output", "mishap"]
+
+
 @dataclass(frozen=True, slots=True)
 class Review:
     """Work that only a person can take further, intact."""
 
     request_id: UUID
-    kind: str
+    kind: ReviewKind
     reason: str
     context: Json
     task_id: UUID | None = None

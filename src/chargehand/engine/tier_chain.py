@@ -18,7 +18,7 @@ from chargehand.domain.errors import BadDecomposition
 from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.plans import DecomposedRequest
 from chargehand.domain.ports import LLM, SecondReader
-from chargehand.domain.records import Call, RequestRecord
+from chargehand.domain.records import Call, Followed, RequestRecord
 from chargehand.domain.tiers import MODEL, named
 from chargehand.understanding import nlu
 from chargehand.understanding import tiers as table
@@ -104,7 +104,7 @@ class Reading:
     left: list[str] = field(default_factory=list)  # the tiers that gave nothing that could be used at once
     unsure: DecomposedRequest | None = None  # the best of what was not sure enough
 
-    def keep(self, reply: Reply, problem: str | None, choice: str, followed: str) -> None:
+    def keep(self, reply: Reply, problem: str | None, choice: str, followed: Followed) -> None:
         """Keep one call. One that came whole and cannot be used has no class yet: it is no decomposition."""
         error_class = (reply.error_class or BadDecomposition.__name__) if problem else None
         self.calls.append(Call(reply, problem, error_class, choice, followed))

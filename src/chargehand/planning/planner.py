@@ -18,9 +18,10 @@ from pydantic import JsonValue
 from chargehand.catalog import output_links
 from chargehand.catalog.catalog import Catalog, check_parameters, exclusive_keys
 from chargehand.domain.errors import BadDecomposition, Infeasible
-from chargehand.domain.intents import IntentSpec, Otherwise, Resources, Risk
+from chargehand.domain.intents import IntentSpec, Otherwise, Resources
 from chargehand.domain.plans import DecomposedRequest, Subtask, WorkPlan, WorkTask
 from chargehand.domain.records import Staff
+from chargehand.domain.risks import RISKS
 from chargehand.domain.routing import AgentFacts
 from chargehand.planning.dependencies import check_dependencies, places_before, topological, turned
 from chargehand.planning.digest import digest
@@ -157,7 +158,7 @@ def _known(subtask: Subtask, catalog: Catalog) -> IntentSpec:
 
 def _check_dry_run(specs: Sequence[IntentSpec]) -> None:
     """A dry run needs no approval, so that nothing may slip through that would really be done."""
-    unable = sorted({spec.intent for spec in specs if not spec.dry_run and spec.risk is not Risk.READ})
+    unable = sorted({spec.intent for spec in specs if not spec.dry_run and RISKS[spec.risk].changes})
     if unable:
         raise Infeasible(
             f"{', '.join(unable)} cannot be tried without changing anything",

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from chargehand.domain.intents import Risk
 from chargehand.domain.plans import WorkTask
+from chargehand.domain.risks import Risk
 
 HOST_PARAMETERS = ("host", "hosts", "target_host")
 """Parameters that name machines, by the names that playbooks and our own intents use."""

@@ -14,8 +14,8 @@ from math import copysign, gcd
 from typing import NamedTuple
 
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.intents import Risk
 from chargehand.domain.plans import WorkTask
+from chargehand.domain.risks import RISKS
 from chargehand.domain.routing import AgentFacts, Candidate, Policy, RoutingDecision
 from chargehand.routing.filters import WAITABLE, counted, is_sized, never, one_line, passes, rejections
 from chargehand.routing.performance import OPTIMISM, UNKNOWN_RATE, Counts, expected_success
@@ -36,8 +36,8 @@ class Scorer:
 
 def _chance(task: WorkTask, agent: AgentFacts, policy: Policy) -> float:
     mean, deviation = _expected(task, agent)
-    # Nobody tries out a new agent on work that destroys something if it goes wrong.
-    hoped = mean if task.risk is Risk.DESTROY else mean + OPTIMISM * deviation
+    # Nobody tries out a new agent on work that cannot be undone.
+    hoped = mean if RISKS[task.risk].final else mean + OPTIMISM * deviation
     return hoped if hoped < 1.0 else 1.0
 
 

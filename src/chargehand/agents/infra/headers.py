@@ -27,7 +27,8 @@ from ruamel.yaml.nodes import MappingNode, Node
 
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.intents import WORK_TYPES, IntentSpec, Resources, Risk
+from chargehand.domain.intents import WORK_TYPES, IntentSpec, Resources
+from chargehand.domain.risks import Risk
 
 Kind = Literal["playbook", "script"]
 

@@ -28,12 +28,13 @@ def server() -> int:
     from chargehand import settings
     from chargehand.app.application import open_application
     from chargehand.app.worker import serve, stop_signals
+    from chargehand.broker.transports import transport_of
     from chargehand.cli.terminal.logfile import log_to
     from chargehand.cli.terminal.screen import Screen
     from chargehand.domain.errors import BadConfiguration
 
     loaded = settings.load()
-    if not loaded.amqp_url:
+    if not transport_of(loaded.amqp_url).shared:
         raise BadConfiguration(
             "a server needs a broker: CHARGEHAND_AMQP_URL is not set",
             hint="On one machine no server is needed: `chargehand run` and `chargehand watch` do the work themselves.",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from chargehand.cli.show.plan import RISKS, resources
+from chargehand.cli.show.plan import resources
 from chargehand.cli.show.request import review_lines
 from chargehand.cli.terminal.lines import BLANK, Line, columns, lasting, said
+from chargehand.domain.risks import RISKS
 from chargehand.store.queries import Row, Rows
 
 EXAMPLES = 3  # of each intent; enough to see how to say it
@@ -68,7 +69,7 @@ def _intent(spec: Mapping[str, Any]) -> Iterator[Line]:
         yield Line(f"{name}{' (needed)' if name in required else ''}: {_meaning(schema)}", "dim", 6)
     returns = spec.get("outputs", {}).get("properties", {})
     yield from (Line(f"returns {name}: {_meaning(schema)}", "dim", 6) for name, schema in returns.items())
-    yield Line(f"{RISKS[spec['risk']]}; {resources(spec['resources'])}; {spec['source']}", "dim", 6)
+    yield Line(f"{RISKS[spec['risk']].shown}; {resources(spec['resources'])}; {spec['source']}", "dim", 6)
 
 
 def _meaning(schema: Mapping[str, Any]) -> str:

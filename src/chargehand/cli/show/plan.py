@@ -7,9 +7,9 @@ from typing import Any
 
 from chargehand.cli.show.inputs import references
 from chargehand.cli.terminal.lines import Line, count, cut, lasting, said, short
+from chargehand.domain.risks import RISKS
 from chargehand.store.queries import Row
 
-RISKS = {"read": "only looks", "change": "changes things", "destroy": "DESTROYS something"}
 MAX_VALUE = 200  # characters of one parameter; `status --json` has it all
 
 
@@ -45,9 +45,10 @@ def parameters(given: Mapping[str, Any]) -> str:
 def _task(task: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
     yield Line(f"{task['order']}. {task['name']}", "title", 2)
     after = f"; after {', '.join(map(str, task['depends_on']))}" if task["depends_on"] else ""
-    repeat = "" if task["retry_safe"] or task["risk"] == "read" else "; not safe to repeat"
-    risk = f"{RISKS[task['risk']]}; {resources(task['resource_requirements'])}{after}{repeat}"
-    yield Line(risk, "bad" if task["risk"] == "destroy" else "", 5)
+    traits = RISKS[task["risk"]]
+    repeat = "; not safe to repeat" if traits.changes and not task["retry_safe"] else ""
+    risk = f"{traits.shown}; {resources(task['resource_requirements'])}{after}{repeat}"
+    yield Line(risk, "bad" if traits.final else "", 5)
     if task["parameters"]:
         yield Line(f"with {parameters(task['parameters'])}", "", 5)
     yield from references(task, tasks)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from chargehand.cli.show.ending import next_steps, task_lines
 from chargehand.cli.terminal.lines import BLANK, Line, clock, columns, cut, lasting, short
+from chargehand.domain.records import ReviewKind
 from chargehand.store.queries import Row, Rows
 
 MAX_WORDS = 80  # of a request in a list
@@ -102,11 +103,11 @@ def review_lines(review: Row) -> Iterator[Line]:
     failure = review["context"].get("failure")
     if failure:
         yield Line(failure["message"], "", 5)
-    for command, what in WAYS_OUT.get(review["kind"], WAYS_OUT["mishap"]):
+    for command, what in WAYS_OUT[review["kind"]]:
         yield Line(f"chargehand {_step(command, request_id)}   {what}", "dim", 5)
 
 
-WAYS_OUT = {
+WAYS_OUT: Mapping[ReviewKind, tuple[tuple[str, str], ...]] = {
     "no_plan": (
         ('answer ID "..."', "say it in other words"),
         ("review ID --edit", "write its steps yourself"),

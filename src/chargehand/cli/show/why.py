@@ -56,7 +56,7 @@ def _understood(story: Story, full: bool) -> Iterator[Line]:
         yield Line(text, "warn" if call["error"] else "", 2)
         if full and call["choice"]:
             yield Line(f"why it: {call['choice']}", "dim", 4)
-            yield Line(f"then: {FOLLOWED.get(call['followed'], call['followed'])}", "dim", 4)
+            yield Line(f"then: {FOLLOWED[call['followed']]}", "dim", 4)
     for row in story.decompositions:
         yield from _decomposition(row, full)
 
