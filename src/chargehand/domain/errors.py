@@ -192,6 +192,21 @@ class DatabaseUnreachable(TransientError):
     code = "database-unreachable"
 
 
+class DatabaseBusy(DatabaseUnreachable):
+    """The database answers, but cannot do this just now: too many connections, a failover, a deadlock, a lock."""
+
+    code = "database-busy"
+
+
+class DatabaseRefuses(BadConfiguration, TransientError):
+    """The database refuses the user, the name, a permission or the URL. The hint has the line that mends it.
+
+    An operator may mend it while a server runs, so loops try again as with other faults of the database.
+    """
+
+    code, retryable = "database-refuses", True
+
+
 class BrokerUnreachable(TransientError):
     """The message broker does not answer. Messages wait in the database."""
 
