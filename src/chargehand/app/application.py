@@ -13,7 +13,7 @@ from uuid import UUID
 from chargehand import keys
 from chargehand.broker.transports import transport_of
 from chargehand.domain import seals
-from chargehand.domain.errors import ChargehandError, DatabaseUnreachable, DiskFull
+from chargehand.domain.errors import ChargehandError, DiskFull
 from chargehand.domain.ports import LLM, SecondReader
 from chargehand.domain.tiers import EMBEDDED
 from chargehand.engine.agent_registry import Registry
@@ -200,15 +200,21 @@ def model(endpoint: Endpoint) -> ProxyLLM | SdkLLM:
 
 async def _listen(app: Application) -> None:
     """Turn the database's notifications into wake-ups, for as long as the application is open."""
+    silent = False
     while True:
         lost = asyncio.Event()
         try:
             close = await app.store.listen(app.wake.steps, lost.set)
             try:
+                if silent:
+                    log.warning("the database is listened to again")
+                silent = False
                 app.wake.all()
                 await lost.wait()
+                silent = True
             finally:
                 await close()
-        except DatabaseUnreachable as error:
-            log.warning("%s", error)
+        except ChargehandError as error:  # too many connections, a password that was changed: mended while we run
+            silent = True
+            log.warning("until the database can be listened to, only the clock wakes the loops: %s", error)
         await asyncio.sleep(TAKE_OVER)

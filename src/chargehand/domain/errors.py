@@ -25,6 +25,8 @@ ChargehandError
     ├── TaskInterrupted       an agent's work failed for a reason that may pass
     ├── StaleStatus           somebody else moved the row first
     ├── DatabaseUnreachable
+    │   └── DatabaseBusy      it answers, but cannot do this just now
+    ├── DatabaseRefuses       (also a BadConfiguration) a user, a name, a permission, the URL
     ├── BrokerUnreachable
     │   └── Unroutable        no queue takes the message: the agent is gone
     ├── ModelUnavailable      a model did not answer, or gave an unusable answer
@@ -198,6 +200,21 @@ class DatabaseUnreachable(TransientError):
     """The database does not answer. Nothing was lost: what was accepted is in it."""
 
     code = "database-unreachable"
+
+
+class DatabaseBusy(DatabaseUnreachable):
+    """The database answers, but cannot do this just now: too many connections, a failover, a deadlock, a lock."""
+
+    code = "database-busy"
+
+
+class DatabaseRefuses(BadConfiguration, TransientError):
+    """The database refuses the user, the name, a permission or the URL. The hint has the line that mends it.
+
+    An operator may mend it while a server runs, so loops try again as with other faults of the database.
+    """
+
+    code, retryable = "database-refuses", True
 
 
 class BrokerUnreachable(TransientError):
