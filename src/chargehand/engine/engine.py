@@ -28,7 +28,7 @@ from chargehand.domain.signed_messages import SignedMessages
 from chargehand.domain.states import PlanStatus, RequestStatus, TaskStatus
 from chargehand.engine import admission, tier_chain
 from chargehand.engine.assignment import Assignment
-from chargehand.engine.batching import Batcher, all_or_each
+from chargehand.engine.batching import Batcher, batch_or_singly
 from chargehand.engine.quarantine import Quarantine, to_review
 from chargehand.engine.recorder import Recorder
 from chargehand.engine.tier_chain import Understood, tried_tier
@@ -248,7 +248,7 @@ class Engine:
 
     async def dispatch(self) -> int:
         """Hand out the tasks that are ready. Returns how many were looked at."""
-        return await all_or_each(self._dispatch, self._quarantine.of_task)
+        return await batch_or_singly(self._dispatch, self._quarantine.of_task)
 
     async def _dispatch(self, seen: list[UUID], only: UUID | None) -> None:
         async with self.store.transaction() as tx:
