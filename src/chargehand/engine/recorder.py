@@ -159,7 +159,7 @@ class Recorder:
         await self.write(tx, recording.ended(endings, self._policy.retry))
 
     async def write(self, tx: Transaction, recorded: Recorded) -> None:
-        """Write what was decided, in one statement for all rows of a kind, and what follows for the requests."""
+        """Write what was decided, all rows of a kind at once, and what follows for the requests."""
         await tx.move_attempts(recorded.attempts)
         await tx.move_tasks(recorded.tasks)
         await tx.renew(recorded.renewed)
