@@ -50,6 +50,10 @@ class DecomposedRequest(Value):
     calibration: str = ""  # by which numbers its confidences were made: the shipped ones, and a fit to outcomes
 
 
+WAITS: dict[str, JsonValue] = {"kind": "wait"}
+"""The alternative of a task that waits for an agent as long as it takes."""
+
+
 class WorkTask(Value):
     """One typed task of a plan. `order` is its place in the plan, from 1; `depends_on` and `inputs` name orders.
 
@@ -81,6 +85,11 @@ class WorkTask(Value):
     flags: tuple[str, ...] = ()
     source: str = ""
     estimate: str = ""  # what its duration was taken from, where that is more than what is declared
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether it was approved that it waits for an agent for as long as it takes."""
+        return WAITS in self.alternatives
 
 
 class WorkPlan(Value):

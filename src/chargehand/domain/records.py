@@ -153,6 +153,13 @@ class AttemptRecord:
     has_result: bool = False
 
 
+class Compared(NamedTuple):
+    """How a result compares with the stored one: whether it came in the same message, and whether it says the same."""
+
+    same_message: bool
+    same_result: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Staff:
     """An agent that may run something, and whether it is there. `circuit_open_for` in seconds."""

@@ -21,7 +21,7 @@ OnFailure = Callable[[UUID, Exception], Awaitable[None]]
 """Counts that an item failed alone, and takes it out of the way when it has failed too often."""
 
 
-async def all_or_each(step: Step, failed: OnFailure) -> int:
+async def batch_or_singly(step: Step, failed: OnFailure) -> int:
     """Run a step on a batch and, when that fails, on each item alone; return how many there were.
 
     Raises `TransientError` for what is nobody's fault (the database is away): the whole batch is tried later.

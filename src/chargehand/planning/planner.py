@@ -13,13 +13,11 @@ from itertools import pairwise
 from typing import Literal
 from uuid import UUID
 
-from pydantic import JsonValue
-
 from chargehand.catalog import output_links
 from chargehand.catalog.catalog import Catalog, check_parameters, exclusive_keys
 from chargehand.domain.errors import BadDecomposition, Infeasible
 from chargehand.domain.intents import IntentSpec, Otherwise, Resources
-from chargehand.domain.plans import DecomposedRequest, Subtask, WorkPlan, WorkTask
+from chargehand.domain.plans import WAITS, DecomposedRequest, Subtask, WorkPlan, WorkTask
 from chargehand.domain.records import Staff
 from chargehand.domain.risks import RISKS
 from chargehand.domain.routing import AgentFacts
@@ -46,9 +44,6 @@ CUSTOM_WORK = IntentSpec(
     resources=Resources(estimated_duration_seconds=120),
 )
 
-
-WAITS: dict[str, JsonValue] = {"kind": "wait"}
-"""The alternative of a task that waits for an agent as long as it takes."""
 
 WAIT = "It can wait until an agent is back (`--otherwise wait`), or be done at a given time (`--at TIME`)."
 

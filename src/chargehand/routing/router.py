@@ -268,13 +268,23 @@ def _waits(
     )
 
 
+def with_others(decision: RoutingDecision, others: int) -> RoutingDecision:
+    """Return a decision that found nobody as `route` takes it when there are so many other agents."""
+    reason = counted(decision.candidates, decision.intent, others=others)
+    return decision._replace(others=others, reason=reason)
+
+
+HELD_BACK = "held back"
+"""What stands for the policy where none was asked."""
+
+
 def held_back(task: WorkTask, reason: str) -> RoutingDecision:
     """Decide to look at nobody yet: something else than an agent is missing, as the reason says."""
     return RoutingDecision(
         task_id=task.task_id,
         intent=task.intent,
         work_type=task.work_type,
-        policy="held back",
+        policy=HELD_BACK,
         selected=None,
         candidates=(),
         reason=reason,

@@ -297,9 +297,10 @@ SELECT attempt_id, task_id, request_id, agent_id, number, lease_token, status, i
     extract(epoch FROM lease_until - now())::float8 AS lease_left, result IS NOT NULL AS has_result
 FROM attempts WHERE attempt_id = ANY($1::uuid[])
 
--- name: compare_result
-SELECT COALESCE(result->>'message_id' = $2, false) AS same_message, result - 'message_id' = $3::jsonb AS same_result
-FROM attempts WHERE attempt_id = $1
+-- name: compare_results
+SELECT attempt_id, COALESCE(a.result->>'message_id' = m.message_id, false) AS same_message,
+    a.result - 'message_id' = m.said AS same_result
+FROM unnest($1::uuid[], $2::text[], $3::jsonb[]) AS m(attempt_id, message_id, said) JOIN attempts a USING (attempt_id)
 
 -- name: open_attempts_of
 SELECT attempt_id, task_id, request_id, agent_id, number, lease_token, status, incarnation,
