@@ -11,6 +11,7 @@ import asyncpg
 
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.errors import DatabaseUnreachable, DiskFull
+from chargehand.store.status_moves import Traffic
 from chargehand.store.transaction import Transaction
 
 CHANNEL = "chargehand"
@@ -33,12 +34,13 @@ UNREACHABLE = (
 
 
 class PostgresStore:
-    """The store on one database. `seal_key` signs the histories of ended requests."""
+    """The store on one database. `seal_key` signs the histories of ended requests; `traffic` counts transactions."""
 
     def __init__(self, dsn: str, seal_key: bytes, *, max_connections: int = 8) -> None:
         self._dsn = dsn
         self._seal_key = seal_key
         self._max_connections = max_connections
+        self.traffic = Traffic()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._catalogs: dict[str, Catalog] = {}
         self._doubtful: set[int] = set()  # connections, by their server's process, whose last transaction failed
@@ -74,8 +76,9 @@ class PostgresStore:
         with translated():
             async with self._pool.acquire() as connection:
                 self._doubtful.add(connection.get_server_pid())
+                self.traffic.transactions += 1
                 async with connection.transaction():
-                    tx = Transaction(connection, self._seal_key, self._catalogs)
+                    tx = Transaction(connection, self._seal_key, self._catalogs, self.traffic)
                     yield tx
                     await tx.finish()
                 self._doubtful.discard(connection.get_server_pid())
