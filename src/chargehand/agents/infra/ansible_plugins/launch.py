@@ -14,7 +14,7 @@ import os
 import sys
 from typing import Any
 
-WATCHED = frozenset({"open", "os.listdir", "os.scandir", "subprocess.Popen"})
+WATCHED = frozenset({"open", "os.listdir", "os.scandir"})
 
 
 class Watch:
@@ -25,15 +25,20 @@ class Watch:
         self.let_in = tuple(let_in)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event in WATCHED:
-            for text in self.named(event, arguments):
-                self.check(text)
+        if event == "subprocess.Popen":
+            self.check_command(arguments[1])
+        elif event in WATCHED:
+            self.check(as_text(arguments[0]))
 
-    def named(self, event: str, arguments: tuple[Any, ...]) -> list[str]:
-        if event != "subprocess.Popen":
-            return [as_text(arguments[0])]
-        words = arguments[1] if isinstance(arguments[1], list | tuple) else [arguments[1]]
-        return [part for word in words for part in as_text(word).replace("'", " ").replace('"', " ").split(" ")]
+    def check_command(self, command: Any) -> None:
+        """Look for paths in the words of a command; one of them may be a whole line for a shell."""
+        for word in command if isinstance(command, list | tuple) else [command]:
+            text = as_text(word)
+            for folder in self.kept_out:
+                start = text.find(folder)
+                while start >= 0:
+                    self.check(text[start:])
+                    start = text.find(folder, start + 1)
 
     def check(self, path: str) -> None:
         if not path.startswith("/"):
