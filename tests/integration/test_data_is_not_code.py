@@ -24,7 +24,8 @@ PAYLOADS = (
     "{{ lookup('pipe', 'touch MARK') }}", "{{lookup('ansible.builtin.pipe','touch MARK')}}",
     "{% set x = lookup('pipe', 'touch MARK') %}", "{%- if query('pipe', 'touch MARK') -%}x{%- endif -%}",
     "lookup('pipe', 'touch MARK')", "before {{ lookup('pipe', 'touch MARK') }} after", "{{ 7*7 }}", "{# comment #}",
-    "{{ structures }}", "{{ undefined_name }}", "{{", "}}", "{%", "!unsafe x", "!vault x", "$ANSIBLE_VAULT;1.1;AES256\n31",
+    "{{ structures }}", "{{ undefined_name }}", "{{", "}}", "{%", "!unsafe x", "!vault x",
+    "$ANSIBLE_VAULT;1.1;AES256\n31",
     "#jinja2: variable_start_string:'[['", "[[ lookup('pipe', 'touch MARK') ]]", "$(touch MARK)", "`touch MARK`",
     "8080", "no", "null", "~", "1e3", "0x1f", "1:30", "2001-01-01", "<<", "=", "- a", "a: b", "# c", "*a", "&a", "? x",
     '"', "\\", "\n", "\u2028", "\x85", "😀", "", " ", "k" * 1100, "ü" * 300,
@@ -44,7 +45,12 @@ PLAYBOOK = """\
 # chargehand:
 #   intent: take_it
 #   retry_safe: true
-#   parameters: {labels: {type: object}, few: {type: object}, structures: {type: array}, word: {type: string}, out: {type: string}}
+#   parameters:
+#     labels: {type: object}
+#     few: {type: object}
+#     structures: {type: array}
+#     word: {type: string}
+#     out: {type: string}
 - name: Use what was given in the usual ways
   hosts: all
   gather_facts: false

@@ -62,6 +62,7 @@ PLAYBOOK = """\
 """
 
 GOOD = "good"
+FILTER = "class FilterModule:\n    def filters(self): return {{'shown': lambda x: '{}'}}\n"
 
 FILES: dict[str, str] = {
     "playbooks/it.yml": PLAYBOOK,
@@ -81,7 +82,7 @@ FILES: dict[str, str] = {
     "playbooks/tools/h.sh": f"echo {GOOD}\n",
     "playbooks/templates/outer.j2": "{% include 'inner.j2' %}",
     "playbooks/templates/inner.j2": GOOD,
-    "playbooks/filter_plugins/shown.py": f"class FilterModule:\n    def filters(self): return {{'shown': lambda x: '{GOOD}'}}\n",
+    "playbooks/filter_plugins/shown.py": FILTER.format(GOOD),
 }
 
 SCRIPT = """\
@@ -249,8 +250,7 @@ def forge(source: Path, text: str) -> None:
 @real_ansible
 async def test_a_run_is_not_touched_by_edits_meanwhile(project: Project) -> None:
     plugin = project.root / "playbooks/filter_plugins/shown.py"
-    text = "class FilterModule:\n    def filters(self): return {'shown': lambda x: 'EVIL'}\n"
-    forge(plugin, text)
+    forge(plugin, FILTER.format("EVIL"))
     spec = importlib.util.spec_from_file_location("shown", plugin)
     assert spec is not None
     assert spec.loader is not None

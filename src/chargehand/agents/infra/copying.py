@@ -98,8 +98,10 @@ class _Copier:
             while chunk := os.read(writing, CHUNK):
                 total.update(chunk)
             return total.hexdigest()
-        while chunk := os.read(reading, CHUNK):
+        left = size + 1  # one more than there was: it may have grown
+        while left and (chunk := os.read(reading, min(left, CHUNK))):
             total.update(chunk)
+            left = 0 if len(chunk) == size else left - len(chunk)
             rest = memoryview(chunk)
             while rest:
                 rest = rest[os.write(writing, rest) :]

@@ -17,24 +17,29 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-
 YAMLS = (".yml", ".yaml")
 WRITTEN = (*YAMLS, ".cfg", ".ini", ".json", ".j2", ".sh", ".bash", ".py", ".pl", ".rb", ".toml", "")
 _CODE = """
 include_tasks import_tasks include_vars import_playbook vars_files include_role import_role roles role script template
 with_fileglob with_file with_template tasks_from
 """
-CODE = frozenset(_CODE.split())  # keys of which the value is read by Ansible, or run, as part of the playbook
-FILES_OF_CODE = frozenset({"file", "src", "dir", "name", "cmd", "_raw_params", "role"})  # the options that say where
+CODE = "|".join(_CODE.split())  # keys of which the value is read by Ansible, or run, as part of the playbook
+PLACE = "file|src|dir|name|cmd|role|_raw_params"  # the options of those that say where
 BESIDE = ("", "files", "templates", "vars", "tasks", "handlers")  # where Ansible looks for a relative path
 MAX_PATH = 1_024  # longer texts are prose
 
-_UP = re.compile(r"[\w./~+@%*?-]*(?<![\w.])\.\./[\w./~+@%*?-]*")
-_ABSOLUTE = re.compile(r"(?:^|[\s\"'=,(\[])(/[\w.+@%-][^\s\"',)\]}]*)")
-_COMMENT = re.compile(r"^\s*(?:#|;|//).*$", re.MULTILINE)
+# Every repetition is bounded: a file of somebody's choosing must not keep us busy.
+_UP = re.compile(r"(?<![\w.])\.\./")
+_BEFORE = re.compile(r"[\w./~+@%*?-]{0,200}$")
+_AFTER = re.compile(rf"[\w./~+@%*?-]{{0,{MAX_PATH}}}")
+_COMMENT = re.compile(r"^[ \t]*(?:#|;|//).*$", re.MULTILINE)
+_PATH = rf"[\"']?(/[^\s\"',\]}}]{{1,{MAX_PATH}}})"
+_SOME_CODE = re.compile(rf"\b(?:{CODE})[ \t]*:")
+_INLINE = re.compile(
+    rf"(?<![\w-])(?:{CODE})[ \t]*:[ \t]*(?:[^\n]{{0,200}}?\b(?:{PLACE})[ \t]*[:=][ \t]*|\[[^\]\n]{{0,500}}?)?{_PATH}"
+)
+_BLOCK = re.compile(rf"^([ \t]*)(?:-[ \t]+)?(?:\w+\.)*(?:{CODE})[ \t]*:[ \t]*$")
+_ITEM = re.compile(rf"^([ \t]*)(?:-[ \t]+)?\{{?[ \t]*(?:(?:{PLACE})[ \t]*:[ \t]*)?{_PATH}")
 
 
 def look(root: Path, name: str, content: bytes) -> tuple[str, ...]:
@@ -46,11 +51,10 @@ def look(root: Path, name: str, content: bytes) -> tuple[str, ...]:
     except UnicodeDecodeError:
         return ()
     spoken = _COMMENT.sub("", text)
-    found = dict.fromkeys(match[0] for match in _UP.finditer(spoken) if len(match[0]) <= MAX_PATH)
-    found |= dict.fromkeys(_into(root, spoken))
+    found = dict.fromkeys(_upwards(spoken)) | dict.fromkeys(_into(root, spoken))
     hidden = any(part.startswith(".") for part in name.split("/"))  # other programs' settings: their words differ
-    if name.endswith(YAMLS) and not hidden and _ABSOLUTE.search(spoken):
-        found |= dict.fromkeys(_code_outside(text))
+    if name.endswith(YAMLS) and not hidden:
+        found |= dict.fromkeys(_code_outside(spoken))
     return tuple(found)
 
 
@@ -115,32 +119,30 @@ def _into(root: Path, text: str) -> Iterator[str]:
         yield match[0]
 
 
+def _upwards(text: str) -> Iterator[str]:
+    """Yield the paths with `..` in them."""
+    end = 0
+    for match in _UP.finditer(text) if "../" in text else ():
+        if match.start() >= end:
+            before = _BEFORE.search(text, max(end, match.start() - 200), match.start())
+            after = _AFTER.match(text, match.start())
+            assert after is not None
+            yield (before[0] if before else "") + after[0]
+            end = after.end()
+
+
 def _code_outside(text: str) -> Iterator[str]:
-    try:
-        documents = list(YAML(typ="safe", pure=True).compose_all(text))
-    except (YAMLError, RecursionError):
-        return  # Ansible cannot read it either
-    for node in documents:
-        yield from _in_node(node, code=False)
-
-
-def _in_node(node: Node | None, *, code: bool) -> Iterator[str]:
-    """Yield absolute paths among the values of CODE, at any depth that Ansible allows there."""
-    if isinstance(node, ScalarNode) and code:
-        yield from _absolute(str(node.value))
-    elif isinstance(node, SequenceNode):
-        for item in node.value:
-            yield from _in_node(item, code=code)
-    elif isinstance(node, MappingNode):
-        for key, value in node.value:
-            name = str(key.value).rsplit(".", 1)[-1]
-            yield from _in_node(value, code=name in CODE or (code and name in FILES_OF_CODE))
-
-
-def _absolute(value: str) -> Iterator[str]:
-    """Yield the path of a value: all of it, its first word, or behind `file=` or `src=`."""
-    first, *others = value.split() or [""]
-    for word in (first, *(other.partition("=")[2] for other in others if other.startswith(("file=", "src=", "dir=")))):
-        path = word.removeprefix("file=").removeprefix("src=").removeprefix("dir=").strip("\"'")
-        if path.startswith("/") and len(path) <= MAX_PATH and "{" not in path:
-            yield path
+    """Yield the absolute paths of what Ansible would take in as its own."""
+    if not _SOME_CODE.search(text):
+        return
+    for match in _INLINE.finditer(text):
+        yield match[1]
+    indent: int | None = None
+    for line in text.splitlines():
+        item = _ITEM.match(line)
+        if indent is not None and item and len(item[1]) >= indent:
+            yield item[2]
+        elif indent is not None and line.strip() and len(line) - len(line.lstrip(" \t-")) <= indent:
+            indent = None
+        if block := _BLOCK.match(line):
+            indent = len(block[1])
