@@ -135,6 +135,11 @@ REACHING = {
     "absolute variables": ("it.yml", "- hosts: all\n  vars_files:\n    - /etc/hostname\n", "names /etc/hostname,"),
     "an absolute role": ("it.yml", "- hosts: all\n  roles: [{role: /etc/x}]\n", "it.yml names /etc/x,"),
     "in a role": ("roles/a/tasks/main.yml", "- copy: {src: ../../../../../far.yml}\n", "a/tasks/main.yml names ../.."),
+    "in a list": ("it.yml", "- hosts: all\n  vars_files: [x.yml, /etc/hostname]\n", "it.yml names /etc/hostname,"),
+    "below": ("it.yml", "- hosts: all\n  vars_files: [vars/x.yml, 'vars/y.yml']\n  roles: [a/b]\n", None),
+    "a target": ("it.yml", "- hosts: all\n  tasks: [{template: {src: a/b, dest: /etc/hostname}}]\n", None),
+    "a program": ("it.yml", "- hosts: all\n  tasks: [{script: tools/x.sh /etc/hostname}]\n", None),
+    "a source": ("it.yml", "- hosts: all\n  tasks:\n  - template:\n      src: /etc/hostname\n", "/etc/hostname,"),
     "a glob": ("tasks/x.yml", "- debug:\n  with_fileglob: '../../../far*/*'\n", None),
 }
 

@@ -36,7 +36,7 @@ _COMMENT = re.compile(r"^[ \t]*(?:#|;|//).*$", re.MULTILINE)
 _PATH = rf"[\"']?(/[^\s\"',\]}}]{{1,{MAX_PATH}}})"
 _SOME_CODE = re.compile(rf"\b(?:{CODE})[ \t]*:")
 _INLINE = re.compile(
-    rf"(?<![\w-])(?:{CODE})[ \t]*:[ \t]*(?:[^\n]{{0,200}}?\b(?:{PLACE})[ \t]*[:=][ \t]*|\[[^\]\n]{{0,500}}?)?{_PATH}"
+    rf"(?<![\w-])(?:{CODE})[ \t]*:[ \t]*(?:[^\n]{{0,200}}?\b(?:{PLACE})[ \t]*[:=][ \t]*|\[(?:[^\]\n]{{0,500}}?,)?[ \t]*)?{_PATH}"
 )
 _BLOCK = re.compile(rf"^([ \t]*)(?:-[ \t]+)?(?:\w+\.)*(?:{CODE})[ \t]*:[ \t]*$")
 _ITEM = re.compile(rf"^([ \t]*)(?:-[ \t]+)?\{{?[ \t]*(?:(?:{PLACE})[ \t]*:[ \t]*)?{_PATH}")
