@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chargehand.agents.infra import contents, headers
+from chargehand.agents.infra import headers, manifest, project
 from chargehand.cli.terminal import exit_codes
 from chargehand.domain import errors, states
 from chargehand.domain.intents import WORK_TYPES
@@ -163,7 +163,9 @@ def test_the_header_of_playbooks_is_documented() -> None:
     text = (DOCS / "playbooks.md").read_text()
     told = {plain(row[0]): row[1] for row in rows(text, 4)}
     assert told == dict(headers.KEYS)
-    words = {*headers.PARAMETER_KEYS, *headers.RESOURCE_KEYS, *WORK_TYPES, *Risk, *contents.BESIDE, *contents.TARGETS}
+    words = {*headers.PARAMETER_KEYS, *headers.RESOURCE_KEYS, *WORK_TYPES, *Risk, *project.MARKERS, project.ROOT}
+    words |= {*manifest.IGNORED_FOLDERS, manifest.ENVIRONMENT}
+    assert f"{manifest.MAX_FILES:,} files and {manifest.MAX_BYTES // 10**9} GB" in text
     assert not [word for word in sorted(words) if f"`{word}`" not in text]
 
 

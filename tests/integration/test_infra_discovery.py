@@ -1,10 +1,13 @@
 """What the infra agent finds in its directories, and what it vouches for."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from chargehand.agents.infra import InfraAgent, InfraOptions
+from chargehand.agents.infra.project import playbook_root
 from tests.integration.infra_work import Home
 
 PLAY = "- name: Update everything\n  hosts: all\n  tasks: []\n"
@@ -72,38 +75,140 @@ CONTENT: list[tuple[str, str, bool]] = [
     ("it.yml", "changed", True),
     ("tasks/more.yml", "changed", True),
     ("roles/web/files/deep/page.html", "changed", True),
-    ("library/module.py", "changed", True),
     ("ansible.cfg", "changed", True),
-    ("../server/app.py", "changed", True),  # named by the playbook
-    ("../shared/deep.yml", "changed", True),  # named by what it names
+    ("../roles/shared/tasks/main.yml", "changed", True),
+    ("../server/app.py", "changed", True),
     ("../server/new.py", "added", True),
-    ("../unrelated.txt", "changed", False),
-    ("../state/written.json", "changed", False),  # a target, not content
-    ("other.yml", "changed", False),
+    ("other.yml", "changed", True),
+    ("../server", "removed", True),
+    ("../empty", "made", True),
+    ("../server/app.py", "made executable", True),
+    ("../server/link", "linked elsewhere", True),
+    ("state/written.json", "changed", False),
+    ("../../beside the project.txt", "changed", False),
     ("tasks/__pycache__/x.pyc", "added", False),
+    ("tasks/x.pyc", "added", False),
+    ("../.git/index", "added", False),
+    ("it.retry", "added", False),
+    (".it.yml.swp", "added", False),
+    ("../.venv/pyvenv.cfg", "added", False),
 ]
 
 
 @pytest.mark.parametrize(("name", "event", "noticed"), CONTENT, ids=str)
-def test_the_digest_covers_what_a_playbook_consists_of(home: Home, name: str, event: str, noticed: bool) -> None:
-    for path, _, _ in CONTENT:
-        if path != name or event == "changed":
+def test_the_digest_covers_the_whole_project(home: Home, name: str, event: str, noticed: bool) -> None:
+    for path, happens, _ in CONTENT:
+        if happens == "changed":
             home.write(path, "x: 1\n")
-    source = "- hosts: all\n  vars_files: ['{{ playbook_dir }}/../shared/vars.yml']\n  tasks:\n"
-    source += "    - copy: {src: ../server/, dest: ../state/written.json}\n"
+    (home.playbooks / "../server/link").symlink_to("app.py")
+    source = "# chargehand:\n#   intent: run_it\n#   state: [state]\n" + PLAY
     home.write("it.yml", source)
-    home.write("../shared/vars.yml", "include: deep.yml\n")
     before = home.found()["run_it"].content_hash
-    home.write(name, source + "# edited\n" if name == "it.yml" else "x: 2\n")
+    alter(home, name, event, source)
     item = next(item for item in home.discovery.found if item.spec.intent == "run_it")
-    assert (item.digest_now() != before) is noticed
-    assert home.found()["run_it"].content_hash == item.digest_now()
+    snapshots = home.discovery._snapshots
+    assert (snapshots.hash_now(item.subject) != before) is noticed
+    if noticed:
+        name = os.path.relpath(home.playbooks / name, home.playbooks.parent)
+        assert f"{name} was " in snapshots.difference(item.subject, before)
+    assert home.found()["run_it"].content_hash == snapshots.hash_now(item.subject)
 
 
-def test_a_playbook_that_reaches_too_far_out_is_refused(home: Home, tmp_path: Path) -> None:
+def alter(home: Home, name: str, event: str, source: str) -> None:
+    path = home.playbooks / name
+    if event == "removed":
+        shutil.rmtree(path)
+    elif event == "made":
+        path.mkdir()
+    elif event == "made executable":
+        path.chmod(0o755)
+    elif event == "linked elsewhere":
+        path.unlink()
+        path.symlink_to("../roles")
+    else:
+        home.write(name, source + "# edited\n" if name == "it.yml" else "x: 2\n")
+
+
+REACHING = {
+    "a file": ("it.yml", "- hosts: all\n  vars_files: [../../far.yml]\n", "it.yml names ../../far.yml"),
+    "absolute tasks": ("it.yml", "- hosts: all\n  tasks: [{include_tasks: /etc/hostname}]\n", "names /etc/hostname,"),
+    "absolute variables": ("it.yml", "- hosts: all\n  vars_files:\n    - /etc/hostname\n", "names /etc/hostname,"),
+    "an absolute role": ("it.yml", "- hosts: all\n  roles: [{role: /etc/x}]\n", "it.yml names /etc/x,"),
+    "in a role": ("roles/a/tasks/main.yml", "- copy: {src: ../../../../../far.yml}\n", "a/tasks/main.yml names ../.."),
+    "in a list": ("it.yml", "- hosts: all\n  vars_files: [x.yml, /etc/hostname]\n", "it.yml names /etc/hostname,"),
+    "below": ("it.yml", "- hosts: all\n  vars_files: [vars/x.yml, 'vars/y.yml']\n  roles: [a/b]\n", None),
+    "a target": ("it.yml", "- hosts: all\n  tasks: [{template: {src: a/b, dest: /etc/hostname}}]\n", None),
+    "a program": ("it.yml", "- hosts: all\n  tasks: [{script: tools/x.sh /etc/hostname}]\n", None),
+    "a source": ("it.yml", "- hosts: all\n  tasks:\n  - template:\n      src: /etc/hostname\n", "/etc/hostname,"),
+    "a glob": ("tasks/x.yml", "- debug:\n  with_fileglob: '../../../far*/*'\n", None),
+}
+
+
+@pytest.mark.parametrize("name", REACHING)
+def test_what_reaches_out_of_the_project_is_refused_by_name(home: Home, tmp_path: Path, name: str) -> None:
+    (tmp_path / "far.yml").write_text("a: 1\n")
+    home.write("it.yml", PLAY)
+    file, text, reason = REACHING[name]
+    home.write(file, text)
+    unavailable = home.found()["run_it"].unavailable
+    assert unavailable == reason or reason in unavailable
+
+
+def test_a_path_into_the_project_itself_is_refused_by_name(home: Home) -> None:
+    home.write("tasks/x.yml", f"# see {home.playbooks}/y.yml\n")
+    home.write("it.yml", PLAY)
+    assert home.found()["run_it"].unavailable is None
+    home.write("tools/x.sh", f"exec {home.playbooks}/tools/y.sh\n")
+    assert f"tools/x.sh names {home.playbooks}/tools/y.sh by its absolute path" in home.found()["run_it"].unavailable
+
+
+def test_a_playbook_that_reaches_out_stops_no_other(home: Home, tmp_path: Path) -> None:
     (tmp_path / "far.yml").write_text("a: 1\n")
     home.write("it.yml", "- hosts: all\n  vars_files: [../../far.yml]\n")
-    assert "far.yml leads out of" in home.found()["run_it"].unavailable
+    home.write("ok.yml", PLAY)
+    assert home.found()["run_it"].unavailable
+    assert home.found()["run_ok"].unavailable is None
+
+
+ROOTS = {
+    "nothing above": ((), "home lab/playbooks"),
+    "settings above": (("home lab/ansible.cfg",), "home lab"),
+    "the nearest counts": (("home lab/roles/x", ".git/config"), "home lab"),
+    "a repository": ((".git/config",), ""),
+    "the file that says so": ((".chargehand-root", "home lab/ansible.cfg"), ""),
+    "the file beside": (("home lab/playbooks/.chargehand-root", "home lab/ansible.cfg"), "home lab/playbooks"),
+}
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_the_project_is_where_it_is_said_to_be(home: Home, tmp_path: Path, name: str) -> None:
+    files, root = ROOTS[name]
+    for file in files:
+        home.write(f"../../{file}", "")
+    assert playbook_root(home.playbooks) == tmp_path / root
+    assert playbook_root(home.playbooks, home=tmp_path / "home lab" / "agent") == home.playbooks
+
+
+def test_no_project_is_where_others_may_write(home: Home) -> None:
+    home.write("../ansible.cfg", "")
+    home.playbooks.parent.chmod(0o777)
+    assert playbook_root(home.playbooks) == home.playbooks
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("..", "does not lie in the project"),
+        ("/etc", "does not lie in the project"),
+        (".", "holds it.yml itself"),
+        ("it.yml", "holds it.yml itself"),
+        ("roles/web", "would leave out what Ansible runs (roles)"),
+        ("filter_plugins", "would leave out"),
+    ],
+)
+def test_state_cannot_hide_what_runs(home: Home, state: str, reason: str) -> None:
+    home.write("it.yml", f"# chargehand:\n#   intent: run_it\n#   state: ['{state}']\n" + PLAY)
+    assert reason in home.found()["run_it"].unavailable
 
 
 def test_circles_of_links_and_includes_come_to_an_end(home: Home) -> None:

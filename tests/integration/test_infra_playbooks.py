@@ -86,6 +86,11 @@ async def run(home: Home, heard: Heard | None = None, options: dict[str, Any] | 
     return outcome
 
 
+def ended(heard: Heard) -> list[str]:
+    """What was said of tasks that ended; on a busy machine others are said to take long."""
+    return [message for message in heard.messages if not message.endswith(" ...")]
+
+
 async def test_a_playbook_runs_and_tells_what_happens(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "C")  # Ansible would refuse to start
     home.write("it.yml", DEPLOY)
@@ -94,7 +99,7 @@ async def test_a_playbook_runs_and_tells_what_happens(home: Home, monkeypatch: p
     order = {"parameters": {"word": evil, "target": str(target)}}
 
     rehearsal = await run(home, heard, dry_run=True, **order)
-    assert heard.messages[0] == "Write the file: would change"
+    assert ended(heard)[0] == "Write the file: would change"
     heard.clear()
     assert "lookup('pipe', 'id')" in str(rehearsal.data["diff"])
     assert rehearsal.changed is True
@@ -105,14 +110,14 @@ async def test_a_playbook_runs_and_tells_what_happens(home: Home, monkeypatch: p
     assert outcome.summary == "It is there (ok 5, changed 2, failed 0)"
     assert outcome.outputs == {"file": str(target), "summary": "It is there"}
     assert outcome.data["hosts"]["localhost"]["changed"] == 2  # type: ignore[index,call-overload]
-    assert heard.messages == [
+    assert ended(heard) == [
         "Write the file: changed",
         "Say a secret: changed",
         "Hand a secret on: ok",
         "Hand values on: ok",
         "Tell: ok",
     ]
-    assert heard[0].data["host"] == "localhost"
+    assert heard[-1].data["host"] == "localhost"
     everything = json.dumps([[said.message, said.data] for said in heard]) + repr(outcome) + repr(rehearsal)
     assert "hunter2" not in everything
 
@@ -125,7 +130,7 @@ async def test_a_failure_says_what_failed_and_keeps_secrets(home: Home) -> None:
     with pytest.raises(TaskFailed) as caught:
         await run(home, heard, {"inventory": inventory, "vars_file": vars_file})
     assert str(caught.value).startswith('"Start it" failed on box: non-zero return code | port 80 is in use')
-    assert heard.messages == ["Try the secret: ignored on box", "Start it: failed on box"]
+    assert ended(heard) == ["Try the secret: ignored on box", "Start it: failed on box"]
     assert "hunter2" not in str(caught.value) + repr(list(heard))
 
 

@@ -42,7 +42,7 @@ SCRIPT = """\
 #   retry_safe: true
 #   parameters: {password: {secret: true, default_secret: login}}
 stat -c 'progress: %a' "$CHARGEHAND_PARAMETERS_FILE"
-[ "$CHARGEHAND_PASSWORD" = "login hunter4" ] && echo "progress: it is $CHARGEHAND_PASSWORD"
+[ "${CHARGEHAND_PASSWORD#login hunter}" = 4 ] && echo "progress: it is $CHARGEHAND_PASSWORD"
 exec sleep 60
 """
 

@@ -2,28 +2,40 @@
 
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic import JsonValue
 
 from chargehand.agents.infra.checks import CHECKS
 from chargehand.agents.infra.configure import SPEC
 from chargehand.agents.infra.diffs import clip, redact, unified
 from chargehand.agents.infra.scripts import as_text
 from chargehand.agents.infra.variables import variables_file
-from chargehand.domain.errors import TaskFailed
+from chargehand.domain.errors import BadParameters, TaskFailed
 
 
 def test_no_text_of_a_parameter_can_become_a_template() -> None:
-    text = variables_file({"a": "{{ x }}", "b": {"c": ["{{ y }}", 1, True, None, 1e-7]}}, local=False)
-    assert text == ('---\n"a": !unsafe "{{ x }}"\n"b": {"c": [!unsafe "{{ y }}", 1, true, null, !!float "1e-07"]}\n')
+    text = variables_file({"a": "{{ x }}", "b": {"{{ k }}": ["{{ y }}", 1, True, None, 1e-7, "8080"]}})
+    assert text.splitlines() == [
+        "--- !unsafe",
+        '{? "a" : "{{ x }}",',
+        '? "b" : {? "{{ k }}" : ["{{ y }}", 1, true, null, !!float "1e-07", "8080"]}}',
+    ]
 
 
 def test_odd_characters_cannot_leave_their_quotes() -> None:
-    text = variables_file({"a": '"\nb: 1\\ \u2028😀'}, local=False)
-    assert text.splitlines() == ["---", r'"a": !unsafe "\U00000022\U0000000Ab: 1\U0000005C \U00002028\U0001F600"']
+    text = variables_file({"a": '"\nb: 1\\ \u2028😀'})
+    assert text.splitlines() == ["--- !unsafe", r'{? "a" : "\U00000022\U0000000Ab: 1\U0000005C \U00002028\U0001F600"}']
 
 
-def test_local_runs_name_the_interpreter_and_no_parameters_are_an_empty_mapping() -> None:
-    assert "{{ ansible_playbook_python }}" in variables_file({}, local=True)
-    assert variables_file({}, local=False) == "---\n{}\n"
+@pytest.mark.parametrize(
+    "parameters", [{"a b": 1}, {"{{ x }}": 1}, {"a": "x\0"}, {"a": [{"\ud800": 1}]}, {"a": {"b": {"c": ["\udfff"]}}}]
+)
+def test_what_could_not_arrive_as_it_is_is_refused(parameters: dict[str, JsonValue]) -> None:
+    with pytest.raises(BadParameters):
+        variables_file(parameters)
+
+
+def test_no_parameters_are_an_empty_mapping() -> None:
+    assert variables_file({}) == "--- !unsafe\n{}\n"
 
 
 @pytest.mark.parametrize(

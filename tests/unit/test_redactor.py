@@ -31,7 +31,7 @@ SPELT: dict[str, Callable[[str], str]] = {
     "json in json": lambda v: json.dumps(json.dumps({"a": v})),
     "python": repr,
     "yaml": lambda v: "'" + v.replace("'", "''") + "'",
-    "given to Ansible": lambda v: variables_file({"x": v}, local=False),
+    "given to Ansible": lambda v: variables_file({"x": v}),
     "shell": shlex.quote,
     "url": lambda v: "https://u:" + quote(v, safe="") + "@h/",
     "path": quote,

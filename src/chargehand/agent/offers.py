@@ -70,12 +70,16 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 @dataclass(frozen=True)
 class Offer:
-    """One intent and the function behind it. `content` computes the content hash again, right before the start."""
+    """One intent and the function behind it. `content` computes the content hash again, right before the start.
+
+    `difference` says in words what differs from the content with a given hash; empty when it does not know.
+    """
 
     spec: IntentSpec
     call: Callable[..., Awaitable[Returned]]
     model: type[BaseModel] | None = None
     content: Callable[[], str] | None = None
+    difference: Callable[[str], str] | None = None
 
     @cached_property
     def takes_secrets(self) -> bool:
@@ -178,9 +182,16 @@ class Agent:
 
         return decorate
 
-    def offer(self, spec: IntentSpec, handler: Call, *, content: Callable[[], str] | None = None) -> None:
+    def offer(
+        self,
+        spec: IntentSpec,
+        handler: Call,
+        *,
+        content: Callable[[], str] | None = None,
+        difference: Callable[[str], str] | None = None,
+    ) -> None:
         """Offer an intent whose parameters are checked against the spec's JSON schema."""
-        self._add(self._found, Offer(spec, handler, content=content))
+        self._add(self._found, Offer(spec, handler, content=content, difference=difference))
 
     def replace_offers(self, offers: Iterable[Offer]) -> None:
         """Put these offers in the place of all made with `offer` (decorated functions stay): discovery ran again.

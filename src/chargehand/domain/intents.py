@@ -86,6 +86,7 @@ class IntentSpec(Value):
     retry_safe: bool = False
     exclusive_keys: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()  # what it may write among its own files; all else it gets is a copy
     dry_run: bool = False
     deadlines: Deadlines = Deadlines()
     content_hash: str = ""

@@ -169,7 +169,9 @@ class Attempt:
         except OSError as error:
             raise ContentChanged(f"{source} cannot be read any more: {error.strerror}") from error
         if now != self.order.content_hash:
-            raise ContentChanged(f"{source} was changed after the plan was approved; nothing was run")
+            named = await asyncio.to_thread(offer.difference, self.order.content_hash) if offer.difference else ""
+            what = f"{source} is not what was approved: {named}" if named else f"{source} was changed"
+            raise ContentChanged(f"{what} after the plan was approved; nothing was run")
 
     async def _run(self, call: Call) -> Returned:
         self.phase = "running"

@@ -19,6 +19,7 @@ from chargehand.agents.infra.environment import child_environment
 from chargehand.agents.infra.options import InfraOptions
 from chargehand.agents.infra.playbooks import ansible_missing, run_playbook
 from chargehand.agents.infra.scripts import run_script
+from chargehand.agents.infra.snapshots import Snapshots
 
 log = logging.getLogger("chargehand.agents.infra")
 
@@ -39,9 +40,17 @@ class InfraAgent:
     def __init__(self, options: InfraOptions) -> None:
         self.options = options
         path = child_environment(options.extra_env).get("PATH")
+        self.snapshots = Snapshots(
+            home=options.home,
+            inventory=options.inventory,
+            vars_file=options.vars_file,
+            playbook_dirs=options.playbook_dirs,
+        )
         self.discovery = Discovery(
             options.playbook_dirs,
             options.script_dirs,
+            snapshots=self.snapshots,
+            home=options.home,
             which=partial(shutil.which, path=path),
             ansible_missing=ansible_missing,
         )
@@ -55,7 +64,7 @@ class InfraAgent:
             specializations=tuple(sorted({offer.spec.work_type for offer in offers})),
         )
         for offer in offers:
-            self.agent.offer(offer.spec, offer.call, content=offer.content)
+            self.agent.offer(offer.spec, offer.call, content=offer.content, difference=offer.difference)
 
     def rescan(self) -> bool:
         """Look again and replace the offers when anything differs; return whether it did. Reads files: it blocks.
@@ -74,7 +83,10 @@ class InfraAgent:
             if found.spec.intent in taken:
                 log.warning("%s is not offered: %s is what this agent does by itself", found.path, found.spec.intent)
             else:
-                yield Offer(found.spec, self._handler(found), content=found.digest_now)
+                content, difference = (
+                    partial(part, found.subject) for part in (self.snapshots.hash_now, self.snapshots.difference)
+                )
+                yield Offer(found.spec, self._handler(found), content=content, difference=difference)
 
     def _built_in(self) -> Iterator[Offer]:
         for spec in CHECKS:
@@ -86,9 +98,8 @@ class InfraAgent:
         yield _built_in_offer(spec, handler, configure, configuration)
 
     def _handler(self, found: Found) -> Run:
-        if found.kind == "playbook":
-            return partial(run_playbook, playbook=found.path, options=self.options)
-        return partial(run_script, script=found.path, spec=found.spec, options=self.options)
+        run = run_playbook if found.subject.kind == "playbook" else run_script
+        return partial(run, subject=found.subject, snapshots=self.snapshots, options=self.options)
 
 
 def build(options: InfraOptions) -> Agent:

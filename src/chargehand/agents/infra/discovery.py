@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -18,8 +18,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from chargehand.agents.infra import headers
-from chargehand.agents.infra.contents import CachedReading, Reading, UnfitContent, playbook_digest, script_digest
 from chargehand.agents.infra.headers import BadHeader, Header, Kind
+from chargehand.agents.infra.manifest import UnfitContent
+from chargehand.agents.infra.project import playbook_root, script_root
+from chargehand.agents.infra.snapshots import Snapshots, Subject, problem_of
 from chargehand.domain.intents import IntentSpec
 
 PLAY_KEYS = frozenset({"hosts", "import_playbook", "ansible.builtin.import_playbook"})
@@ -28,16 +30,11 @@ MAX_BYTES = 1_000_000  # a playbook is written by hand
 
 @dataclass(frozen=True)
 class Found:
-    """One playbook or script: the offer it makes, and where it lies. `boundary` is where its content must stay."""
+    """One playbook or script: the offer it makes, and where it lies."""
 
     spec: IntentSpec
     path: Path
-    kind: Kind
-    boundary: Path
-
-    def digest_now(self) -> str:
-        """Return the content's digest as it is on disk now, read anew. Empty when it can no longer be read."""
-        return _digest(self.path, self.kind, self.boundary, Reading())[0]
+    subject: Subject
 
 
 class Discovery:
@@ -48,39 +45,49 @@ class Discovery:
         playbook_dirs: Iterable[Path],
         script_dirs: Iterable[Path],
         *,
+        snapshots: Snapshots | None = None,
+        home: Path | None = None,
         which: Callable[[str], str | None] = shutil.which,
         ansible_missing: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._playbook_dirs = tuple(playbook_dirs)
         self._script_dirs = tuple(script_dirs)
+        self._snapshots = snapshots or Snapshots(playbook_dirs=self._playbook_dirs)
+        self._home = home
         self._which = which
         self._ansible_missing = ansible_missing
-        self._reading = CachedReading()
         self.found: tuple[Found, ...] = ()
 
     def rescan(self) -> bool:
         """Look again; return whether any offer differs from the last time (the first scan of something does)."""
         before, self.found = self.found, tuple(self._unique(self._scan()))
-        return self.found != before
+        changed = self.found != before
+        if changed:
+            self._snapshots.remember((item.subject, item.spec.content_hash) for item in self.found)
+        return changed
 
     def _scan(self) -> Iterator[Found]:
         for folder in self._playbook_dirs:
-            for path in _children(folder, (".yml", ".yaml")):
-                yield from self._offer(path, "playbook", folder.resolve().parent)
+            yield from self._below(folder, "playbook")
         for folder in self._script_dirs:
-            for path in _children(folder, None):
-                yield from self._offer(path, "script", folder.resolve())
+            yield from self._below(folder, "script")
 
-    def _offer(self, path: Path, kind: Kind, boundary: Path) -> Iterator[Found]:
-        header, problem = _playbook(path) if kind == "playbook" else _script(path)
-        if header is None:
+    def _below(self, folder: Path, kind: Kind) -> Iterator[Found]:
+        """Yield what one directory offers; all of it lies in one project."""
+        paths = _children(folder, (".yml", ".yaml") if kind == "playbook" else None)
+        headers_of = {path: (_playbook(path) if kind == "playbook" else _script(path)) for path in paths}
+        offered = [(path, header, problem) for path, (header, problem) in headers_of.items() if header is not None]
+        if not offered:
             return
-        digest, unfit = _digest(path, kind, boundary, self._reading)
-        if not path.resolve().is_relative_to(path.parent.resolve()):
-            unfit = f"{path.name} is a symbolic link that leads out of {path.parent}"
-        missing = (self._ansible_missing() if kind == "playbook" else None) or self._missing_program(header)
-        changes = {"content_hash": digest, "source": str(path), "unavailable": problem or unfit or missing}
-        yield Found(header.spec.model_copy(update=changes), path, kind, boundary)
+        root = (playbook_root if kind == "playbook" else script_root)(folder, self._home)
+        place = os.path.relpath(os.path.realpath(folder), root)
+        project = _Project(self._snapshots, root, kind, [_name(place, path) for path in paths])
+        for path, header, problem in offered:
+            subject = Subject(root, _name(place, path), kind, header.spec)
+            digest, unfit = project.content_hash(subject)
+            missing = (self._ansible_missing() if kind == "playbook" else None) or self._missing_program(header)
+            changes = {"content_hash": digest, "source": str(path), "unavailable": problem or unfit or missing}
+            yield Found(header.spec.model_copy(update=changes), path, subject)
 
     def _missing_program(self, header: Header) -> str | None:
         for command in header.commands:
@@ -98,9 +105,7 @@ class Discovery:
             if len(items) > 1:
                 names = " and ".join(str(item.path) for item in items)
                 clash = f"{names} both offer {intent}: give one another intent in its header"
-                first = Found(
-                    first.spec.model_copy(update={"unavailable": clash}), first.path, first.kind, first.boundary
-                )
+                first = replace(first, spec=first.spec.model_copy(update={"unavailable": clash}))
             yield first
 
 
@@ -189,12 +194,31 @@ def _mapping(node: MappingNode) -> dict[str, str]:
     return {str(key.value): str(value.value) for key, value in node.value}
 
 
-def _digest(path: Path, kind: Kind, boundary: Path, reading: Reading) -> tuple[str, str | None]:
-    try:
-        if kind == "playbook":
-            return playbook_digest(path, boundary, reading), None
-        return script_digest(path, boundary, reading), None
-    except UnfitContent as error:
-        return "", str(error)
-    except OSError as error:
-        return "", f"cannot be read: {error.strerror} ({error.filename})"
+class _Project:
+    """The project of one directory, read once per look. `offered` are the files that are offered side by side."""
+
+    def __init__(self, snapshots: Snapshots, root: Path, kind: Kind, offered: list[str]) -> None:
+        self._snapshots, self._offered = snapshots, offered
+        self._broken: str | None = None
+        try:
+            self._parts = snapshots.scanned(root, kind)
+            self._problems = snapshots.problems(root, self._parts)
+        except UnfitContent as error:
+            self._broken = str(error)
+        except OSError as error:
+            self._broken = f"{error.filename} cannot be read: {error.strerror}"
+
+    def content_hash(self, subject: Subject) -> tuple[str, str | None]:
+        """Return the content hash, and why it cannot be vouched for."""
+        if self._broken is not None:
+            return "", self._broken
+        try:
+            return self._snapshots.content_hash(subject, self._parts), problem_of(
+                subject.name, self._problems, self._offered
+            )
+        except UnfitContent as error:
+            return "", str(error)
+
+
+def _name(place: str, path: Path) -> str:
+    return path.name if place == "." else f"{place}/{path.name}"

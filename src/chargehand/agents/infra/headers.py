@@ -46,6 +46,7 @@ KEYS: Mapping[str, str] = {
     "exclusive_keys": "list of texts",
     "requires": "mapping",
     "after": "list of texts",
+    "state": "list of texts",
     "dry_run": "true or false",  # scripts only: every playbook has one
 }
 RESOURCE_KEYS = frozenset(Resources.model_fields)

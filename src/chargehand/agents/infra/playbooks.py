@@ -1,4 +1,4 @@
-"""Runs a playbook with `ansible-playbook` and reports what happens while it happens.
+"""Runs a playbook with `ansible-playbook`, in a copy of its project, and reports what happens while it happens.
 
 Ansible is a program beside our Python, never imported. Its output is only kept for when it fails in its own words;
 what happened comes as JSON lines through a FIFO from our callback (`ansible_plugins/`).
@@ -7,6 +7,7 @@ what happened comes as JSON lines through a FIFO from our callback (`ansible_plu
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -14,9 +15,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from chargehand.agent import Outcome, TaskFailed, Work
+from chargehand.agents.infra.ansible_paths import config_of, pinned
+from chargehand.agents.infra.copied import copied
 from chargehand.agents.infra.environment import child_environment
 from chargehand.agents.infra.events import PlaybookRun, TaskEnd, conclude
 from chargehand.agents.infra.options import InfraOptions
+from chargehand.agents.infra.snapshots import Copy, Snapshots, Subject
 from chargehand.agents.infra.variables import variables_file
 from chargehand.agents.infra.workdir import private_file
 
@@ -37,23 +41,24 @@ def ansible_missing() -> str | None:
     return None if program.exists() else f"needs Ansible, and there is no {program} (install chargehand[ansible])"
 
 
-async def run_playbook(work: Work, playbook: Path, options: InfraOptions) -> Outcome:
-    """Run one playbook for one attempt. Raises `TaskFailed`, `TaskInterrupted`, `DiskFull`."""
+async def run_playbook(work: Work, subject: Subject, snapshots: Snapshots, options: InfraOptions) -> Outcome:
+    """Run one playbook for one attempt. Raises `ContentChanged`, `TaskFailed`, `TaskInterrupted`, `DiskFull`."""
     missing = ansible_missing()
     if missing:
-        raise TaskFailed(f"{playbook.name} {missing}")
+        raise TaskFailed(f"{subject.name} {missing}")
     fifo = work.workdir / "events"
-    text = variables_file(work.parameters, local=options.inventory is None)
     run = PlaybookRun(hide=work.redactor.text)
-    with ExitStack() as files:
-        variables = files.enter_context(private_file(work.workdir / "variables.yml", text))
-        passwords = await _passwords(work, options, files)
-        async with _Events(fifo, run, work):
-            finished = await work.run(
-                _command(playbook, variables, options, dry_run=work.dry_run),
-                env={**_environment(options, work.workdir, fifo), **passwords},
-                cwd=playbook.parent,
-            )
+    async with copied(work, subject, snapshots) as copy:
+        with ExitStack() as files:
+            text = variables_file(work.parameters)
+            variables = files.enter_context(private_file(work.workdir / "variables.yml", text))
+            passwords = await _passwords(work, options, files)
+            async with _Events(fifo, run, work):
+                finished = await work.run(
+                    [*_launch(subject), *_command(copy, variables, dry_run=work.dry_run)],
+                    env={**_environment(options, copy, work.workdir, fifo), **passwords},
+                    cwd=copy.file.parent,
+                )
     return conclude(run, finished.exit_code, finished.tail, dry_run=work.dry_run)
 
 
@@ -71,14 +76,22 @@ async def _passwords(work: Work, options: InfraOptions, files: ExitStack) -> dic
     return told
 
 
-def _command(playbook: Path, variables: Path, options: InfraOptions, *, dry_run: bool) -> list[str]:
-    inventory = ["-i", str(options.inventory)] if options.inventory else ["-i", "localhost,", "-c", "local"]
-    extra = ["-e", f"@{options.vars_file}"] if options.vars_file else []
+def _launch(subject: Subject) -> list[str]:
+    """Return what goes before `ansible-playbook`: it must not open the files that the copy was made from."""
+    shared = [os.path.realpath(subject.root / name) for name in subject.shared]
+    places = json.dumps({"kept_out": [str(subject.root)], "let_in": shared})
+    return [sys.executable, "-P", "-B", str(PLUGINS / "launch.py"), places]
+
+
+def _command(copy: Copy, variables: Path, *, dry_run: bool) -> list[str]:
+    inventory = ["-i", str(copy.inventory)] if copy.inventory else ["-i", "localhost,", "-c", "local"]
+    extra = ["-e", f"@{copy.vars_file}"] if copy.vars_file else []
+    local = [] if copy.inventory else ["-e", f"@{PLUGINS / 'local.yml'}"]
     check = ["--check", "--diff"] if dry_run else []
-    return [str(ansible_program()), *inventory, *extra, "-e", f"@{variables}", *check, str(playbook)]
+    return [str(ansible_program()), *inventory, *extra, *local, "-e", f"@{variables}", *check, str(copy.file)]
 
 
-def _environment(options: InfraOptions, workdir: Path, fifo: Path) -> Mapping[str, str]:
+def _environment(options: InfraOptions, copy: Copy, workdir: Path, fifo: Path) -> Mapping[str, str]:
     """Return the whole environment. Later entries win: what we rely on cannot be configured away."""
     temporary = str(workdir / "ansible")
     settings = {
@@ -101,7 +114,8 @@ def _environment(options: InfraOptions, workdir: Path, fifo: Path) -> Mapping[st
         "ANSIBLE_CALLBACKS_ENABLED": "chargehand_events",
         "CHARGEHAND_EVENTS": str(fifo),
     }
-    return settings | child_environment(options.extra_env) | callback
+    pins = pinned(config_of(copy.file, copy.project), copy.project, copy.empty)
+    return settings | child_environment(options.extra_env) | pins | callback
 
 
 class _Events:

@@ -1,7 +1,8 @@
 """`run_automation`: runs a script of the operator's. There is no shell and no free text between words and program.
 
 A script gets its declared parameters as environment variables `CHARGEHAND_<NAME>` (objects and lists as JSON) and all
-of them as JSON in the file `$CHARGEHAND_PARAMETERS_FILE`. It runs in the attempt's private directory. It may
+of them as JSON in the file `$CHARGEHAND_PARAMETERS_FILE`. It is run from a copy of its project, in the
+attempt's private directory. It may
 
 - print lines that start with `progress: `, which people see at once;
 - write a JSON object to `$CHARGEHAND_OUTPUT_FILE`: values for later tasks, of which `summary` (text) and `changed`
@@ -20,12 +21,13 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from chargehand.agent import Outcome, TaskFailed, TaskInterrupted, Work
+from chargehand.agents.infra.copied import copied
 from chargehand.agents.infra.diffs import clip, one_line
 from chargehand.agents.infra.discovery import unsafe_script
 from chargehand.agents.infra.environment import child_environment
 from chargehand.agents.infra.options import InfraOptions
+from chargehand.agents.infra.snapshots import Snapshots, Subject
 from chargehand.agents.infra.workdir import private_file
-from chargehand.domain.intents import IntentSpec
 
 PROGRESS = "progress: "
 MAX_PROGRESS = 200  # characters
@@ -34,21 +36,23 @@ MAX_TAIL = 1_500  # characters of what a failed script said
 MAX_VARIABLE = 100_000  # bytes; Linux takes no more than 128 KiB in one variable
 
 
-async def run_script(work: Work, script: Path, spec: IntentSpec, options: InfraOptions) -> Outcome:
-    """Run one script for one attempt. Raises `TaskFailed`, `TaskInterrupted`, `DiskFull`."""
+async def run_script(work: Work, subject: Subject, snapshots: Snapshots, options: InfraOptions) -> Outcome:
+    """Run one script for one attempt. Raises `ContentChanged`, `TaskFailed`, `TaskInterrupted`, `DiskFull`."""
+    script = subject.root / subject.name
     unsafe = unsafe_script(script)
     if unsafe:
         raise TaskFailed(f"refused to run: {unsafe}")
-    if work.dry_run and not spec.dry_run:
+    if work.dry_run and not subject.spec.dry_run:
         return Outcome(f"dry run: {script.name} would run; it cannot say what it would change")
     output = work.workdir / "output.json"
-    with private_file(work.workdir / "parameters.json", json.dumps(work.parameters)) as everything:
-        finished = await work.run(
-            [str(script)],
-            env=child_environment(options.extra_env) | _variables(work, everything, output),
-            cwd=work.workdir,
-            on_line=lambda line: _progress(work, line),
-        )
+    async with copied(work, subject, snapshots) as copy:
+        with private_file(work.workdir / "parameters.json", json.dumps(work.parameters)) as everything:
+            finished = await work.run(
+                [str(copy.file)],
+                env=child_environment(options.extra_env) | _variables(work, everything, output),
+                cwd=work.workdir,
+                on_line=lambda line: _progress(work, line),
+            )
     said = one_line(finished.tail)[-MAX_TAIL:] or "it said nothing"
     if finished.exit_code == os.EX_TEMPFAIL:
         raise TaskInterrupted(f"{script.name} could not do it now: {said}")

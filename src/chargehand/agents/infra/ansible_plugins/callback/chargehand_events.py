@@ -119,5 +119,5 @@ def message_of(data: Any) -> str:
         if isinstance(item, dict) and item.get("failed") and not item.get("_ansible_no_log"):
             return message_of({key: value for key, value in item.items() if key != "results"})
     said = data.get("stderr") or data.get("module_stderr") or data.get("module_stdout") or ""
-    parts = [str(data.get("msg") or "").strip(), str(said).strip()]
+    parts = [str(data.get(key) or "").strip() for key in ("msg", "message")] + [str(said).strip()]
     return "\n".join(part for part in parts if part)[:MAX_TEXT]
