@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from chargehand import __version__
 from chargehand.app.application import model as configured_model
 from chargehand.app.application import start_private_postgres
-from chargehand.app.worker import local_offers
+from chargehand.app.fleet import local_offers
 from chargehand.domain.errors import ChargehandError
 from chargehand.domain.masking import without_passwords
 from chargehand.llm.litellm_proxy import ProxyLLM

@@ -27,14 +27,14 @@ def verify(as_json: AsJson = False) -> int:
     async def work(context: Context) -> int:
         from chargehand.domain.errors import AuditBroken
 
-        seals = await context.queries.seals()
+        seals = await context.app.count_seals()
         wrong = await context.app.verify_audit()
         if wrong:
             told = "; ".join(f"request {short(request)}: {problem}" for request, problem in wrong.items())
             advice = "Keep the database as it is, compare it with a backup, and find out who could write to it."
             raise AuditBroken(f"{count(len(wrong), 'request')} not as it was sealed: {told}", hint=advice)
-        context.screen.show(Line(f"{count(len(seals), 'seal')} checked; all hold.", "good"))
-        context.screen.answer({"seals": len(seals), "wrong": {}})
+        context.screen.show(Line(f"{count(seals, 'seal')} checked; all hold.", "good"))
+        context.screen.answer({"seals": seals, "wrong": {}})
         return DONE
 
     return launch(work, as_json=as_json)
@@ -46,16 +46,14 @@ def upgrade() -> int:
     import asyncio
 
     from chargehand import settings
-    from chargehand.app.application import start_private_postgres
+    from chargehand.app import database
     from chargehand.cli.terminal.logfile import log_to
     from chargehand.cli.terminal.screen import Screen
-    from chargehand.store import migrate
 
     loaded = settings.load()
     log_to(loaded.home)
-    dsn = loaded.database_url or start_private_postgres(loaded.home)
-    asyncio.run(migrate.ensure(dsn, upgrade_old=True))
-    Screen().show(Line(f"The database has schema {migrate.HEAD}.", "good"))
+    revision = asyncio.run(database.upgrade(loaded))
+    Screen().show(Line(f"The database has schema {revision}.", "good"))
     return DONE
 
 
@@ -63,16 +61,14 @@ def upgrade() -> int:
 def stop() -> int:
     """Stop the private PostgreSQL."""
     from chargehand import settings
+    from chargehand.app import database
     from chargehand.cli.terminal.screen import Screen
-    from chargehand.private_postgres import PrivatePostgres
 
     loaded = settings.load()
     if loaded.database_url is not None:
         Screen().show(Line("CHARGEHAND_DATABASE_URL is set: that server is not this program's to stop.", "warn"))
         return ENVIRONMENT
-    server = PrivatePostgres(loaded.home)
-    running = server.status().running
-    server.stop()
+    running = database.stop_private(loaded)
     Screen().show(Line("The private PostgreSQL is stopped." if running else "No private PostgreSQL was running."))
     return DONE
 

@@ -29,9 +29,8 @@ def report(days: Days = None, limit: Limit = 100_000, as_json: AsJson = False) -
         from dataclasses import asdict
 
         from chargehand.cli.show.routing import appraisal_lines
-        from chargehand.routing.report import appraised
 
-        found = appraised(await context.queries.routing(days, limit))
+        found = await context.app.routing_report(days, limit)
         context.screen.show(*appraisal_lines(found))
         context.screen.answer(asdict(found))
         return DONE
@@ -47,19 +46,11 @@ def replay(policy: Named = None, days: Days = None, limit: Limit = 10_000, as_js
         from dataclasses import asdict
 
         from chargehand.cli.show.routing import comparison_lines
-        from chargehand.domain.plans import WorkTask
-        from chargehand.routing.replay import replayed
-        from chargehand.routing.report import compared
-        from chargehand.routing.router import policy_named
 
-        set_up = context.app.settings
-        other = policy_named(policy, {}, set_up.routing_minimum_runs) if policy else None
-        rows = await context.queries.routing(days, limit)
-        pairs = [(row, replayed(WorkTask.model_validate(row["spec"]), row, other)) for row in rows]
-        found = compared(pairs)
-        context.screen.show(*comparison_lines(found, pairs, policy))
-        context.screen.answer({**asdict(found), "policy": policy})
-        differs = policy is None and found.exact + found.older + found.unreadable < found.decisions
-        return FAILED if differs else DONE
+        minimum_runs = context.app.settings.routing_minimum_runs
+        found = await context.app.routing_replay(policy, days, limit, minimum_runs)
+        context.screen.show(*comparison_lines(found))
+        context.screen.answer({**asdict(found.comparison), "policy": policy})
+        return DONE if found.holds else FAILED
 
     return launch(work, as_json=as_json)

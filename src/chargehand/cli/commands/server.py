@@ -66,12 +66,11 @@ def _hold(request: str, task: str | None, *, held: bool, as_json: bool) -> int:
     async def work(context: Context) -> int:
         from chargehand.domain.errors import UnknownId
 
-        request_id = await context.queries.request_id(request)
-        task_id = await context.queries.task_id(task) if task else None
+        request_id = await context.app.request_id(request)
+        task_id = await context.app.task_id(task) if task else None
         if task and task_id is None:
             raise UnknownId(f"there is no step {task!r}", hint=f"`chargehand status {short(request_id)}` lists them.")
-        control = context.app.control
-        status = await (control.pause if held else control.resume)(request_id, context.who, task_id)
+        status = await (context.app.pause if held else context.app.resume)(request_id, context.who, task_id)
         what = f"Step {short(task_id)}" if task_id else f"Request {short(request_id)}"
         context.screen.show(Line(f"{what} is {'held back' if held else 'going on'}; the request is {status}.", "good"))
         context.screen.answer({"request_id": str(request_id), "status": status})
