@@ -137,7 +137,7 @@ async def test_a_crash_anywhere_between_gives_the_same_order_again(world: World)
     await agent.register(DEPLOY, PORTALS, SECOND, CHECK)  # a new life, that has not seen the order
     (again,) = await agent.orders()
     assert again == order
-    await world.lapse()
+    await world.lose_leases()
     await world.sweep.sweep()
     await world.due_now()
     third = await order_of(world, agent)
