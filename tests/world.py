@@ -179,7 +179,7 @@ class World:
     @property
     def reads(self) -> Reads:
         """What doors see."""
-        return Reads(self.queries)
+        return Reads(self.queries, self.engine.settings)
 
     async def agent(
         self, name: str = "infra-1", *intents: IntentSpec, incarnation: str = "journal.life", **said: Any

@@ -112,7 +112,7 @@ async def test_what_a_door_gets_is_typed(app: Application) -> None:
     assert (found.plan.status, found.plan.plan.tasks[0].intent) == (PlanStatus.PENDING_APPROVAL, "count_sheep")
     assert found.request.priority == "high"
     assert found.tasks == (), "nothing is a task before somebody agrees"
-    (entry,) = [entry for entry in await app.catalog(app.settings) if entry.intent == "count_sheep"]
+    (entry,) = [entry for entry in await app.catalog() if entry.intent == "count_sheep"]
     assert (entry.agent, entry.risk, entry.unavailable) == ("infra-1", Risk.CHANGE, None)
     (agent,) = await app.agents()
     assert (agent.name, agent.is_silent(30)) == ("infra-1", False)

@@ -66,8 +66,7 @@ class Application(Reads):
     """
 
     def __init__(self, settings: Settings, dsn: str, master: bytes) -> None:
-        super().__init__(Queries(dsn))
-        self.settings = settings
+        super().__init__(Queries(dsn), settings)
         self.dsn = dsn
         self.master = master
         self.store = PostgresStore(dsn, seals.seal_key(master))

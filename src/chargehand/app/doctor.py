@@ -52,6 +52,11 @@ async def examine(settings: Settings) -> list[Check]:
     return [check._replace(found=without_passwords(check.found)) for check in found]
 
 
+def is_sound(checks: Iterable[Check]) -> bool:
+    """Whether nothing keeps Chargehand from working."""
+    return all(check.state != "fail" for check in checks)
+
+
 def _python(_: Settings) -> Check:
     found = f"Chargehand {__version__} on Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     fine = sys.version_info >= (3, 11)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, fields
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from chargehand.app.fleet import CatalogEntry
 from chargehand.app.history import HistoryEvent
-from chargehand.app.reports import Report
+from chargehand.app.reports import Appraisal, Replayed, Report
 from chargehand.app.snapshot import Plan, Request, Result, ReviewContext, Snapshot, TakenInput, Task, attempts_of, taken
 from chargehand.app.trail import DecisionTrail
 from chargehand.domain.intents import Value
+
+if TYPE_CHECKING:
+    from chargehand.app.backup_restore import Restored
+    from chargehand.app.doctor import Check
+    from chargehand.backup.manifest import Manifest
 
 AS_RETURNED = (Result, ReviewContext)
 """Their fields depend on their kind: one that was not there is left out."""
@@ -75,6 +81,33 @@ def entry_value(entry: CatalogEntry) -> dict[str, Any]:
 def report_value(report: Report) -> dict[str, Any]:
     """Return how rightly one model reads. Tuples with names become objects: a place in a list says nothing."""
     return {name: _named(value) for name, value in asdict(report).items()}
+
+
+def appraisal_value(found: Appraisal) -> dict[str, Any]:
+    """Return how choices of agents turned out."""
+    return asdict(found)
+
+
+def replay_value(found: Replayed) -> dict[str, Any]:
+    """Return how choices that were taken again compare with the stored ones."""
+    return {**asdict(found.comparison), "policy": found.policy}
+
+
+def checks_value(checks: Iterable[Check], *, sound: bool) -> dict[str, Any]:
+    """Return what `doctor` found."""
+    return {"sound": sound, "checks": [check._asdict() for check in checks]}
+
+
+def backup_value(file: Path, manifest: Manifest) -> dict[str, Any]:
+    """Return what a backup holds, and where it is."""
+    return {"file": str(file), **manifest.model_dump(mode="json")}
+
+
+def restored_value(done: Restored) -> dict[str, Any]:
+    """Return what a restore did, and the manifest of what was brought back."""
+    paused = [str(request_id) for request_id in done.paused]
+    wrong = {str(request_id): problem for request_id, problem in done.wrong.items()}
+    return {"kept": done.kept, "paused": paused, "wrong": wrong, **done.manifest.model_dump(mode="json")}
 
 
 def error_value(code: str, message: str, hint: str) -> dict[str, Any]:

@@ -34,8 +34,9 @@ from chargehand.store.queries import MANY, Queries
 class Reads:
     """What can be looked at. Nothing here changes anything."""
 
-    def __init__(self, queries: Queries) -> None:
+    def __init__(self, queries: Queries, settings: Settings) -> None:
         self.queries = queries
+        self.settings = settings
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -122,9 +123,9 @@ class Reads:
         """Return the agents by name, with what they have done."""
         return read_all(Agent, await self.queries.agents())
 
-    async def catalog(self, settings: Settings) -> list[CatalogEntry]:
+    async def catalog(self) -> list[CatalogEntry]:
         """Return what this machine offers as its files are now, and what the other agents have registered."""
-        local = await asyncio.to_thread(local_entries, settings)
+        local = await asyncio.to_thread(local_entries, self.settings)
         offers = read_all(Offer, await self.queries.intents())
         return [*local, *(offer.entry for offer in offers if offer.name != LOCAL_AGENT)]
 
@@ -143,14 +144,15 @@ class Reads:
         """Return how the newest so many choices of agents turned out, of the last so many days."""
         return appraised(await self.queries.routing(days, limit))
 
-    async def routing_replay(self, policy: str | None, days: float | None, limit: int, minimum_runs: int) -> Replayed:
+    async def routing_replay(self, policy: str | None, days: float | None, limit: int) -> Replayed:
         """Take stored choices again, each by its own policy or by another. Raises `BadConfiguration`."""
-        return read_replay(await self.queries.routing(days, limit), policy, minimum_runs)
+        rows = await self.queries.routing(days, limit)
+        return read_replay(rows, policy, self.settings.routing_minimum_runs)
 
-    async def models_report(self, days: float | None, limit: int, settings: Settings) -> list[Report]:
+    async def models_report(self, days: float | None, limit: int) -> list[Report]:
         """Return how rightly each tier and model read the newest so many requests, of the last so many days."""
         readings, plans = await self.queries.readings(days, limit)
-        return read_report(readings, plans, settings)
+        return read_report(readings, plans, self.settings)
 
     async def count_seals(self) -> int:
         """Return how many seals there are."""

@@ -40,7 +40,7 @@ def catalog(as_json: AsJson = False) -> int:
         from chargehand.app import json_view
         from chargehand.cli.show.lists import catalog_lines
 
-        entries = await context.app.catalog(context.app.settings)
+        entries = await context.app.catalog()
         wishes = await context.app.wishes()
         context.screen.show(*catalog_lines(entries, wishes))
         told = {"intents": [json_view.entry_value(entry) for entry in entries], "wishes": json_view.rows(wishes)}

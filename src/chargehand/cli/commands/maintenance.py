@@ -79,8 +79,9 @@ def doctor(as_json: AsJson = False) -> int:
     import asyncio
 
     from chargehand import settings
-    from chargehand.app.doctor import examine
-    from chargehand.cli.show.checks import check_lines, is_sound
+    from chargehand.app.doctor import examine, is_sound
+    from chargehand.app.json_view import checks_value
+    from chargehand.cli.show.checks import check_lines
     from chargehand.cli.terminal.logfile import log_to
     from chargehand.cli.terminal.screen import Screen
 
@@ -89,7 +90,7 @@ def doctor(as_json: AsJson = False) -> int:
     checks = asyncio.run(examine(loaded))
     screen = Screen(as_json=as_json)
     screen.show(*check_lines(checks))
-    screen.answer({"sound": is_sound(checks), "checks": [check._asdict() for check in checks]})
+    screen.answer(checks_value(checks, sound=is_sound(checks)))
     return DONE if is_sound(checks) else ENVIRONMENT
 
 

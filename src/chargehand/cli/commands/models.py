@@ -28,7 +28,7 @@ def report(days: Days = None, limit: Limit = 10_000, as_json: AsJson = False) ->
         from chargehand.app.json_view import report_value
         from chargehand.cli.show.models import report_lines
 
-        found = await context.app.models_report(days, limit, context.app.settings)
+        found = await context.app.models_report(days, limit)
         context.screen.show(*report_lines(found))
         context.screen.answer({"models": [report_value(each) for each in found]})
         return DONE

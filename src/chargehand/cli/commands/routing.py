@@ -26,13 +26,12 @@ def report(days: Days = None, limit: Limit = 100_000, as_json: AsJson = False) -
     """Show how choices turned out, beside what was predicted."""
 
     async def work(context: Context) -> int:
-        from dataclasses import asdict
-
+        from chargehand.app.json_view import appraisal_value
         from chargehand.cli.show.routing import appraisal_lines
 
         found = await context.app.routing_report(days, limit)
         context.screen.show(*appraisal_lines(found))
-        context.screen.answer(asdict(found))
+        context.screen.answer(appraisal_value(found))
         return DONE
 
     return launch(work, as_json=as_json)
@@ -43,14 +42,12 @@ def replay(policy: Named = None, days: Days = None, limit: Limit = 10_000, as_js
     """Take stored choices again, from the facts kept with them."""
 
     async def work(context: Context) -> int:
-        from dataclasses import asdict
-
+        from chargehand.app.json_view import replay_value
         from chargehand.cli.show.routing import comparison_lines
 
-        minimum_runs = context.app.settings.routing_minimum_runs
-        found = await context.app.routing_replay(policy, days, limit, minimum_runs)
+        found = await context.app.routing_replay(policy, days, limit)
         context.screen.show(*comparison_lines(found))
-        context.screen.answer({**asdict(found.comparison), "policy": policy})
+        context.screen.answer(replay_value(found))
         return DONE if found.holds else FAILED
 
     return launch(work, as_json=as_json)
