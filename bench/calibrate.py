@@ -1,4 +1,4 @@
-"""The weights by which the embedded tier ranks intents, fitted to sets of requests, and what they are worth on catalogs
+"""The weights of the catalogue match, fitted to sets of requests, and what they are worth on catalogs
 they have not seen: each set is read with weights that were fitted to the others only.
 
 A set is a file `NAME_catalog.json` with the cases in `NAME_tuning.jsonl` or `NAME.jsonl`, as `bench decompose` reads
@@ -21,6 +21,7 @@ from bench.scoring import Case, Outcome, figures
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.errors import BadConfiguration
 from chargehand.domain.llm import Ask, Reply
+from chargehand.domain.tiers import EMBEDDED
 from chargehand.llm.catalogue_match import meaning
 from chargehand.llm.catalogue_match.judging import Judge, Judgement
 from chargehand.llm.catalogue_match.ranking import BY_MEANING, BY_WORDS, CERTAIN, SURE, Weights
@@ -150,9 +151,9 @@ def fit(sets: Iterable[Set]) -> Weights:
 
 
 class _Reader:
-    """The embedded tier with everything given: what is trained, the weights, and both thresholds."""
+    """The catalogue match with everything given: what is trained, the weights, and both thresholds."""
 
-    tier, model, timeout = "embedded", "catalogue match", None
+    tier, model, timeout = EMBEDDED, "catalogue match", None
 
     def __init__(self, judge: Judge, sure: float) -> None:
         self._judge = judge
@@ -165,7 +166,7 @@ class _Reader:
 def _outcomes(own: Set, sure: float, certain: float) -> list[Outcome]:
     judge = replace(own.judge, certain=certain)
     thresholds = nlu.Thresholds(embedded=sure)
-    return asyncio.run(read_all(own.cases, own.catalog, {"embedded": _Reader(judge, sure)}, thresholds))
+    return asyncio.run(read_all(own.cases, own.catalog, {EMBEDDED: _Reader(judge, sure)}, thresholds))
 
 
 def _shown(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from chargehand.agent import Agent, Outcome, Work
-from chargehand.domain.intents import Risk
+from chargehand.domain.risks import Risk
 
 EFFECTS = "BENCH_EFFECTS"
 """The environment variable that names the file the lines go to."""

@@ -26,6 +26,7 @@ from chargehand.app import application
 from chargehand.catalog.catalog import Catalog, merge
 from chargehand.domain.errors import BadConfiguration, BadRequest
 from chargehand.domain.intents import IntentSpec
+from chargehand.domain.tiers import EMBEDDED, models
 from chargehand.engine import engine, tier_chain
 from chargehand.settings import Settings, load
 from chargehand.testing.llm import ScriptedServer
@@ -66,7 +67,7 @@ def run(
     with tempfile.TemporaryDirectory() as home:
         settings = load().model_copy(update={"home": Path(home)})
         if noisy is not None:
-            return asyncio.run(_beside_each_other(settings, known, chosen, tier or "local", (seed, noisy)))
+            return asyncio.run(_beside_each_other(settings, known, chosen, tier or models()[0].name, (seed, noisy)))
         outcomes = asyncio.run(decompose(settings, known, chosen, tier))
     found: Json = dict(figures(outcomes))
     return found | ({"misses": [_told(outcome) for outcome in outcomes if not outcome.exact]} if misses else {})
@@ -159,8 +160,8 @@ async def decompose(
         raise BadConfiguration(f"no tier {tier!r} is configured", hint=f"There is: {', '.join(tiers)}.")
     asked = {tier: tiers[tier]} if tier else tiers
     thresholds = engine.thresholds(settings)
-    if "embedded" in tiers:  # training is not what a request waits for
-        await tiers["embedded"].structured(nlu.build_ask(REQUEST_ID, "warm up", known))
+    if EMBEDDED in tiers:  # training is not what a request waits for
+        await tiers[EMBEDDED].structured(nlu.build_ask(REQUEST_ID, "warm up", known))
     return await read_all(
         cases, known, asked, thresholds, tier_chain.Trust(application.second_reader(tiers) if checking else None)
     )

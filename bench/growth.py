@@ -16,6 +16,7 @@ from bench.meter import counted
 from bench.noop import INTENT, SPEC
 from bench.rabbit import PrivateRabbitMQ
 from bench.stage import Stage, stage
+from bench.steady import Fixed
 from chargehand.catalog import catalog
 from chargehand.domain.plans import DecomposedRequest, Subtask
 from chargehand.domain.records import RequestMove, RequestRecord
@@ -75,8 +76,8 @@ async def submit_typed(ours: Stage, tasks: int) -> UUID:
             Subtask(order=n, name=INTENT, intent=INTENT, confidence=1.0, depends_on=(n - 1,) if n > 1 else ())
             for n in range(1, tasks + 1)
         ),
-        tier="local",
-        model="fixed",
+        tier=Fixed.tier,
+        model=Fixed.model,
     )
     async with ours.app.store.transaction() as tx:
         await tx.accept(request, None, request.body_digest)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from chargehand.agent import Agent, Outcome, Work
-from chargehand.domain.intents import IntentSpec, Risk
+from chargehand.domain.intents import IntentSpec
+from chargehand.domain.risks import Risk
 
 SLOTS = 64  # no plan of the largest size waits for a slot
 

@@ -25,7 +25,7 @@ from chargehand.agent.runtime.runtime import AgentRuntime
 from chargehand.broker.memory import MemoryBroker
 from chargehand.domain import seals
 from chargehand.domain.envelopes import derive_key
-from chargehand.domain.intents import Risk
+from chargehand.domain.risks import Risk
 from chargehand.engine.engine import Engine
 from chargehand.engine.loops import Loops, Wake
 from chargehand.engine.request_control import RequestControl
@@ -62,7 +62,7 @@ async def _measure(dsn: str, home: Path, sizes: Mapping[int, int], pids: list[in
     store, broker, wake = PostgresStore(dsn, seals.seal_key(MASTER)), MemoryBroker(), Wake()
     await store.open()
     await broker.start()
-    engine = Engine(store, broker, {"local": Fixed()}, MASTER, settings)
+    engine = Engine(store, broker, {Fixed.tier: Fixed()}, MASTER, settings)
     loops = Loops(engine, Sweep(engine, RequestControl(engine)), broker, wake)
     stop_listening = await store.listen(wake.steps, lambda: None)
     await loops.receive()

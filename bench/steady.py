@@ -14,6 +14,7 @@ from chargehand import settings
 from chargehand.app.application import open_application
 from chargehand.app.worker import serve, stop_signals
 from chargehand.domain.llm import Ask, Reply
+from chargehand.domain.tiers import models
 
 TASKS = 3
 ANSWER = {
@@ -27,7 +28,7 @@ ANSWER = {
 class Fixed:
     """A tier that understands everything as three no-ops."""
 
-    tier, model, timeout = "local", "fixed", None
+    tier, model, timeout = models()[0].name, "fixed", None
 
     async def structured(self, ask: Ask) -> Reply:
         """Answer at once."""

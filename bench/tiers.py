@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,8 +18,10 @@ from uuid import UUID, uuid4
 from bench.meter import private_home
 from bench.stalls import watched
 from chargehand.app.application import Application, open_application
-from chargehand.domain.intents import IntentSpec, Resources, Risk
+from chargehand.domain.intents import IntentSpec, Resources
 from chargehand.domain.messages import AgentRegistration
+from chargehand.domain.risks import Risk
+from chargehand.domain.tiers import EMBEDDED, models
 from chargehand.engine.loops import Readings
 from chargehand.engine.tier_chain import Places
 from chargehand.llm.catalogue_match import AFTER_AN_LLM, CatalogueMatch
@@ -40,6 +43,7 @@ ENDLESS = 3.0  # seconds a tier has for what only a time-out ends
 PATIENT = 60.0  # seconds it has for all else: two retries wait 1.5 s, but the machine may be busy
 MODELS = {"anthropic": "anthropic/claude-haiku-5-5", "ollama": "ollama_chat/small"}
 KEY = "sk-scripted-key-1234"
+FIRST, SECOND = (tier.name for tier in models()[:2])
 
 
 def run(*, quick: bool) -> Mapping[str, Any]:
@@ -99,7 +103,7 @@ async def _office(home: Path, dsn: str) -> AsyncIterator[Application]:
         yield app
 
 
-def _sdk(provider: str, url: str, seconds: float, tier: str = "local") -> SdkLLM:
+def _sdk(provider: str, url: str, seconds: float, tier: str = FIRST) -> SdkLLM:
     return SdkLLM(MODELS[provider], tier=tier, url=url, key=KEY, timeout=seconds)
 
 
@@ -111,11 +115,11 @@ async def _wrong(
     failing.script({f"{name} at {provider}": mode.answers for name, mode in everything.items()})
     wrong = []
     for endless, seconds in ((True, ENDLESS), (False, PATIENT)):
-        proxy = ProxyLLM(failing.url, "small", tier="local", key=KEY, timeout=seconds)
+        proxy = ProxyLLM(failing.url, "small", tier=FIRST, key=KEY, timeout=seconds)
         first = proxy if provider == "proxy" else _sdk(provider, failing.url, seconds)
-        second_reader = ProxyLLM(healthy.url, "small", tier="external", key=KEY, timeout=PATIENT)
-        app.engine.tiers = {"local": first, "external": second_reader}
-        app.engine.places = Places({"local": 10})  # the table is what is measured, not how many wait
+        second_reader = ProxyLLM(healthy.url, "small", tier=SECOND, key=KEY, timeout=PATIENT)
+        app.engine.tiers = {FIRST: first, SECOND: second_reader}
+        app.engine.places = Places({FIRST: 10})  # the table is what is measured, not how many wait
         some = {name: mode for name, mode in everything.items() if mode.endless is endless}
         asked = {name: await app.engine.submit(f"{name} at {provider}", requester="bench") for name in some}
         while await app.engine.decompose():
@@ -128,8 +132,8 @@ async def _wrong(
 
 async def _differs(app: Application, request_id: UUID, mode: Mode, provider: str) -> Mapping[str, Any] | None:
     calls = await app.queries.llm_calls(request_id)
-    expected = [("local", kept) for kept in mode.expected(provider)]
-    expected += [] if mode.stays(provider) else [("external", None)]
+    expected = [(FIRST, kept) for kept in mode.expected(provider)]
+    expected += [] if mode.stays(provider) else [(SECOND, None)]
     seen = [(call["tier"], call["error_class"]) for call in calls]
     told = all(call["choice"] and (call["error"] or call["followed"] == "used") for call in calls)
     status = (await app.queries.request(request_id))["status"]
@@ -139,13 +143,14 @@ async def _differs(app: Application, request_id: UUID, mode: Mode, provider: str
 
 
 async def _all_down(app: Application, failing: ScriptedServer, requests: int) -> dict[str, int]:
-    """Take both models away, submit what the catalogue match cannot answer, and bring them back."""
+    """Take all models away, submit what the catalogue match cannot answer, and bring them back."""
     settings = app.settings
-    local = _sdk("ollama", failing.url, settings.llm_local_timeout)
-    external = _sdk("anthropic", failing.url, settings.llm_external_timeout, "external")
-    embedded = CatalogueMatch(settings.home / "cache", notice=AFTER_AN_LLM)
-    app.engine.tiers = {"local": local, "external": external, "embedded": embedded}
-    app.engine.places = Places({"local": settings.llm_local_concurrency, "external": 8})
+    down = {
+        tier.name: _sdk(provider, failing.url, settings.llm(tier).timeout, tier.name)
+        for tier, provider in zip(models(), cycle(("ollama", "anthropic")), strict=False)
+    }
+    app.engine.tiers = {**down, EMBEDDED: CatalogueMatch(settings.home / "cache", notice=AFTER_AN_LLM)}
+    app.engine.places = Places({tier.name: settings.llm(tier).concurrency for tier in models()})
     failing.script({}, otherwise=fails(503))
     words = [f"make plot {n} behind the house presentable" for n in range(requests)]
     asked = [await app.engine.submit(each, requester="bench") for each in words]
@@ -164,7 +169,7 @@ async def _intact(app: Application, request_id: UUID, words: str) -> bool:
     """Whether a request waits for a person with its words and every tier's attempt."""
     row, reviews = await app.queries.request(request_id), await app.queries.reviews(request_id)
     tried = {each["tier"] for review in reviews for each in review["context"]["tried"] if each["error"]}
-    return row["status"] == "in_review" and row["wording"] == words and tried == {"local", "external", "embedded"}
+    return row["status"] == "in_review" and row["wording"] == words and tried == set(app.engine.tiers)
 
 
 async def _read(app: Application) -> None:

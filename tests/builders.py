@@ -10,7 +10,9 @@ from uuid import UUID, uuid5
 from chargehand.catalog.catalog import Catalog, merge
 from chargehand.domain.intents import IntentSpec, Resources
 from chargehand.domain.plans import DecomposedRequest, Subtask, WorkPlan, WorkTask
+from chargehand.domain.records import AttemptRecord, RequestRecord, TaskRecord
 from chargehand.domain.routing import AgentFacts
+from chargehand.domain.states import AttemptStatus, RequestStatus, TaskStatus
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 NAMESPACE = UUID("6f1e0d52-7f4b-4c0e-9a55-2f3c8d0b7a11")
@@ -96,3 +98,32 @@ def make_decomposed(*subtasks: Subtask | str, **fields: Any) -> DecomposedReques
         for place, subtask in enumerate(subtasks, start=1)
     ]
     return DecomposedRequest(subtasks=tuple(made), **({"request_id": make_id("request"), "tier": "local"} | fields))
+
+
+def make_request_record(name: object = "request", status: str = "running", **fields: Any) -> RequestRecord:
+    defaults: dict[str, Any] = {"mode": "sequential", "dry_run": False, "trace_id": make_id(f"trace of {name}")}
+    return RequestRecord(make_id(name), "do it", "ann", status=RequestStatus(status), **(defaults | fields))
+
+
+def make_task_record(spec: WorkTask | None = None, status: str = "ready", **fields: Any) -> TaskRecord:
+    """A task as it stands, of `make_request_record()` unless `request_id` is given; its id is that of its spec."""
+    spec = spec or make_task()
+    defaults: dict[str, Any] = {
+        "task_id": spec.task_id,
+        "request_id": make_id("request"),
+        "plan_id": make_id("plan"),
+        "order": spec.order,
+        "intent": spec.intent,
+        "work_type": spec.work_type,
+        "status_reason": "",
+        "attempts_made": 0,
+        "tried": (),
+    }
+    return TaskRecord(spec=spec, status=TaskStatus(status), **(defaults | fields))
+
+
+def make_attempt(task: TaskRecord, status: str = "leased", **fields: Any) -> AttemptRecord:
+    """An attempt at a task by the agent `make_id("agent")`, under the lease token 7."""
+    defaults: dict[str, Any] = {"agent_id": make_id("agent"), "number": 1, "lease_token": 7, "lease_left": 30.0}
+    ids = {"attempt_id": make_id(f"attempt at {task.task_id}"), "task_id": task.task_id, "request_id": task.request_id}
+    return AttemptRecord(status=AttemptStatus(status), **(ids | defaults | fields))

@@ -44,7 +44,7 @@ class Line(NamedTuple):
 
 @dataclass
 class Fleet:
-    """An operator's desk over one database and one broker, and the programs that work there."""
+    """An operator's application over one database and one broker, and the programs that work there."""
 
     app: Application
     programs: Programs
@@ -131,7 +131,7 @@ class Fleet:
 
 @asynccontextmanager
 async def open_fleet(folder: Path, dsn: str, rabbit: PrivateRabbitMQ, **settings: Any) -> AsyncIterator[Fleet]:
-    """Open a desk with two enrolled agents, `near` and `far`; nothing runs yet. Its queues are gone afterwards."""
+    """Open an application with two enrolled agents, `near` and `far`; nothing runs yet. Its queues go afterwards."""
     values = {
         "home": folder / "home",
         "database_url": dsn,

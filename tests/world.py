@@ -62,7 +62,7 @@ class WrittenModel:
 
 @dataclass
 class PaperAgent:
-    """An agent that does what the test says: it signs real letters and reads its real queues."""
+    """An agent that does what the test says: it signs real messages and reads its real queues."""
 
     world: World
     agent_id: UUID

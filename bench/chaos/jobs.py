@@ -11,7 +11,7 @@ import time
 from typing import NamedTuple
 
 from chargehand.agent import Agent, Outcome, TaskFailed, TaskInterrupted, Work
-from chargehand.domain.intents import Risk
+from chargehand.domain.risks import Risk
 
 EFFECTS, NAME = "BENCH_EFFECTS", "BENCH_AGENT"
 """The environment variables that name the file, and the agent in it."""

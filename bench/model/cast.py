@@ -21,9 +21,11 @@ from chargehand.agent.secrets.lookup import Chain
 from chargehand.agent.work import Work
 from chargehand.domain.envelopes import derive_key
 from chargehand.domain.errors import ChargehandError, PermanentError, TaskFailed, TaskInterrupted, TransientError
-from chargehand.domain.intents import IntentSpec, Resources, Risk
+from chargehand.domain.intents import IntentSpec, Resources
 from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.ports import control_queue, work_queue
+from chargehand.domain.risks import Risk
+from chargehand.domain.tiers import models
 from chargehand.engine.engine import Engine
 from chargehand.engine.loops import Loops, Wake
 from chargehand.engine.request_control import RequestControl
@@ -81,7 +83,7 @@ class World(Protocol):
 class Reader:
     """The tier that reads requests: what was written for their words, after a while, or not at all."""
 
-    tier, model, timeout = "local", "simulated", 5.0
+    tier, model, timeout = models()[0].name, "simulated", 5.0
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -120,7 +122,7 @@ class ServerHost:
         world = self._world
         self.process = process = Process(self.name, world.schedule.rates[self.name])
         self.session, self._wire, self._wake = world.session(process), world.wire(process), Wake()
-        self.engine = Engine(self.session, self._wire, {"local": Reader(world)}, world.master, world.settings)
+        self.engine = Engine(self.session, self._wire, {Reader.tier: Reader(world)}, world.master, world.settings)
         world.tell(f"{self.name} starts")
         world.loop.start(process, self._serve())
 
@@ -279,7 +281,7 @@ class Person:
         self._process = Process(f"person-{job.number}")
         self._session = world.session(self._process)
         self._engine = Engine(self._session, world.wire(self._process), {}, world.master, world.settings)
-        self._steering = RequestControl(self._engine)
+        self._control = RequestControl(self._engine)
         self._reworded = self._cancelled = self._paused = False
 
     def start(self) -> None:
@@ -324,15 +326,15 @@ class Person:
             elif status == "in_review" and job.review != "leave":
                 await self._settle(request_id)
             elif status == "asking":
-                await self._steering.answer(request_id, f"job {job.number}: {job.works[0]}", "ann")
+                await self._control.answer(request_id, f"job {job.number}: {job.works[0]}", "ann")
             elif job.cancel_after is not None and age > job.cancel_after and not self._cancelled:
                 self._cancelled = True
-                await self._steering.cancel(request_id, "ann")
+                await self._control.cancel(request_id, "ann")
             elif job.pause_after is not None and age > job.pause_after and not self._paused:
-                await self._steering.pause(request_id, "ann")
+                await self._control.pause(request_id, "ann")
                 self._paused = True
             elif status == "paused":
-                await self._steering.resume(request_id, "ann")
+                await self._control.resume(request_id, "ann")
         except ChargehandError as error:
             self._world.tell(f"{self._process}: {error}")
 
@@ -340,26 +342,26 @@ class Person:
         tables = self._world.database.tables
         plan = max((p for p in tables["plans"].values() if p["request_id"] == request_id), key=lambda p: p["version"])
         if self._job.verdict == "reject":
-            await self._steering.reject(request_id, plan["digest"], "ann")
+            await self._control.reject(request_id, plan["digest"], "ann")
         elif self._job.verdict == "reword" and not self._reworded:
             words = f"job {self._job.number}: {self._job.works[0]}"
-            await self._steering.reject(request_id, plan["digest"], "ann", words)
+            await self._control.reject(request_id, plan["digest"], "ann", words)
             self._reworded = True
         else:
             self._world.promises.approvals[plan["plan_id"]] = plan["digest"]
-            await self._steering.approve(request_id, plan["digest"], "ann")
+            await self._control.approve(request_id, plan["digest"], "ann")
 
     async def _settle(self, request_id: UUID) -> None:
         tables = self._world.database.tables
         tasks = [t for t in tables["tasks"].values() if t["request_id"] == request_id]
         done = self._job.review == "done"
         if not done and any(row["kind"] == "missing_output" for row in _open_reviews(tables, request_id)):
-            await self._steering.cancel(request_id, "ann")  # run again it would miss the same
+            await self._control.cancel(request_id, "ann")  # run again it would miss the same
             return
         for task in tasks:
             if task["status"] in ("in_review", "failed"):
                 self._world.promises.rerun[task["task_id"]] += 1
-        await self._steering.retry(request_id, "ann", assume_done=done)
+        await self._control.retry(request_id, "ann", assume_done=done)
 
 
 def _open_reviews(tables: Any, request_id: UUID) -> list[Any]:

@@ -208,7 +208,7 @@ class Transaction:
 
 
 class Connection:
-    """What a batch talks to: the driver's `fetch` and `execute` for the statements that have a model."""
+    """What a transaction talks to: the driver's `fetch` and `execute` for the statements that have a model."""
 
     def __init__(self, transaction: Transaction, session: Session) -> None:
         self._transaction, self._session = transaction, session

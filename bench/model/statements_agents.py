@@ -248,10 +248,16 @@ def attempts_by_id(tx: Transaction, ids: Sequence[UUID]) -> list[Row]:
 
 
 @statement
-def compare_result(tx: Transaction, attempt_id: UUID, message_id: str, said: Any) -> list[Row]:
+def compare_results(
+    tx: Transaction, attempts: Sequence[UUID], message_ids: Sequence[str], said: Sequence[Any]
+) -> list[Row]:
+    return [_compared(tx, *each) for each in zip(attempts, message_ids, said, strict=True)]
+
+
+def _compared(tx: Transaction, attempt_id: UUID, message_id: str, said: Any) -> Row:
     kept = dict(row_of(tx, "attempts", attempt_id)["result"])
     same_message = kept.pop("message_id", None) == message_id
-    return [{"same_message": same_message, "same_result": kept == said}]
+    return {"attempt_id": attempt_id, "same_message": same_message, "same_result": kept == said}
 
 
 @statement

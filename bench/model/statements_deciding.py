@@ -1,4 +1,4 @@
-"""The named statements of `store/sql/decisions.sql`, modelled; what only an operator's desk runs is left out."""
+"""The named statements of `store/sql/decisions.sql`, modelled; what only an operator's commands run is left out."""
 
 from __future__ import annotations
 

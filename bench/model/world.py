@@ -25,7 +25,7 @@ from bench.model.wires import Wire, at_once
 from chargehand.broker.memory import MemoryBroker
 from chargehand.domain import seals
 from chargehand.domain.errors import TransientError
-from chargehand.domain.intents import Risk
+from chargehand.domain.risks import Risk
 from chargehand.settings import Settings
 from chargehand.store import planning_statements, transaction
 

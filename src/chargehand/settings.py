@@ -6,18 +6,20 @@ Durations are seconds. `docs/settings.md` documents each; a test keeps it comple
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.intents import Otherwise, Risk
+from chargehand.domain.intents import Otherwise
+from chargehand.domain.risks import Risk
+from chargehand.domain.tiers import Limits, Tier, models
 
 
 def default_home() -> Path:
@@ -27,22 +29,69 @@ def default_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "chargehand"
 
 
-DEFAULT_MODELS = {"local": "ollama_chat/qwen2.5:7b-instruct", "external": "anthropic/claude-haiku-5-5"}
-"""What LiteLLM is asked for unless told: a small model that does not think aloud, and the cheapest that reads well."""
+Via = Literal["http", "litellm"]
 
 
 class Endpoint(NamedTuple):
     """An LLM that is configured. `url` is None only with LiteLLM. `timeout` is for a request, all attempts together."""
 
     tier: str
-    via: Literal["http", "litellm"]
+    via: Via
     url: str | None
     model: str
     key_file: Path | None
     timeout: float
 
 
-class Settings(BaseSettings):
+class LLMSettings(NamedTuple):
+    """What is set of one tier that is a model, as `CHARGEHAND_LLM_<TIER>_<PART>`."""
+
+    via: Via
+    url: str | None
+    model: str | None
+    key_file: Path | None
+    timeout: float
+    concurrency: int
+
+
+def _http(value: str | None) -> str | None:
+    parts = urlsplit(value or "http://unset")
+    complete = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    if not complete or parts.query or parts.fragment:
+        raise ValueError("not a URL like http://127.0.0.1:11434 or https://llm.example.org")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not contain credentials; put the key in a file")
+    return value or None
+
+
+def llm_fields(tiers: Iterable[Tier]) -> dict[str, Any]:
+    """Return the settings of these tiers: the same six for each that is a model."""
+    return {
+        f"llm_{tier.name}_{part}": field
+        for tier in tiers
+        if tier.limits is not None
+        for part, field in _fields_of_one(tier.limits).items()
+    }
+
+
+def _fields_of_one(limits: Limits) -> dict[str, Any]:
+    return {
+        "via": (Via, "http"),  # how it is spoken to
+        "url": (Annotated[str | None, AfterValidator(_http)], None),  # an OpenAI-compatible server
+        "model": (str | None, None),
+        "key_file": (Path | None, None),  # a file (0600), because variables end up in listings of processes
+        "timeout": (float, Field(default=limits.timeout, gt=0)),  # for a request, all attempts; then the next tier
+        "concurrency": (int, Field(default=limits.at_once, ge=1)),
+    }
+
+
+if TYPE_CHECKING:
+    _OfModels = BaseSettings  # its fields have names that only the table knows: `Settings.llm` reads them
+else:
+    _OfModels = create_model("_OfModels", __base__=BaseSettings, **llm_fields(models()))
+
+
+class Settings(_OfModels):
     """What an operator can set."""
 
     model_config = SettingsConfigDict(env_prefix="CHARGEHAND_", extra="ignore")
@@ -74,22 +123,9 @@ class Settings(BaseSettings):
     embed: bool = True  # the catalogue match also goes by meaning, where the extra `embed` is installed
     max_flags: int = Field(default=2, ge=0)
 
-    llm_local_via: Literal["http", "litellm"] = "http"  # how it is spoken to
-    llm_local_url: str | None = None  # an OpenAI-compatible server: Ollama, a LiteLLM proxy
-    llm_local_model: str | None = None
-    llm_local_key_file: Path | None = None  # a file (0600), because variables end up in listings of processes
-    llm_local_timeout: float = Field(default=15.0, gt=0)  # for a request, all attempts; after it the next tier is asked
-    llm_local_concurrency: int = Field(default=4, ge=1)  # what Ollama serves at a time where memory allows it
-    llm_external_via: Literal["http", "litellm"] = "http"
-    llm_external_url: str | None = None
-    llm_external_model: str | None = None
-    llm_external_key_file: Path | None = None
-    llm_external_timeout: float = Field(default=30.0, gt=0)
-    llm_external_concurrency: int = Field(default=8, ge=1)  # of a few seconds each: below what a new account may send
-
     routing_policy: str = "learned"
     routing_weights: Annotated[Mapping[str, float] | None, NoDecode] = None  # instead of the policy's own
-    routing_minimum_runs: int = Field(default=10, ge=0)  # a rate from fewer is luck; the seed policies go by it
+    routing_minimum_runs: int = Field(default=10, ge=0)  # a rate from fewer is luck; the seed-... policies go by it
     routing_patience: float = Field(default=3600.0, ge=0)  # a task stays below what is usual for its intent anyway
 
     mode: Literal["sequential", "parallel"] = "sequential"  # what is done at once is harder to watch and to stop
@@ -129,17 +165,6 @@ class Settings(BaseSettings):
         pairs = [part.partition("=") for part in value.split(",") if part.strip()] if isinstance(value, str) else None
         return value if pairs is None else {name.strip(): weight for name, _, weight in pairs}
 
-    @field_validator("llm_local_url", "llm_external_url")
-    @classmethod
-    def _http(cls, value: str | None) -> str | None:
-        parts = urlsplit(value or "http://unset")
-        complete = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        if not complete or parts.query or parts.fragment:
-            raise ValueError("not a URL like http://127.0.0.1:11434 or https://llm.example.org")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("no user or password may stand in it; a key belongs into a file")
-        return value or None
-
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -148,8 +173,7 @@ class Settings(BaseSettings):
     @cached_property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Return the LLMs that are configured. Raises `BadConfiguration` for half of one."""
-        found = (self._endpoint("local"), self._endpoint("external"))
-        endpoints = tuple(endpoint for endpoint in found if endpoint)
+        endpoints = tuple(endpoint for tier in models() if (endpoint := self._endpoint(tier)))
         longest = sum(endpoint.timeout for endpoint in endpoints)
         if longest >= self.claim_seconds:
             raise BadConfiguration(
@@ -158,14 +182,18 @@ class Settings(BaseSettings):
             )
         return endpoints
 
-    def _endpoint(self, tier: str) -> Endpoint | None:
-        via, url, model, key_file, timeout = (getattr(self, f"llm_{tier}_{part}") for part in Endpoint._fields[1:])
-        if via == "litellm":
-            return Endpoint(tier, via, url, model or DEFAULT_MODELS[tier], key_file, timeout)
-        if url and model:
-            return Endpoint(tier, via, url, model, key_file, timeout)
+    def llm(self, tier: Tier) -> LLMSettings:
+        """Return what is set of a tier that is a model."""
+        return LLMSettings(*(getattr(self, f"llm_{tier.name}_{part}") for part in LLMSettings._fields))
+
+    def _endpoint(self, tier: Tier) -> Endpoint | None:
+        via, url, model, key_file, timeout, _ = self.llm(tier)
+        if via == "litellm" and tier.limits is not None:
+            model = model or tier.limits.model
+        if model and (url or via == "litellm"):
+            return Endpoint(tier.name, via, url, model, key_file, timeout)
         if url or model or key_file:
-            prefix = f"CHARGEHAND_LLM_{tier.upper()}"
+            prefix = f"CHARGEHAND_LLM_{tier.name.upper()}"
             raise BadConfiguration(
                 f"half an LLM is configured: {prefix}_{'MODEL' if url else 'URL'} is missing",
                 hint=f"Set both {prefix}_URL and {prefix}_MODEL, or neither; docs/models.md shows how.",

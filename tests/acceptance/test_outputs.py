@@ -93,7 +93,7 @@ def test_what_is_not_returned_goes_to_a_person_who_does_it_by_hand(cli: Command)
     reviews = cli("reviews", "--json").value["reviews"]
     request_id = next(r["request_id"] for r in reviews if r["kind"] == "missing_output")
     shown = cli("status", request_id).out
-    assert "what it returned is not what it declares: url is missing" in shown
+    assert "its outputs differ from its declaration: url is missing" in shown
     assert "--done" in shown
     assert cli("retry", request_id, "--done").code == 0
     again = cli("run", "--yes", "--key", "missing", SENTENCE)

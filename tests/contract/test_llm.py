@@ -59,15 +59,20 @@ def builders() -> Iterator[dict[str, Callable[[], LLM]]]:
         given = {"key": "sk-virtual-key", "timeout": 30}
         yield {
             "embedded": CatalogueMatch,
-            "proxy": partial(ProxyLLM, server.url, "small", tier="proxy", **given),
-            "claude": partial(SdkLLM, "anthropic/claude-haiku-5-5", tier="claude", url=server.url, **given),
-            "ollama": partial(SdkLLM, "ollama_chat/small", tier="ollama", url=server.url, **given),
+            "proxy": partial(ProxyLLM, server.url, "small", tier="local", **given),
+            "claude": partial(SdkLLM, "anthropic/claude-haiku-5-5", tier="external", url=server.url, **given),
+            "ollama": partial(SdkLLM, "ollama_chat/small", tier="local", url=server.url, **given),
         }
 
 
 @pytest.fixture(params=["embedded", "proxy", "claude", "ollama"], scope="module")
-def llm(request: pytest.FixtureRequest, builders: dict[str, Callable[[], LLM]]) -> LLM:
-    return builders[request.param]()
+def build(request: pytest.FixtureRequest, builders: dict[str, Callable[[], LLM]]) -> Callable[[], LLM]:
+    return builders[request.param]
+
+
+@pytest.fixture(scope="module")
+def llm(build: Callable[[], LLM]) -> LLM:
+    return build()
 
 
 async def ask(llm: LLM, text: str, catalog: Catalog = CATALOG) -> Reply:
@@ -110,9 +115,8 @@ async def test_an_empty_catalog_is_answered_too(llm: LLM) -> None:
     assert reply.value["subtasks"] == []
 
 
-async def test_the_event_loop_goes_on_while_it_thinks(llm: LLM, builders: dict[str, Callable[[], LLM]]) -> None:
-    fresh = builders[llm.tier]()
-    thinking = asyncio.create_task(ask(fresh, "Deploy the status page"))
+async def test_the_event_loop_goes_on_while_it_thinks(build: Callable[[], LLM]) -> None:
+    thinking = asyncio.create_task(ask(build(), "Deploy the status page"))
     turns = 0
     while not thinking.done():
         await asyncio.sleep(0.005)

@@ -37,7 +37,7 @@ NOT_SIMULATED = {
     *("agent_by_name", "configure_agent", "drop_all_offers", "next_generation", "remove_agent", "set_drained"),
     *("set_grants", "statuses"),
 }
-"""What only an operator's desk or a screen asks for."""
+"""What only an operator's commands or a screen ask for."""
 
 NOT_COMPARED = {"at", "claim_token", "version", "state"}
 """When an event was written is a column's default; of several claims each may get any number."""
@@ -325,8 +325,8 @@ def _ask_about_work(asking: Asking, agent: UUID, request: UUID, task: UUID, spec
         ("mark_cancel_sent", [attempt]),
         ("unsettled_cancels", 5),
         ("move_attempts", [attempt], ["accepted"], ["succeeded"], [True], [None], [RESULT], [12]),
-        ("compare_result", attempt, "m", {"ok": True}),
-        ("compare_result", attempt, "n", {"ok": False}),
+        ("compare_results", [attempt], ["m"], [{"ok": True}]),
+        ("compare_results", [attempt], ["n"], [{"ok": False}]),
         ("attempts_by_id", [attempt, make_id("nobody")]),
         ("performance", [agent, make_id("nobody")], ["deploy", "deploy"]),
         ("learn", [agent], ["deploy"], [2], [1], [30], [500.0], [9.5], [20.0], [1.9], [2.8], [{"mb": 1.5}], ["tricky"]),

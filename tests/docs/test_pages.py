@@ -16,7 +16,8 @@ import pytest
 from chargehand.agents.infra import contents, headers
 from chargehand.cli.terminal import exit_codes
 from chargehand.domain import errors, states
-from chargehand.domain.intents import WORK_TYPES, Risk
+from chargehand.domain.intents import WORK_TYPES
+from chargehand.domain.risks import Risk
 from chargehand.engine.engine import Engine
 from chargehand.engine.recorder import Recorder
 from chargehand.engine.request_control import RequestControl

@@ -11,6 +11,7 @@ import typer
 
 from chargehand.cli.app import app
 from chargehand.domain import errors, states
+from chargehand.domain.risks import Risk
 from chargehand.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -65,6 +66,12 @@ def test_every_status_is_documented(table: str) -> None:
     text = page("statuses.md")
     statuses: list[enum.StrEnum] = list(getattr(states, table))
     assert not [str(status) for status in statuses if f"`{status}`" not in text]
+
+
+@pytest.mark.parametrize("name", ["glossary.md", "settings.md", "playbooks.md", "agents.md", "desktop.md"])
+def test_every_risk_is_documented(name: str) -> None:
+    lines = [line for line in page(name).splitlines() if re.search(r"\brisks?\b", line, re.IGNORECASE)]
+    assert not [risk for risk in Risk if not any(f"`{risk}`" in line for line in lines)]
 
 
 def test_every_error_is_documented() -> None:

@@ -158,7 +158,7 @@ async def test_another_key_is_never_overwritten(archive: Path, elsewhere: Settin
 
 
 def altered(change: Callable[[dict[str, bytes]], object]) -> Callable[[Path], None]:
-    """Return what rewrites an archive with some of its members changed."""
+    """Return a function that rewrites a backup with some of its members changed."""
 
     def rewrite(path: Path) -> None:
         with tarfile.open(path) as tar:
@@ -232,7 +232,7 @@ async def test_a_home_with_the_key_refuses_what_somebody_else_signed(archive: Pa
 
 
 def restated(**changes: Any) -> Callable[[Path], None]:
-    """Return what changes an archive's manifest and signs it again, as a Chargehand to come might write it."""
+    """Return a function that changes a backup's manifest and signs it again, as a later Chargehand might write it."""
 
     def change(members: dict[str, bytes]) -> None:
         said = Manifest.model_validate(json.loads(members["manifest.json"])["manifest"])

@@ -24,7 +24,7 @@ from chargehand.app import application
 from chargehand.app.application import Application, open_application
 from chargehand.app.worker import worker_beside
 from chargehand.broker.memory import MemoryBroker
-from chargehand.domain.intents import Risk
+from chargehand.domain.risks import Risk
 from chargehand.settings import Settings
 from tests.acceptance.command import PATIENCE, Command
 from tests.world import WrittenModel, decomposition

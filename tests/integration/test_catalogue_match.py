@@ -1,4 +1,4 @@
-"""The embedded tier on sets of requests: never wrong without asking, and right often enough to be of use.
+"""The catalogue match on sets of requests: never wrong without asking, and right often enough to be of use.
 
 The floors are a little below what was measured, so that an improvement elsewhere does not break them.
 """

@@ -11,11 +11,11 @@ from bench.noisy import answers, parts
 from bench.scoring import Case
 from chargehand.domain.llm import Opinion
 from chargehand.domain.plans import Subtask
+from chargehand.domain.tiers import named
 from chargehand.engine.tier_chain import Places, Trust
 from chargehand.llm.catalogue_match import CatalogueMatch
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.testing.llm import LLMServer, says
-from chargehand.understanding.calibration import RIGHT_OF
 from chargehand.understanding.cross_check import compare
 from chargehand.understanding.nlu import build_ask
 from tests.builders import make_catalog, make_id, make_spec
@@ -119,7 +119,7 @@ async def test_no_injection_and_no_claim_lifts_a_confidence_above_what_the_terms
     assert honest.confidence < 0.6
     agreed = [words for words, task in kept.items() if task.terms.get("catalogue match", 0) > 0]
     assert agreed == []
-    highest = RIGHT_OF["local"] + 0.1  # with no word from the match, and the boldest claim
+    highest = (named("local").prior or 0) + 0.1  # with no word from the match, and the boldest claim
     assert max(task.confidence for task in kept.values()) <= highest
 
 

@@ -365,7 +365,7 @@ async def test_a_copy_of_an_agent_is_noticed_and_no_lease_is_worked_on_twice(
 
 
 # --- what the broker refuses by itself, where each agent has a user of its own ------------------------------------
-# The embedded one has no users: whoever reaches it is in the process.
+# The in-process one has no users: whoever reaches it is in the process.
 
 with_users = pytest.mark.parametrize("played", ["rabbitmq"], indirect=True)
 

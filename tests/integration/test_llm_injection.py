@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from chargehand.domain.intents import Risk
+from chargehand.domain.risks import Risk
 from chargehand.engine.tier_chain import Places
 from chargehand.llm.catalogue_match import CatalogueMatch
 from chargehand.llm.litellm_proxy import ProxyLLM

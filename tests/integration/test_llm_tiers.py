@@ -17,7 +17,7 @@ from chargehand.app.application import tiers
 from chargehand.app.doctor import Check, examine_llms
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.intents import Risk
+from chargehand.domain.risks import Risk
 from chargehand.domain.states import RequestStatus as R
 from chargehand.engine.loops import Readings
 from chargehand.engine.tier_chain import Places

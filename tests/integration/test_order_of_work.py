@@ -42,7 +42,8 @@ class Studio:
         self.gpu_free = asyncio.Event()
         self.agent = Agent(name, slots=slots, resources=MACHINE)
         for intent, needs in (("train_model", GPU), ("render_film", GPU), ("tidy_up", None), ("write_notes", None)):
-            self.agent.work(intent, retry_safe=True, resources=needs, description=intent)(self._do)
+            keys = (f"folder:{intent}",)  # so that they are known to be apart
+            self.agent.work(intent, retry_safe=True, resources=needs, description=intent, exclusive_keys=keys)(self._do)
 
     async def has(self, **lists: list[str]) -> None:
         """Wait until that is what has begun or is done."""

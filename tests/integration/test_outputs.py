@@ -253,7 +253,7 @@ async def test_a_task_whose_value_is_not_there_goes_to_a_person_and_nothing_of_i
     assert told["tasks"][0]["unfit_outputs"] == unfit
     for text in (await story(world, request_id), await shown(world, request_id)):
         assert reason in text
-        assert (f"what it returned is not what it declares: {unfit}" in text) == (unfit is not None)
+        assert (f"its outputs differ from its declaration: {unfit}" in text) == (unfit is not None)
 
 
 async def test_a_person_who_did_it_by_hand_lets_the_rest_go_on(world: World) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from chargehand.domain.envelopes import MessageType
 from chargehand.domain.errors import IdempotencyConflict, NotPermitted, PlanChanged, UnknownId, WrongStatus
-from chargehand.domain.intents import Deadlines, Risk
+from chargehand.domain.intents import Deadlines
 from chargehand.domain.messages import Failure
+from chargehand.domain.risks import Risk
 from chargehand.domain.states import RequestStatus as R
 from tests.builders import make_spec
 from tests.world import World, close_world, decomposition, open_world

@@ -20,11 +20,11 @@ from pamqp.common import FieldTable
 
 from bench.cable import Cable
 from chargehand.agent import Agent
-from chargehand.agent.runtime.main import own_user
 from chargehand.agent.runtime.runtime import AgentRuntime
 from chargehand.broker import DELIVERY_LIMIT, dead_letters
 from chargehand.broker.rabbitmq import RabbitMQBroker
 from chargehand.broker.rabbitmq.link import Backoff
+from chargehand.broker.rabbitmq.opening import own_user
 from chargehand.domain.errors import BadConfiguration, BrokerUnreachable, NotPermitted, Unroutable
 from chargehand.domain.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, Delivery, control_queue, work_queue
 from tests.rabbitmq import PrivateRabbitMQ, free_ports

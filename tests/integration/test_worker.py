@@ -14,7 +14,7 @@ import pytest
 from chargehand.app.application import Application, open_application
 from chargehand.app.worker import worker_beside
 from chargehand.domain.errors import BadConfiguration, DatabaseUnreachable, SchemaTooNew
-from chargehand.domain.intents import Risk
+from chargehand.domain.risks import Risk
 from chargehand.settings import Settings
 from chargehand.store import migrate
 from chargehand.store.postgres import PostgresStore

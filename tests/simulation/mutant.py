@@ -47,12 +47,16 @@ MARKED_FIRST = """\
             outcomes = await self.broker.publish([(m.queue, m.body) for _, m in waiting])
 """
 
+ENDED = "return Lease.REPORTED if attempt.has_result else Lease.LOST"
+TAKEN_FOR_OPEN = "return Lease.LEASED"
+
 MUTANTS = {
     # The three that the simulation was built to find.
     "fencing_removed": _mutant(
         "messages about a lease are believed whoever holds it now",
         "no_mistake applied_once history once_per_lease",
-        ("chargehand.engine.recorder", "return attempt.status in ATTEMPT_OPEN and _is_holder(attempt, message)", "return True"),
+        ("chargehand.execution.recording", "if not _is_holder(message, attempt):", "if False:"),
+        ("chargehand.execution.recording", ENDED, TAKEN_FOR_OPEN),
     ),
     "marked_before_published": _mutant(
         "messages are forgotten, and then published", "published", ("chargehand.engine.engine", PUBLISH, MARKED_FIRST)
@@ -66,8 +70,7 @@ MUTANTS = {
     "applied_twice": _mutant(
         "an ended attempt is taken for an open one, and moves are not guarded by the old status",
         "applied_once history slots",
-        ("chargehand.engine.recorder", "return attempt.status in ATTEMPT_OPEN and _is_holder(attempt, message)",
-         "return _is_holder(attempt, message)"),
+        ("chargehand.execution.recording", ENDED, TAKEN_FOR_OPEN),
         ("bench.model.statements",
          'found = _to_move(tx, "attempts", ids, old)', 'found = {key: row_of(tx, "attempts", key) for key in ids}'),
         ("bench.model.statements", """row = found.get(key)  # of attempts
@@ -84,10 +87,7 @@ MUTANTS = {
     "granted_to_anybody": _mutant(
         "a second life of an agent is granted what the first was",
         "no_blind_repeat once_per_lease",
-        ("chargehand.engine.recorder", "if said.incarnation == attempt.incarnation and not said.needs_grant:",
-         "if not said.needs_grant:"),
-        ("chargehand.engine.recorder", "        if said.incarnation == attempt.incarnation:\n            await self._grant(",
-         "        if True:\n            await self._grant("),
+        ("chargehand.execution.recording", "if said.incarnation != case.attempt.incarnation:", "if False:"),
     ),
     "lease_not_renewed": _mutant(
         "heartbeats renew no lease", "fair_weather one_holder one_per_key_held",

@@ -14,8 +14,9 @@ from chargehand.agent.runtime.lease import Lease
 from chargehand.agent.runtime.results import ENDINGS, MAX_RESULT, ended, failed, failure_of, succeeded
 from chargehand.domain.envelopes import MAX_BYTES
 from chargehand.domain.errors import BadConfiguration, BadParameters, DiskFull, NoAgentAvailable, PermanentError
-from chargehand.domain.intents import IntentSpec, Resources, Risk
+from chargehand.domain.intents import IntentSpec, Resources
 from chargehand.domain.messages import WorkOrder
+from chargehand.domain.risks import Risk
 
 
 class Site(BaseModel):

@@ -16,11 +16,11 @@ class Kitchen:
 
     def __init__(self, **bad: Exception) -> None:
         self.goes: list[list[str]] = []
-        self.mishaps: list[tuple[str, str]] = []
+        self.failures: list[tuple[str, str]] = []
         self.bad = bad
         self.begun, self.open = asyncio.Event(), asyncio.Event()
         self.open.set()
-        self.together = Batcher(self.cook, self.mishap, most=3)
+        self.together = Batcher(self.cook, self.failed, most=3)
 
     async def cook(self, items: Sequence[str]) -> None:
         self.goes.append(list(items))
@@ -30,8 +30,8 @@ class Kitchen:
             if item in self.bad:
                 raise self.bad[item]
 
-    async def mishap(self, item: str, error: Exception) -> None:
-        self.mishaps.append((item, str(error)))
+    async def failed(self, item: str, error: Exception) -> None:
+        self.failures.append((item, str(error)))
 
     async def bring(self, *items: str) -> list[BaseException | None]:
         return await asyncio.gather(*map(self.together.bring, items), return_exceptions=True)
@@ -62,7 +62,7 @@ async def test_nobody_returns_before_his_item_is_done() -> None:
 async def test_a_poisonous_item_is_counted_and_stops_no_other() -> None:
     kitchen = Kitchen(poison=ValueError("boom"))
     assert await kitchen.bring("a", "poison", "b") == [None] * 3
-    assert kitchen.mishaps == [("poison", "boom")]
+    assert kitchen.failures == [("poison", "boom")]
     done_alone = [go for go in kitchen.goes if len(go) == 1]
     assert ["a"] in done_alone or ["a"] in kitchen.goes
     assert ["b"] in done_alone, "what went with it is done without it"
@@ -71,7 +71,7 @@ async def test_a_poisonous_item_is_counted_and_stops_no_other() -> None:
 async def test_what_somebody_else_has_taken_is_left_to_him() -> None:
     kitchen = Kitchen(taken=StaleStatus("it has gone"))
     assert await kitchen.bring("taken", "a") == [None, None]
-    assert kitchen.mishaps == []
+    assert kitchen.failures == []
     assert kitchen.goes[-1] == ["a"]
 
 
@@ -79,7 +79,7 @@ async def test_a_database_that_is_away_is_nobodys_fault() -> None:
     kitchen = Kitchen(a=DatabaseUnreachable("it does not answer"))
     (said,) = await kitchen.bring("a")
     assert isinstance(said, DatabaseUnreachable)
-    assert kitchen.mishaps == []
+    assert kitchen.failures == []
     with pytest.raises(DatabaseUnreachable):
         await kitchen.together.bring("a")
     await kitchen.together.bring("b")

@@ -1,4 +1,4 @@
-"""What only the embedded broker promises: weather, bounded queues, a look inside."""
+"""What only the in-process broker promises: weather, bounded queues, a look inside."""
 
 from __future__ import annotations
 

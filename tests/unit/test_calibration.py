@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chargehand.domain.tiers import EMBEDDED, models, named
 from chargehand.understanding.calibration import (
     AGREEING,
     LEAST,
     MOST,
-    RIGHT_OF,
     SHIPPED,
     TERMS,
     UNFITTED,
@@ -26,10 +26,10 @@ from chargehand.understanding.calibration import (
 )
 from chargehand.understanding.cross_check import Agreement
 
-PLAIN = Evidence("local", 0.9)
+PLAIN = Evidence(named("local"), 0.9)
 EVIDENCE = st.builds(
     Evidence,
-    tier=st.sampled_from(["local", "external"]),
+    tier=st.sampled_from(models()),
     claimed=st.floats(0, 1),
     agreement=st.sampled_from(get_args(Agreement)),
     repaired=st.booleans(),
@@ -41,8 +41,8 @@ EVIDENCE = st.builds(
 
 
 def test_a_usual_claim_alone_is_worth_the_tiers_own_rate() -> None:
-    for tier, rate in RIGHT_OF.items():
-        assert calibrate(Evidence(tier, 0.9)).confidence == rate
+    for tier in models():
+        assert calibrate(Evidence(tier, 0.9)).confidence == tier.prior
     assert calibrate(PLAIN).terms.keys() == {"tier"}
 
 
@@ -87,7 +87,7 @@ def test_a_claim_of_one_lifts_it_no_higher_than_a_good_claim_does(known: Evidenc
 
 def test_the_catalogue_match_is_measured_on_its_own_and_kept() -> None:
     for confidence in (0.3, 0.69, 0.9):
-        assert calibrate(Evidence("embedded", confidence)).confidence == confidence
+        assert calibrate(Evidence(named(EMBEDDED), confidence)).confidence == confidence
 
 
 # --- outcomes --------------------------------------------------------------------------------------------------------

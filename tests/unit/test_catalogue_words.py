@@ -1,4 +1,4 @@
-"""Tokens, typing slips, languages and guards: the parts of the embedded tier that need no training."""
+"""Tokens, typing slips, languages and guards: the parts of the catalogue match that need no training."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_the_end_shows_each_value_and_how_outputs_differ_from_what_was_declared(
     assert "kuma_url = http://here (output url of task 1)" in text(ending_lines(a_request(), tasks, [], 3.0))
     tasks[0] = a_giving_task({"url": "http://here"}, unfit="port is missing")
     told = text(ending_lines(a_request(), tasks, [], 3.0))
-    assert "what it returned is not what it declares: port is missing" in told
+    assert "its outputs differ from its declaration: port is missing" in told
 
 
 def test_as_json_a_value_is_there_as_soon_as_it_is_known() -> None:

@@ -13,7 +13,7 @@ from chargehand.domain.envelopes import Envelope, MessageType, decode, derive_ke
 from chargehand.domain.errors import BadEnvelope
 from chargehand.domain.messages import Heartbeat, Progress
 from chargehand.domain.records import KnownAgent
-from chargehand.domain.signed_messages import Message, SignedMessages, rounds, sender_of
+from chargehand.domain.signed_messages import Message, SignedMessages, sender_of, split_into_rounds
 from tests.builders import make_id
 
 AGENT = KnownAgent(make_id("agent"), "infra-1", 1, "life", None)
@@ -91,13 +91,15 @@ def test_a_message_that_is_too_large_is_not_even_made() -> None:
         encode(make_envelope(payload={"text": "x" * 1_000_001}), KEY)
 
 
-def test_letters_about_one_attempt_keep_their_order_and_the_others_do_not_wait() -> None:
+def test_messages_about_one_attempt_keep_their_order_and_the_others_do_not_wait() -> None:
     def message(attempt: str, text: str) -> Message:
         said = Progress(attempt_id=make_id(attempt), lease_token=1, message=text)
         return Message(AGENT, MessageType.WORK_PROGRESS, said)
 
-    found = rounds([message("a", "1"), message("b", "1"), message("a", "2"), message("c", "1"), message("a", "3")])
-    assert [[(x.attempt_id, x.payload.message) for x in in_round] for in_round in found] == [  # type: ignore[attr-defined]
+    found = split_into_rounds(
+        [message("a", "1"), message("b", "1"), message("a", "2"), message("c", "1"), message("a", "3")]
+    )
+    assert [[(x.attempt_id, x.payload.message) for x in of_round] for of_round in found] == [  # type: ignore[attr-defined]
         [(make_id("a"), "1"), (make_id("b"), "1"), (make_id("c"), "1")],
         [(make_id("a"), "2")],
         [(make_id("a"), "3")],

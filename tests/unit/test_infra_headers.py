@@ -3,6 +3,7 @@
 import pytest
 
 from chargehand.agents.infra.headers import BadHeader, Kind, parse, without_header
+from chargehand.domain.risks import Risk
 
 HEADER = """\
 #!/bin/sh
@@ -90,7 +91,7 @@ def test_a_header_must_be_at_the_top() -> None:
         ("exmples: [deploy it]", ["page.yml line 3", "'exmples'", "examples"]),
         ("retry_safe: 'yes'", ["page.yml line 3", "true or false"]),
         ("examples: deploy it", ["page.yml line 3", "list of texts"]),
-        ("risk: huge", ["page.yml line 3", "read, change, destroy"]),
+        ("risk: huge", ["page.yml line 3", ", ".join(Risk)]),
         ("work_type: cook_dinner", ["page.yml line 3", "deploy_service"]),
         ("resources: {memory: 3}", ["page.yml line 3", "'memory'", "memory_mb"]),
         ("resources: {memory_mb: -3}", ["page.yml line 3", "greater than or equal to 0"]),

@@ -157,7 +157,7 @@ def test_what_is_missing_becomes_a_question_in_the_schemas_words() -> None:
     )
 
 
-def test_low_confidence_is_flagged_and_from_the_embedded_tier_asked() -> None:
+def test_low_confidence_is_flagged_and_from_the_catalogue_match_asked() -> None:
     assert read(subtask(confidence=0.59)).subtasks[0].flags == ("confidence 0.32 is below 0.60",)
     assert read(subtask(confidence=0.9)).subtasks[0].flags == ()
     embedded = read(subtask(confidence=0.69, words="look at it"), tier="embedded")

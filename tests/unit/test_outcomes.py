@@ -10,7 +10,7 @@ import pytest
 from chargehand.domain.messages import Failure, WorkResult
 from chargehand.domain.records import AttemptRecord, RequestRecord, TaskRecord
 from chargehand.domain.states import AttemptStatus, RequestStatus, TaskStatus
-from chargehand.execution.outcomes import Ending, effects_of, lost_lease, plain
+from chargehand.execution.outcomes import Ending, effects_of, lost_result, plain
 from chargehand.execution.retry import RetryPolicy
 from tests.builders import make_id, make_task
 
@@ -79,14 +79,14 @@ def test_a_dry_run_may_always_be_repeated() -> None:
     ],
 )
 def test_only_started_work_that_must_not_be_repeated_is_unknown(attempt: A, repeatable: bool, kind: str) -> None:
-    result = lost_lease(ending(attempt=attempt).attempt, repeatable=repeatable, said="silent")
+    result = lost_result(ending(attempt=attempt).attempt, repeatable=repeatable, said="silent")
     assert result.failure is not None
     assert result.failure.kind == kind
 
 
 def test_a_lapsed_attempt_is_lost_and_counts_against_the_agents_circuit() -> None:
     base = ending(attempt=A.ACCEPTED)
-    result = lost_lease(base.attempt, repeatable=True, said="silent")
+    result = lost_result(base.attempt, repeatable=True, said="silent")
     found = effects_of(replace(base, result=result, reported=False), RetryPolicy())
     assert found.attempt.new is A.LOST
     assert found.outcome.infrastructure

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargehand.domain.errors import BadDecomposition, BadParameters, Infeasible
-from chargehand.domain.intents import Risk
 from chargehand.domain.plans import WorkPlan
+from chargehand.domain.risks import Risk
 from chargehand.planning.digest import digest
 from chargehand.planning.planner import PlanFacts, asked_of_pool, complexity, make_plan
 from tests.builders import (
@@ -144,7 +144,7 @@ def test_what_no_agent_could_ever_do_is_refused_with_reasons_counted():
     assert str(caught.value) == (
         "0/3 agents can run deploy_kuma: 1 needs node, which is not on this machine's PATH, 2 do not offer it"
     )
-    assert caught.value.hint == "Put that right on the agent's machine, then ask again."
+    assert caught.value.hint == "Fix that on the agent's machine, then ask again."
 
 
 def test_every_task_that_is_infeasible_is_named():
@@ -152,9 +152,9 @@ def test_every_task_that_is_infeasible_is_named():
         plan_of(make_decomposed(A, C, A), make_catalog(A, C), {})
 
 
-def test_what_nobody_can_do_just_now_comes_last_and_says_that_it_waits():
+def test_side_by_side_what_nobody_can_do_just_now_comes_last_and_says_that_it_waits():
     pool = {A: [make_agent(intent=A, status="offline")], B: [make_agent("infra-2", B)]}
-    plan = plan_of(make_decomposed(A, B), make_catalog(A, B), pool)
+    plan = plan_of(make_decomposed(A, B), make_catalog(A, B), pool, mode="parallel")
     reason = "0/1 agents can run deploy_a: 1 offline"
     assert [task.intent for task in plan.tasks] == [B, A]
     assert plan.tasks[1].alternatives == ({"kind": "wait"},)
@@ -167,7 +167,42 @@ def test_a_task_for_a_gpu_that_is_away_lets_the_others_go_first():
     agents = {intent: [make_agent("cpu", intent), make_agent("gpu", intent, gpu_vram_mb=8_000)] for intent in (A, B)}
     assert [task.intent for task in plan_of(make_decomposed(A, B), make_catalog(gpu, B), agents).tasks] == [A, B]
     away = {intent: [cpu, gpu._replace(status="offline")] for intent, (cpu, gpu) in agents.items()}
-    assert [task.intent for task in plan_of(make_decomposed(A, B), make_catalog(gpu, B), away).tasks] == [B, A]
+    parallel = plan_of(make_decomposed(A, B), make_catalog(gpu, B), away, mode="parallel")
+    assert [task.intent for task in parallel.tasks] == [B, A]
+    assert [task.intent for task in plan_of(make_decomposed(A, B), make_catalog(gpu, B), away).tasks] == [A, B]
+
+
+ANNOUNCE, STOP, MIGRATE, START = "announce_maintenance", "stop_shop", "migrate_database", "start_shop"
+
+
+def test_one_after_the_other_the_order_is_the_one_asked_for_however_long_the_steps_take():
+    """The order that surprised: announce, migrate, stop, start, because the database takes longest."""
+    specs = [
+        make_spec(ANNOUNCE, risk=Risk.READ, resources=make_resources(5)),
+        make_spec(STOP, exclusive_keys=("service:shop",), resources=make_resources(10)),
+        make_spec(MIGRATE, exclusive_keys=("database:shop",), resources=make_resources(900, cpu=4)),
+        make_spec(START, exclusive_keys=("service:shop",), resources=make_resources(10)),
+    ]
+    plan = plan_of(make_decomposed(ANNOUNCE, STOP, MIGRATE, START), make_catalog(*specs))
+    assert [task.intent for task in plan.tasks] == [ANNOUNCE, STOP, MIGRATE, START]
+    assert not [note for note in plan.notes if "order" in note]
+
+
+def test_one_after_the_other_a_step_that_waits_keeps_its_place_and_says_who_may_go_first():
+    keys = {A: ("host:a",), B: ("host:b",), C: ()}
+    specs = [make_spec(intent, exclusive_keys=keys[intent]) for intent in (A, B, C)]
+    pool = {A: [make_agent(intent=A, status="offline")], **{x: [make_agent("infra-2", x)] for x in (B, C)}}
+    plan = plan_of(make_decomposed(A, B, C), make_catalog(*specs), pool)
+    assert [task.intent for task in plan.tasks] == [A, B, C]
+    reason = "0/1 agents can run deploy_a: 1 offline"
+    assert plan.notes == (f"step 1 waits: {reason}; step 2 may go first meanwhile",)
+
+
+def test_one_after_the_other_only_a_dependency_changes_the_order_and_the_plan_says_so():
+    decomposed = make_decomposed(make_subtask(1, A, depends_on=(2,)), make_subtask(2, B), make_subtask(3, C))
+    plan = plan_of(decomposed, make_catalog(A, B, C))
+    assert [task.intent for task in plan.tasks] == [B, A, C]
+    assert plan.notes == ("asked for in another order (2, 1, 3): a step comes after those that it depends on",)
 
 
 def test_full_agents_do_not_make_a_plan_wait():
@@ -248,7 +283,7 @@ def test_only_complex_work_goes_to_an_external_model():
 
 def test_many_steps_are_remarked_on():
     assert plan_of(make_decomposed(*[A] * 6), make_catalog(A)).notes == (
-        "6 steps are many for one request; look whether some belong together",
+        "this request has 6 steps; could some be combined?",
     )
     assert plan_of(make_decomposed(*[A] * 5), make_catalog(A)).notes == ()
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.intents import Resources, Risk
+from chargehand.domain.intents import Resources
+from chargehand.domain.risks import Risk
 from chargehand.domain.routing import Candidate
 from chargehand.routing.filters import FILTERS, counted, is_sized, one_line, passes, pool_health
 from chargehand.routing.router import (
@@ -211,7 +212,7 @@ def test_ties_go_to_the_more_experienced_then_the_less_busy_then_by_id():
     agents = [make_agent(name) for name in ("b", "a", "c")]
     assert route(TASK, agents).selected == "a"
     assert route(TASK, [*agents, make_agent("z", success_count=2, failure_count=2)]).selected == "z"
-    # from ten tasks in flight on, the seed's load term no longer tells agents apart
+    # from ten tasks in flight on, the research's load term no longer tells agents apart
     busy = [make_agent("a", slots=99, in_flight=20), make_agent("b", slots=99, in_flight=19)]
     assert route(TASK, busy, policy=SEED_ADDITIVE).selected == "b"
 
@@ -274,7 +275,7 @@ def test_the_health_of_a_pool(agents, state):
 def test_an_infeasible_pool_says_what_the_closest_agent_lacks():
     health = pool_health(TASK, [make_agent("a", unavailable="needs node"), make_agent("b", content_hash=None)])
     assert health.reason == "0/2 agents can run deploy_service_a: 1 needs node, 1 does not offer it"
-    assert health.hint == "Put that right on the agent's machine, then ask again."
+    assert health.hint == "Fix that on the agent's machine, then ask again."
 
 
 def test_an_agents_words_are_kept_to_one_printable_line():

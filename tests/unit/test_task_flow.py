@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from chargehand.domain.records import TaskRecord
 from chargehand.domain.states import RequestStatus, TaskStatus
 from chargehand.execution import task_flow
+from chargehand.routing import overtaking
 from tests.builders import make_id, make_task
 
 T, R = TaskStatus, RequestStatus
@@ -93,7 +94,11 @@ def _ended(status: str, result: str) -> str:
 
 def test_what_shares_an_exclusive_key_keeps_its_place() -> None:
     keys = ("host:a",)
-    tasks = make_record(1, "ready"), make_record(2, "pending", keys=keys), make_record(3, "pending", keys=keys)
+    tasks = (
+        make_record(1, "ready", keys=("host:b",)),
+        make_record(2, "pending", keys=keys),
+        make_record(3, "pending", keys=keys),
+    )
     assert [t.order for t in task_flow.overtakers(tasks, tasks[0])] == [2]
     assert moved("parallel", *tasks) == {2: "ready"}
     tasks = make_record(1, "ready", keys=keys), make_record(2, "pending", (1,)), make_record(3, "pending", keys=keys)
@@ -110,7 +115,8 @@ def test_however_tasks_overtake_one_runs_at_a_time_and_after_what_it_needs(data:
     """Whoever is ready may find nobody and let another go first; dependencies and keys hold all the same."""
     size = data.draw(st.integers(1, 6))
     after = [tuple(data.draw(st.sets(st.integers(1, n - 1), max_size=2))) if n > 1 else () for n in range(1, size + 1)]
-    keys = [tuple(data.draw(st.sets(st.sampled_from(["host:a", "host:b"]), max_size=1))) for _ in range(size)]
+    some = st.sampled_from(["host:a", "host:b", "host:c", "service:a"])
+    keys = [tuple(data.draw(st.sets(some, max_size=2))) for _ in range(size)]
     status, done = ["pending"] * size, list[int]()
     for _ in range(6 * size):
         tasks = [make_record(n, status[n - 1], after[n - 1], keys[n - 1]) for n in range(1, size + 1)]
@@ -129,5 +135,20 @@ def test_however_tasks_overtake_one_runs_at_a_time_and_after_what_it_needs(data:
     place = {order: n for n, order in enumerate(done)}
     for order in done:
         assert all(place[other] < place[order] for other in after[order - 1])
-        shared = [n for n in range(1, order) if set(keys[n - 1]) & set(keys[order - 1])]
-        assert all(place[other] < place[order] for other in shared)
+        for other in range(1, order):
+            apart = overtaking.apart(make_record(other, "pending", keys=keys[other - 1]).spec, tasks[order - 1].spec)
+            assert apart or place[other] < place[order]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 8), st.data())
+def test_while_every_task_can_start_the_order_is_the_one_asked_for(size: int, data: st.DataObject) -> None:
+    keys = [tuple(data.draw(st.sets(st.sampled_from(["host:a", "host:b"]), max_size=1))) for _ in range(size)]
+    status, done = ["pending"] * size, list[int]()
+    while "pending" in status:
+        tasks = [make_record(n, status[n - 1], (), keys[n - 1]) for n in range(1, size + 1)]
+        ((order, new),) = moved("sequential", *tasks).items()
+        assert new == "ready"
+        status[order - 1] = "succeeded"
+        done.append(order)
+    assert done == list(range(1, size + 1))

@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargehand.domain.errors import BadConfiguration, BadDecomposition, BadParameters, ModelUnavailable
-from chargehand.understanding.tiers import ALERT, CHAIN, FAILURES, LEAVE, PERSON, failure_rule, next_step, next_tier
+from chargehand.domain.tiers import EMBEDDED, PERSON, TIERS, named
+from chargehand.understanding.tiers import ALERT, FAILURES, LEAVE, failure_rule, next_step, next_tier
 
-ALL = frozenset(CHAIN) - {PERSON}
+ALL = frozenset(TIERS) - {PERSON}
+LOCAL = named("local")
 
 
 def test_the_chain_is_walked_from_cheap_to_dear_then_without_a_model_then_to_a_person():
@@ -18,19 +20,15 @@ def test_the_chain_is_walked_from_cheap_to_dear_then_without_a_model_then_to_a_p
     while (choice := next_tier(ALL, failed)).tier is not None:
         asked.append(choice.tier)
         failed.append(choice.tier)
-    assert asked == ["memory", "local", "external", "embedded"]
-    assert choice.reason == "a person must look: memory, local, external, embedded gave no usable plan"
+    assert asked == ["local", "external", "embedded"]
+    assert choice.reason == "a person must look: local, external, embedded gave no usable plan"
 
 
 def test_what_is_not_configured_is_not_asked_and_that_is_said():
     choice = next_tier(frozenset({"embedded"}), [])
     assert choice.tier == "embedded"
-    assert choice.reason == (
-        "first choice: the catalogue match, which needs no model (memory, local, external not configured)"
-    )
-    assert next_tier(frozenset({"memory", "embedded"}), []).reason == (
-        "first choice: plans that were approved for nearly the same words"
-    )
+    assert choice.reason == ("first choice: the catalogue match, which needs no model (local, external not configured)")
+    assert next_tier(frozenset({"local", "embedded"}), []).reason == "first choice: the local model"
 
 
 def test_a_later_tier_says_after_what_it_comes():
@@ -91,19 +89,18 @@ def test_a_failure_nobody_foresaw_is_reported():
     ],
 )
 def test_a_tier_is_asked_again_as_often_as_its_failure_allows(error_class, repairs, retries, expected):
-    assert next_step(error_class, "local", repairs=repairs, retries=retries, seconds_left=10) == expected
+    assert next_step(error_class, LOCAL, repairs=repairs, retries=retries, seconds_left=10) == expected
 
 
 def test_a_tier_that_wants_to_be_left_alone_is_but_not_longer_than_there_is_time():
     def step(**wait):
-        return next_step("RateLimitError", "local", repairs=0, retries=0, **wait)
+        return next_step("RateLimitError", LOCAL, repairs=0, retries=0, **wait)
 
     assert step(seconds_left=10, retry_after=7) == ("retry", 7)
     assert step(seconds_left=5, retry_after=7) == LEAVE
     assert step(seconds_left=0.4) == LEAVE
-    assert next_step("BadDecomposition", "local", repairs=0, retries=0, seconds_left=0) == LEAVE
+    assert next_step("BadDecomposition", LOCAL, repairs=0, retries=0, seconds_left=0) == LEAVE
 
 
 def test_what_is_no_model_is_not_asked_the_same_again():
-    for tier in ("memory", "embedded"):
-        assert next_step("BadDecomposition", tier, repairs=0, retries=0, seconds_left=float("inf")) == LEAVE
+    assert next_step("BadDecomposition", named(EMBEDDED), repairs=0, retries=0, seconds_left=float("inf")) == LEAVE

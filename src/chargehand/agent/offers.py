@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from chargehand.domain.errors import BadConfiguration, BadParameters, TaskFailed
-from chargehand.domain.intents import IntentSpec, Resources, Risk
+from chargehand.domain.intents import IntentSpec, Resources
+from chargehand.domain.risks import Risk
 from chargehand.domain.secret_refs import FORMAT, SecretRef, takes_secrets
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ def _outputs(intent: str, declared: type[BaseModel] | Mapping[str, Any] | None) 
     schema = dict(declared) if isinstance(declared, Mapping) else declared.model_json_schema(mode="serialization")
     if takes_secrets(schema):
         raise BadConfiguration(
-            f"{intent} cannot return a secret: agents hide its value in all that they report",
+            f"{intent} cannot return a secret: agents hide its value in every report",
             hint="Return its name, or nothing; whoever needs it takes a secret of that name.",
         )
     return schema

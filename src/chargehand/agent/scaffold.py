@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from chargehand.domain.errors import BadRequest
+from chargehand.domain.risks import one_of_risks
 
 NAME = re.compile(r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")
 LONGEST = 40  # characters: it is a column in lists
@@ -60,7 +61,7 @@ README = """\
 # {name}
 
 An agent for Chargehand. `{module}.py` is all of it: each decorated function is something that can be asked for, in
-words like its `examples`. `risk` is what it can do (`read`, `change` or `destroy`), `retry_safe` whether running it
+words like its `examples`. `risk` is what it can do ({risks}), `retry_safe` whether running it
 twice does no harm.
 
 ```sh
@@ -89,7 +90,7 @@ def write(name: str, folder: Path) -> list[Path]:
     written = []
     for file, text in texts.items():
         path = target / file
-        path.write_text(text.format(name=name, module=module))
+        path.write_text(text.format(name=name, module=module, risks=one_of_risks()))
         written.append(path)
     return written
 

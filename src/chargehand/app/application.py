@@ -15,12 +15,14 @@ from pydantic import JsonValue
 
 from chargehand import keys
 from chargehand.app.reads import Reads
+from chargehand.broker.transports import transport_of
 from chargehand.domain import seals
-from chargehand.domain.errors import BadConfiguration, ChargehandError, DatabaseUnreachable, DiskFull, WrongStatus
+from chargehand.domain.errors import ChargehandError, DiskFull, WrongStatus
 from chargehand.domain.intents import Otherwise
-from chargehand.domain.ports import LLM, Broker, SecondReader
+from chargehand.domain.ports import LLM, SecondReader
 from chargehand.domain.priorities import Priority
 from chargehand.domain.states import RequestStatus
+from chargehand.domain.tiers import EMBEDDED
 from chargehand.engine.agent_registry import Registry
 from chargehand.engine.engine import Engine
 from chargehand.engine.loops import Wake
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("chargehand.app.application")
 
 
-RECALIBRATE = 600.0  # seconds: some verdicts an hour is much, and reading them takes some 0.1 s
+RECALIBRATE = 600.0  # seconds: some judgements an hour is much, and reading them takes some 0.1 s
 JUDGED_DAYS, JUDGED_MOST = 180.0, 5000  # what is read of them: older ones are of another model, prompt or catalog
 LOOK_AT_CATALOG = 5.0  # seconds: a query of 1 ms; a request that comes sooner begins the training by itself
 TAKE_OVER = 0.5
@@ -70,7 +72,8 @@ class Application(Reads):
         self.dsn = dsn
         self.master = master
         self.store = PostgresStore(dsn, seals.seal_key(master))
-        self.broker = broker(settings)
+        self.transport = transport_of(settings.amqp_url)
+        self.broker = self.transport.open_broker(settings.amqp_url)
         readers = tiers(settings)
         self.engine = Engine(self.store, self.broker, readers, master, settings)
         self.engine.trust.second_reader = second_reader(readers)
@@ -101,7 +104,7 @@ class Application(Reads):
         return await self.control.approve(request_id, digest, who, words)
 
     async def reject(self, request_id: UUID, who: str, words: str = "", digest: str | None = None) -> RequestStatus:
-        """Say no to the plan with that digest (None: the newest); with words, have it planned anew from them.
+        """Reject the plan with that digest (None: the newest); with words, have it planned anew from them.
 
         Raises `UnknownId`, `PlanChanged`, `BadRequest`, and `WrongStatus` when there is no plan to reject.
         """
@@ -126,19 +129,19 @@ class Application(Reads):
         return await self.control.reread(who)
 
     async def cancel(self, request_id: UUID, who: str) -> RequestStatus:
-        """Stop a request, and what runs of it. Raises `UnknownId`, `WrongStatus`."""
+        """Stop a request and its running steps. Raises `UnknownId`, `WrongStatus`."""
         return await self.control.cancel(request_id, who)
 
     async def pause(self, request_id: UUID, who: str, task_id: UUID | None = None) -> RequestStatus:
-        """Start nothing more of a request, or of one task. Raises `UnknownId`, `WrongStatus`."""
+        """Start no more steps of a request, or not that one; running steps end. Raises `UnknownId`, `WrongStatus`."""
         return await self.control.pause(request_id, who, task_id)
 
     async def resume(self, request_id: UUID, who: str, task_id: UUID | None = None) -> RequestStatus:
-        """Go on with what was paused. Raises `UnknownId`, `WrongStatus`."""
+        """Continue what was paused. Raises `UnknownId`, `WrongStatus`."""
         return await self.control.resume(request_id, who, task_id)
 
     async def retry(self, request_id: UUID, who: str, *, assume_done: bool = False) -> RequestStatus:
-        """Go on with a request from what failed. Raises `UnknownId`, `WrongStatus`, `MissingOutput`."""
+        """Continue a request from the failed step. Raises `UnknownId`, `WrongStatus`, `MissingOutput`."""
         return await self.control.retry(request_id, who, assume_done=assume_done)
 
     # --- what an installation needs -----------------------------------------------------------------------------------
@@ -233,23 +236,13 @@ def start_private_postgres(home: Path) -> str:
     return PrivatePostgres(home).start()
 
 
-def broker(settings: Settings) -> Broker:
-    """Return RabbitMQ where CHARGEHAND_AMQP_URL says so, else the broker in this process."""
-    if settings.amqp_url:
-        try:
-            from chargehand.broker.rabbitmq import RabbitMQBroker
-        except ImportError as error:
-            raise BadConfiguration(
-                f"CHARGEHAND_AMQP_URL is set, but {error.name} is not installed", hint="Install chargehand[rabbitmq]."
-            ) from error
-        return RabbitMQBroker(settings.amqp_url)
-    from chargehand.broker.memory import MemoryBroker
-
-    return MemoryBroker()
+def needs_servers(settings: Settings) -> bool:
+    """Whether servers do the work over a shared broker. Raises `BadConfiguration` for a broker's URL nobody knows."""
+    return transport_of(settings.amqp_url).shared
 
 
 def tiers(settings: Settings) -> Mapping[str, LLM]:
-    """Return the configured models by tier. The embedded one needs nothing and is always there.
+    """Return the configured models by tier. The catalogue match needs nothing and is always there.
 
     Raises `BadConfiguration` for half an LLM, or a key that cannot be used.
     """
@@ -260,7 +253,7 @@ def tiers(settings: Settings) -> Mapping[str, LLM]:
     embedded = CatalogueMatch(
         settings.home / "cache", sure=settings.confidence_embedded, notice=notice, embed=settings.embed
     )
-    return {**models, "embedded": embedded}
+    return {**models, EMBEDDED: embedded}
 
 
 def second_reader(readers: Mapping[str, LLM]) -> SecondReader | None:
@@ -272,7 +265,7 @@ def catalogue_match(readers: Mapping[str, LLM]) -> CatalogueMatch | None:
     """Return the catalogue match, where it is there."""
     from chargehand.llm.catalogue_match import CatalogueMatch
 
-    match = readers.get("embedded")
+    match = readers.get(EMBEDDED)
     return match if isinstance(match, CatalogueMatch) else None
 
 
@@ -285,16 +278,22 @@ def model(endpoint: Endpoint) -> ProxyLLM | SdkLLM:
 
 
 async def _listen(app: Application) -> None:
-    """Turn the database's notifications into wake-ups, for as long as the office is open."""
+    """Turn the database's notifications into wake-ups, for as long as the application is open."""
+    silent = False
     while True:
         lost = asyncio.Event()
         try:
             close = await app.store.listen(app.wake.steps, lost.set)
             try:
+                if silent:
+                    log.warning("the database is listened to again")
+                silent = False
                 app.wake.all()
                 await lost.wait()
+                silent = True
             finally:
                 await close()
-        except DatabaseUnreachable as error:
-            log.warning("%s", error)
+        except ChargehandError as error:  # too many connections, a password that was changed: mended while we run
+            silent = True
+            log.warning("until the database can be listened to, only the clock wakes the loops: %s", error)
         await asyncio.sleep(TAKE_OVER)

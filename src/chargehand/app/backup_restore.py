@@ -1,4 +1,4 @@
-"""The two ways of a copy: out of an installation into an archive, and back."""
+"""Back up an installation into one file, and restore it."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Restored:
 
 
 async def make_backup(settings: Settings, target: Path, *, with_key: bool) -> Manifest:
-    """Write an archive while everything goes on. Never changes the database, so that it works before an upgrade too.
+    """Write a backup while everything goes on. Never changes the database, so that it works before an upgrade too.
 
-    Raises what `archive.backup.back_up` raises, `DatabaseUnreachable`, and `BadConfiguration` when there is nothing to
+    Raises what `backup.backup.back_up` raises, `DatabaseUnreachable`, and `BadConfiguration` when there is nothing to
     back up, no key, or no pg_dump that is new enough.
     """
     master = _own_key(settings)
@@ -66,7 +66,7 @@ async def make_backup(settings: Settings, target: Path, *, with_key: bool) -> Ma
 
 
 async def bring_back(settings: Settings, archive: Path, *, replace: bool) -> Restored:
-    """Restore an archive: into a fresh database first, which then takes the place of the one that is there.
+    """Restore a backup: into a fresh database first, which then replaces the one that is there.
 
     Until that last step nothing has changed. Raises `BadArchive`, `BadConfiguration`, `SchemaTooNew`, `BadRequest`
     without `replace` when the database is not empty, and `TransientError` when others use it.
@@ -94,7 +94,7 @@ async def bring_back(settings: Settings, archive: Path, *, replace: bool) -> Res
 
 
 def check_ground(ground: backup_copies.Ground, manifest: Manifest, *, replace: bool) -> None:
-    """Raise `BadRequest` or `BadConfiguration` when the archive may not, or cannot, go there."""
+    """Raise `BadRequest` or `BadConfiguration` when the backup may not, or cannot, go there."""
     if ground.tables and not replace:
         raise BadRequest(
             f"the database {ground.database} is not empty: it has {ground.requests} requests",

@@ -15,6 +15,7 @@ from chargehand import __version__
 from chargehand.app.application import model as configured_model
 from chargehand.app.application import start_private_postgres
 from chargehand.app.fleet import local_offers
+from chargehand.broker.transports import transport_of
 from chargehand.domain.errors import ChargehandError
 from chargehand.domain.masking import without_passwords
 from chargehand.llm.litellm_proxy import ProxyLLM
@@ -39,16 +40,17 @@ TIGHT = 100_000_000  # bytes: PostgreSQL stops when its log has no room, and a s
 LLM_ANSWERS = 3.0  # seconds; a list of models takes none, however slow the models are
 MOST_NAMES = 12  # of models, in a message
 CONFIGURE = "Set CHARGEHAND_LLM_LOCAL_URL and CHARGEHAND_LLM_LOCAL_MODEL to use one (docs/models.md)."
+BROKER_ANSWERS = 5.0  # seconds; a TLS handshake with a busy one takes a few
 ANSIBLE_ANSWERS = 30.0  # seconds; it takes half of one, more on a small machine that is busy
 
 
 async def examine(settings: Settings) -> list[Check]:
     """Look at everything, one after the other, and return what was found."""
-    database = await _database(settings)
+    database, broker = await _database(settings), await examine_broker(settings)
     looks: Iterable[Callable[[Settings], Check]] = (_python, _home, _room)
     checks = [look(settings) for look in looks]
     offers = await asyncio.to_thread(_offers, settings)
-    found = [*checks, *database, await _ansible(), *offers, _words(settings), *await examine_llms(settings)]
+    found = [*checks, *database, broker, await _ansible(), *offers, _words(settings), *await examine_llms(settings)]
     return [check._replace(found=without_passwords(check.found)) for check in found]
 
 
@@ -115,6 +117,19 @@ async def _schema(dsn: str, *, own: bool) -> Check:
     remedy = "Make a backup, then run `chargehand db upgrade`." if older else "Use a Chargehand at least as new."
     state: State = "warn" if older and own else "fail"
     return Check("schema", state, f"{revision}; this Chargehand has {migrate.HEAD}", remedy)
+
+
+async def examine_broker(settings: Settings, seconds: float = BROKER_ANSWERS) -> Check:
+    """Connect to the broker as servers and agents do, and disconnect."""
+    url = settings.amqp_url
+    try:
+        async with asyncio.timeout(seconds):
+            return Check("broker", "ok", await transport_of(url).greeting(url))
+    except TimeoutError:
+        remedy = "Is it running there, and does a firewall let this machine through? Look at CHARGEHAND_AMQP_URL."
+        return Check("broker", "fail", f"{without_passwords(url or '')} does not answer within {seconds:g} s", remedy)
+    except ChargehandError as error:
+        return Check("broker", "fail", str(error), error.hint)
 
 
 async def _ansible() -> Check:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
 
 from pydantic import BaseModel, JsonValue
 
@@ -11,6 +10,7 @@ from chargehand.app.snapshot import TakenInput
 from chargehand.domain.intents import OutputRef
 from chargehand.domain.records import Event
 from chargehand.domain.states import TaskStatus
+from chargehand.execution.retry import Action
 from chargehand.execution.task_flow import GOES_BEFORE
 
 Data = Mapping[str, JsonValue]
@@ -25,7 +25,7 @@ DETAILS = ("reason", "message", "text", "wording", "resolution", "approver", "di
 class Retry(BaseModel):
     """What followed from a failed attempt."""
 
-    action: Literal["again", "fail", "review"]
+    action: Action
     wait_seconds: float = 0.0
     reason: str
 

@@ -8,6 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from chargehand.domain.plans import WorkTask
+from chargehand.domain.tiers import TIERS
+from chargehand.engine.engine import thresholds
 from chargehand.routing.replay import Replay, replayed
 from chargehand.routing.report import Appraisal, Comparison, compared
 from chargehand.routing.router import policy_named
@@ -70,5 +72,6 @@ def read_report(
     readings: Sequence[Mapping[str, Any]], plans: Sequence[Mapping[str, Any]], settings: Settings
 ) -> list[Report]:
     """Return, for each tier and model, how far its confidences can be trusted."""
-    thresholds = dict.fromkeys(("local", "external"), settings.confidence_flag)
-    return reported(judgements(readings, plans), readings, {**thresholds, "embedded": settings.confidence_embedded})
+    set_now = thresholds(settings)
+    by_tier = {tier.name: set_now.below(tier) for tier in TIERS.values()}
+    return reported(judgements(readings, plans), readings, by_tier)

@@ -19,10 +19,10 @@ from chargehand.domain.intents import Otherwise, OutputRef, Value
 from chargehand.domain.messages import Failure
 from chargehand.domain.plans import DecomposedRequest, Ruling, WorkPlan, WorkTask
 from chargehand.domain.priorities import Priority
+from chargehand.domain.records import Followed, ReviewKind
 from chargehand.domain.states import AttemptStatus, PlanStatus, RequestStatus, TaskStatus
 
 Mode = Literal["sequential", "parallel"]
-ReviewKind = Literal["no_plan", "unknown_outcome", "missing_output", "mishap"]
 V = TypeVar("V", bound=Value)
 
 
@@ -206,7 +206,7 @@ class LlmCall(Value):
     error: str | None
     answer: str | None  # JSON as the model wrote it; a long one is kept in part
     choice: str
-    followed: str
+    followed: Followed
     created_at: datetime
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("chargehand.app.worker")
 
+REGAIN = 0.7
+"""How much of a lease may pass without the lock: heartbeats are not recorded meanwhile, so leases run out."""
+
 REGISTRATION = 30.0
 """Seconds the local agent may take to register; it takes milliseconds unless the database has stopped."""
 
@@ -33,7 +37,7 @@ class Worker:
     """The process that does the work: of all that share a database without a broker, one at a time."""
 
     def __init__(self, app: Application) -> None:
-        self._office = app
+        self._app = app
         self._stopping = asyncio.Event()
         self._lost = asyncio.Event()
         self.holding = asyncio.Event()
@@ -46,24 +50,26 @@ class Worker:
         """Why it cannot work just now, for whoever waits for it."""
         self.task: asyncio.Task[None] | None = None
         self._runtime: AgentRuntime | None = None
+        self._release: Callable[[], Awaitable[None]] | None = None
 
     async def run(self) -> None:
-        """Work whenever no other process does, until `stop`. Where a broker is configured, servers do the work."""
-        while self._office.settings.amqp_url and not self._stopping.is_set():
-            self.trouble = None if await self._office.store.served() else NO_SERVER
+        """Work whenever no other process does, until `stop`. Where a broker is shared, servers do the work."""
+        while self._app.transport.shared and not self._stopping.is_set():
+            self.trouble = None if await self._app.store.served() else NO_SERVER
             self.staffed.set()
             await self._pause()
         while not self._stopping.is_set():
             try:
-                release = await self._office.store.try_hold(self._lost.set)
+                release = await self._app.store.try_hold(self._lost.set)
                 if release is None:
                     self.staffed.set()
                     await self._pause()
                     continue
+                self._release = release
                 try:
                     await self._hold()
                 finally:
-                    await release()
+                    await self._let_go()
             except ChargehandError as error:
                 self.trouble = error
                 log.warning("cannot work now: %s", error)
@@ -85,12 +91,17 @@ class Worker:
         if self._runtime is not None:
             await self._runtime.stop(drain=False)
 
+    async def _let_go(self) -> None:
+        if self._release is not None:
+            release, self._release = self._release, None
+            await release()
+
     async def _pause(self) -> None:
         await _wait_for(self._stopping, TAKE_OVER)
 
     async def _hold(self) -> None:
         self._lost.clear()
-        app = self._office
+        app = self._app
         loops = _loops(app)
         await app.broker.start()
         try:
@@ -115,7 +126,36 @@ class Worker:
             await app.broker.stop()
 
     async def _until_told(self) -> None:
-        await first_of(self._stopping, self._lost)
+        """Return when this process is to stop, or somebody else works now."""
+        while True:
+            await first_of(self._stopping, self._lost)
+            if self._stopping.is_set() or not await self._regain():
+                return
+
+    async def _regain(self) -> bool:
+        """Take the lock again after its connection ended: a restart of the database must not end the step that runs.
+
+        While the database is away nobody else can take it. Whoever finds it taken stops at once, and so does who could
+        not take it for most of a lease: its work may by then be somebody else's.
+        """
+        until = time.monotonic() + REGAIN * self._app.settings.lease_seconds
+        while not self._stopping.is_set() and time.monotonic() < until:
+            self._lost.clear()
+            try:
+                release = await self._app.store.try_hold(self._lost.set)
+            except ChargehandError as error:
+                self.trouble = error
+                log.warning("the lock of this process is lost, and is asked for again: %s", error)
+                await self._pause()
+                continue
+            if release is None:
+                break
+            self._release, self.trouble = release, None
+            log.warning("the connection that holds this process's lock had ended; it has the lock again")
+            self._app.wake.all()
+            return True
+        self._lost.set()
+        return False
 
 
 @asynccontextmanager
@@ -150,7 +190,7 @@ def stop_signals() -> asyncio.Event:
 
 
 async def serve(app: Application, stopping: asyncio.Event) -> None:
-    """Be one of any number of servers over one database and one RabbitMQ, until told to stop.
+    """Be one of any number of servers over one database and one shared broker, until told to stop.
 
     What cannot be reached is tried again for as long as it takes; every step is another process's as well.
     """

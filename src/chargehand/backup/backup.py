@@ -1,4 +1,4 @@
-"""Write an archive: whole, and readable by its owner only, or not at all."""
+"""Write a backup: whole, and readable by its owner only, or not at all."""
 
 from __future__ import annotations
 

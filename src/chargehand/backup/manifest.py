@@ -1,7 +1,7 @@
-"""What an archive says about itself. Pure.
+"""A backup's manifest: what it says about itself. Pure.
 
 Restoring a dump runs whatever SQL is in it, so the manifest has digests of the other members and is itself signed with
-a key derived from the master key. Only an archive that brings the key along, into a home without one, is taken at its
+a key derived from the master key. Only a backup that brings the key along, into a home without one, is taken at its
 word: then there is nothing to check it against.
 """
 
@@ -18,7 +18,7 @@ from chargehand.domain.errors import BadRequest, SchemaTooNew
 
 MANIFEST, DATABASE, KEY = "manifest.json", "database.dump", "master.key"
 LARGEST = 64 << 10  # bytes of a manifest; a real one has 700
-ANOTHER = "Take another backup; nothing was changed here."
+ANOTHER = "Use another backup; nothing was changed here."
 
 
 class BadArchive(BadRequest):
@@ -29,7 +29,7 @@ class BadArchive(BadRequest):
 
 
 class Member(BaseModel):
-    """One file in the archive. `size` is in bytes."""
+    """One file in the backup. `size` is in bytes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""Read an archive: everything in it is checked before anything is done with it."""
+"""Read a backup: everything in it is checked before anything is done with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True)
 class Unpacked:
-    """A checked archive. `key` is the master key to use: this home's, or the archive's where the home has none."""
+    """A checked backup. `key` is the master key to use: this home's, or the backup's if the home has none."""
 
     manifest: m.Manifest
     dump: Path
@@ -30,7 +30,7 @@ class Unpacked:
 
 @contextmanager
 def unpacked(archive: Path, own_key: bytes | None, room: Path) -> Iterator[Unpacked]:
-    """Yield a checked archive; its dump is a private file below `room` while the block lasts.
+    """Yield a checked backup; its dump is a private file below `room` while the block lasts.
 
     Raises `BadArchive` for a damaged, altered or foreign one, `BadConfiguration` when its key and this home's do not
     agree or there is none, and `DiskFull`.
@@ -109,7 +109,7 @@ def _small(tar: tarfile.TarFile, name: str, largest: int) -> bytes:
 
 
 def _extract(tar: tarfile.TarFile, name: str, path: Path) -> None:
-    """Copy one member's bytes. Names, owners and modes in the archive have no say."""
+    """Copy one member's bytes. Names, owners and modes in the backup are ignored."""
     source = tar.extractfile(_member(tar, name))
     assert source is not None, "it is a file"
     with path.open("xb") as file:

@@ -1,4 +1,4 @@
-"""The embedded broker: queues in this process.
+"""The in-process broker: queues in this process.
 
 It behaves as a real broker does where that matters to its users: bytes only, prefetch, redelivery of what was not
 acknowledged, a delivery limit with dead letters, bounded queues, and weather (see `weather.py`).
@@ -199,7 +199,7 @@ class MemoryBroker:
 
     def _publish(self, name: str, body: bytes) -> BaseException | None:
         if not self._running:
-            return BrokerUnreachable("the embedded broker is not running")
+            return BrokerUnreachable("the in-process broker is not running")
         if (queue := self._queues.get(name)) is None:
             return Unroutable(f"there is no queue {name}")
         if len(queue.ready) + len(queue.late) >= self._max_length:
@@ -244,4 +244,14 @@ class MemoryBroker:
 
     def _check_running(self) -> None:
         if not self._running:
-            raise BrokerUnreachable("the embedded broker is not running")
+            raise BrokerUnreachable("the in-process broker is not running")
+
+
+def open_broker(_url: str, _agent_id: str | None = None) -> MemoryBroker:
+    """Return a broker of this process."""
+    return MemoryBroker()
+
+
+async def greeting(_url: str) -> str:
+    """Return what there is without a URL; nothing has to answer."""
+    return "in this process; CHARGEHAND_AMQP_URL is not set"

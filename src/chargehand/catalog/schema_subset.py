@@ -1,4 +1,4 @@
-"""Whether whatever fits one JSON schema surely fits another: what a task returns, and what a later one takes. Pure.
+"""Is every value of schema A (a task's output) valid under B (a later task's parameter)? Pure.
 
 `mismatch` proves it keyword by keyword, and what it cannot prove it denies. It knows the keywords of RULES; a schema
 with others (`not`, `if`, `patternProperties`) is compatible only with itself.

@@ -21,7 +21,7 @@ from chargehand.cli.commands import (
 # Rich help would cost more than the whole budget of `--help`; the plain one reads as well in a pipe.
 app = typer.Typer(
     name="chargehand",
-    help="Hand out infrastructure work, described in words, to agents, and answer for it.",
+    help="Hand out infrastructure work, described in words, to agents, and explain every decision.",
     epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 waits for a person, 4 refused, 5 environment, 6 audit broken.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -12,7 +12,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to the plan that is shown, without being asked.")]
 Key = Annotated[
     str | None,
-    typer.Option("--key", metavar="KEY", help="The same key goes on with the same request and never makes a second."),
+    typer.Option("--key", metavar="KEY", help="The same key continues the same request and never makes a second."),
 ]
 
 

@@ -12,21 +12,24 @@ ChargehandError
 │   ├── BadDecomposition      a model's answer is not a plan; says why, so that it can be repaired once
 │   ├── Infeasible            no agent could ever do it
 │   ├── ContentChanged        a playbook or script is not the one that was approved
-│   ├── MissingOutput         an earlier task did not return what a later one takes
+│   ├── MissingOutput         an earlier task did not return an output a later one needs
 │   ├── TaskFailed            an agent's work failed, and would again
 │   ├── OutcomeUnknown        work started and nobody knows how it ended
 │   ├── BadEnvelope           a message that is malformed, too large or not signed as it must be
-│   ├── BadConfiguration      a setting, a file of the operator's, or a missing program
-│   │   └── SchemaTooNew      the database was written by a newer Chargehand
+│   ├── BadConfiguration      a wrong setting, a bad file, or a missing program
+│   │   ├── SchemaTooNew      the database was written by a newer Chargehand
+│   │   └── UnknownTier       a tier is named that the table of tiers does not have
 │   └── AuditBroken           sealed events were altered or removed
 └── TransientError            the same call may succeed later
     ├── NoAgentAvailable      agents could do it, but none can now
     ├── TaskInterrupted       an agent's work failed for a reason that may pass
     ├── StaleStatus           somebody else moved the row first
     ├── DatabaseUnreachable
+    │   └── DatabaseBusy      it answers, but cannot do this just now
+    ├── DatabaseRefuses       (also a BadConfiguration) a user, a name, a permission, the URL
     ├── BrokerUnreachable
     │   └── Unroutable        no queue takes the message: the agent is gone
-    ├── ModelUnavailable      a model did not answer, or not with what was asked
+    ├── ModelUnavailable      a model did not answer, or gave an unusable answer
     └── DiskFull
 """
 
@@ -103,7 +106,7 @@ class PlanChanged(PermanentError):
 
 
 class NotPermitted(PermanentError):
-    """A rule forbids it: approving one's own plan where two people are asked for, or too late."""
+    """A rule forbids it: approving one's own plan where two other people must approve, or approving too late."""
 
     code, exit_code, http_status = "not-permitted", 3, 403
 
@@ -127,7 +130,7 @@ class ContentChanged(PermanentError):
 
 
 class MissingOutput(PermanentError):
-    """A task takes a value from an earlier one that did not return it, or not one that fits. Nothing was run."""
+    """A task needs an output that an earlier one did not return, or one that does not fit. Nothing was run."""
 
     code, exit_code, http_status = "missing-output", 3, 409
 
@@ -151,7 +154,7 @@ class BadEnvelope(PermanentError):
 
 
 class BadConfiguration(PermanentError):
-    """A setting, a file of the operator's or a program the machine lacks."""
+    """A wrong setting, a bad file of the operator's, or a missing program."""
 
     code, exit_code = "bad-configuration", 5
 
@@ -160,6 +163,13 @@ class SchemaTooNew(BadConfiguration):
     """The database was written by a newer Chargehand. Upgrade this one."""
 
     code = "schema-too-new"
+
+
+class UnknownTier(BadConfiguration):
+    """A tier is named that this version does not have, so nobody knows how its answers must be treated."""
+
+    code = "unknown-tier"
+    hint = "A tier is a row of chargehand.domain.tiers.TIERS; a newer Chargehand may have stored one more."
 
 
 class AuditBroken(PermanentError):
@@ -192,6 +202,21 @@ class DatabaseUnreachable(TransientError):
     code = "database-unreachable"
 
 
+class DatabaseBusy(DatabaseUnreachable):
+    """The database answers, but cannot do this just now: too many connections, a failover, a deadlock, a lock."""
+
+    code = "database-busy"
+
+
+class DatabaseRefuses(BadConfiguration, TransientError):
+    """The database refuses the user, the name, a permission or the URL. The hint has the line that mends it.
+
+    An operator may mend it while a server runs, so loops try again as with other faults of the database.
+    """
+
+    code, retryable = "database-refuses", True
+
+
 class BrokerUnreachable(TransientError):
     """The message broker does not answer. Messages wait in the database."""
 
@@ -205,7 +230,7 @@ class Unroutable(BrokerUnreachable):
 
 
 class ModelUnavailable(TransientError):
-    """A model did not answer in time, or not with what was asked for."""
+    """A model did not answer in time, or its answer was unusable."""
 
     code = "model-unavailable"
 

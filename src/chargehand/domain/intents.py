@@ -1,11 +1,12 @@
-"""What can be asked for, as agents offer it: intents, risks, resources, variants, deadlines."""
+"""What can be asked for, as agents offer it: intents, resources, variants, deadlines."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from chargehand.domain.risks import Risk
 
 WORK_TYPES = (
     "deploy_service",
@@ -21,14 +22,6 @@ class Value(BaseModel):
     """An immutable value; unknown fields are a mistake, not a surprise for later."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Risk(StrEnum):
-    """What a task can do to the machines it touches."""
-
-    READ = "read"
-    CHANGE = "change"
-    DESTROY = "destroy"
 
 
 class Resources(Value):

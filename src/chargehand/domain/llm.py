@@ -30,7 +30,7 @@ class Ask(Value):
 class Reply(Value):
     """What one tier made of an `Ask`: a value to be validated, or why there is none. Money in US dollars.
 
-    `error_class` is a row of `fallback.FAILURES`. `retry_after`: how many seconds the tier wants to be left alone.
+    `error_class` is a row of `tiers.FAILURES`. `retry_after`: how many seconds the tier wants to be left alone.
     """
 
     tier: str

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from chargehand.domain.intents import Deadlines, OutputRef, Resources, Risk, Value
+from chargehand.domain.intents import Deadlines, OutputRef, Resources, Value
+from chargehand.domain.risks import Risk
 
 
 class Subtask(Value):
@@ -43,10 +44,14 @@ class DecomposedRequest(Value):
     ambiguities: tuple[str, ...] = ()
     out_of_scope: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
-    tier: str = ""  # which tier answered: memory, local, external, embedded, person
+    tier: str = ""  # the tier that answered, a row of `tiers.TIERS`
     model: str = ""
     notice: str = ""  # one line for the user about who answered
     calibration: str = ""  # by which numbers its confidences were made: the shipped ones, and a fit to outcomes
+
+
+WAITS: dict[str, JsonValue] = {"kind": "wait"}
+"""The alternative of a task that waits for an agent as long as it takes."""
 
 
 class WorkTask(Value):
@@ -80,6 +85,11 @@ class WorkTask(Value):
     flags: tuple[str, ...] = ()
     source: str = ""
     estimate: str = ""  # what its duration was taken from, where that is more than what is declared
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether it was approved that it waits for an agent for as long as it takes."""
+        return WAITS in self.alternatives
 
 
 class WorkPlan(Value):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from chargehand.domain.intents import Otherwise
@@ -49,21 +49,24 @@ class RequestRecord:
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 
+Followed = Literal["used", "repair", "retry", "leave", "doubt"]
+
+
 class Call(NamedTuple):
     """One call of one tier, as it is kept.
 
     `problem` says why the reply was not used, None for the one that was; `error_class` is its row of
-    `fallback.FAILURES`, or `Unsure`. `choice` says why this tier was asked, `followed` what was done next.
+    `tiers.FAILURES`, or `Unsure`. `choice` says why this tier was asked, `followed` what was done next.
     """
 
     reply: Reply
     problem: str | None
     error_class: str | None
     choice: str
-    followed: str
+    followed: Followed
 
 
-FOLLOWED = {
+FOLLOWED: Mapping[Followed, str] = {
     "used": "its answer was taken",
     "repair": "it was told what was wrong and asked again",
     "retry": "it was asked the same again",
@@ -148,6 +151,13 @@ class AttemptRecord:
     lease_left: float
     incarnation: str = ""
     has_result: bool = False
+
+
+class Compared(NamedTuple):
+    """How a result compares with the stored one: whether it came in the same message, and whether it says the same."""
+
+    same_message: bool
+    same_result: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,12 +306,15 @@ class OutMessage:
     attempt_id: UUID | None = None
 
 
+ReviewKind = Literal["no_plan", "unknown_outcome", "missing_output", "mishap"]
+
+
 @dataclass(frozen=True, slots=True)
 class Review:
     """Work that only a person can take further, intact."""
 
     request_id: UUID
-    kind: str
+    kind: ReviewKind
     reason: str
     context: Json
     task_id: UUID | None = None

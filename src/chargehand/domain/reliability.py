@@ -16,6 +16,19 @@ class Judged(NamedTuple):
     right: bool
 
 
+class Bin(NamedTuple):
+    """Some of about the same confidence: how many, how sure on average, and the share that proved right."""
+
+    size: int
+    confidence: float
+    right: float
+
+
+def bins(judged: Sequence[Judged]) -> list[Bin]:
+    """Return the reliability of confidences, a tenth each; tenths that hold none are left out."""
+    return [Bin(len(some), fmean(e.confidence for e in some), fmean(e.right for e in some)) for some in _alike(judged)]
+
+
 def brier(judged: Sequence[Judged]) -> float | None:
     """Return the mean squared distance between confidence and truth (0 is best); None without any."""
     return fmean((each.confidence - each.right) ** 2 for each in judged) if judged else None
@@ -23,8 +36,12 @@ def brier(judged: Sequence[Judged]) -> float | None:
 
 def expected_calibration_error(judged: Sequence[Judged]) -> float | None:
     """Return how far, on average, confidence lies from the share that was right (0 is best); None without any."""
-    bins: list[list[Judged]] = [[] for _ in range(BINS)]
-    for each in judged:
-        bins[min(BINS - 1, int(each.confidence * BINS))].append(each)
-    gaps = (abs(sum(each.confidence - each.right for each in some)) for some in bins)
+    gaps = (abs(sum(each.confidence - each.right for each in some)) for some in _alike(judged))
     return sum(gaps) / len(judged) if judged else None
+
+
+def _alike(judged: Sequence[Judged]) -> list[list[Judged]]:
+    found: dict[int, list[Judged]] = {}
+    for each in judged:
+        found.setdefault(min(BINS - 1, int(each.confidence * BINS)), []).append(each)
+    return [some for _, some in sorted(found.items())]

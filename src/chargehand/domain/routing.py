@@ -11,7 +11,7 @@ from uuid import UUID
 class AgentFacts(NamedTuple):
     """What the router may know about one agent at one moment. Ages in seconds, memory in MiB.
 
-    A tuple, because a pool of thousands is made for every batch; stored decisions hold it as a list in this order.
+    A tuple, because a pool of thousands is made for each commit; stored decisions hold it as a list in this order.
     The discounted counts (`lately_*`, `overall_*`) weigh new runs more; see `performance.py`.
     """
 

@@ -1,4 +1,4 @@
-"""Letters between the orchestrator and its agents: signing what goes out, checking what comes in. Pure.
+"""Messages between the orchestrator and its agents: signing what goes out, checking what comes in. Pure.
 
 Nothing an agent says is looked at before its signature is checked with the key of the agent it claims to be.
 """
@@ -45,7 +45,7 @@ class Message:
 
 
 class SignedMessages:
-    """The orchestrator's desk: it has the master key and derives each agent's."""
+    """The orchestrator's side: it has the master key and derives each agent's."""
 
     def __init__(self, master_key: bytes) -> None:
         self._master_key = master_key
@@ -112,8 +112,8 @@ def sender_of(wire: bytes) -> UUID:
         raise BadEnvelope(f"{sender[:80]!r} is not an agent's id") from error
 
 
-def rounds(messages: Iterable[Message]) -> list[list[Message]]:
-    """Split letters, in order, so that each wave has at most one per attempt: a wave is applied set by set."""
+def split_into_rounds(messages: Iterable[Message]) -> list[list[Message]]:
+    """Split messages so that a round has at most one per attempt, in their order: a round is written at once."""
     found: list[list[Message]] = []
     depth: dict[UUID | None, int] = {}
     for message in messages:

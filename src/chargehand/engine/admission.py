@@ -9,7 +9,7 @@ from uuid import UUID
 
 from chargehand.catalog import outputs
 from chargehand.domain.errors import MissingOutput
-from chargehand.domain.records import PlanRecord, RequestRecord, Review, TaskMove, TaskRecord
+from chargehand.domain.records import PlanRecord, RequestRecord, Review, ReviewKind, TaskMove, TaskRecord
 from chargehand.domain.states import PlanStatus, TaskStatus
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ async def admit(
 
 
 def is_bound(task: TaskRecord, plan: PlanRecord) -> bool:
-    """Whether the task is, to the letter, part of the plan whose digest was approved."""
+    """Whether the task is exactly part of the plan whose digest was approved."""
     if plan.status is not PlanStatus.APPROVED or not plan.intact:
         return False
     return any(task.spec == approved for approved in plan.plan.tasks if approved.order == task.order)
@@ -64,7 +64,7 @@ async def supply(
     return ready, missing
 
 
-async def _stop(tx: Transaction, task: TaskRecord, new: TaskStatus, reason: str, kind: str) -> None:
+async def _stop(tx: Transaction, task: TaskRecord, new: TaskStatus, reason: str, kind: ReviewKind) -> None:
     await tx.move_tasks([TaskMove(task.task_id, task.request_id, task.status, new, reason)])
     if new is TaskStatus.IN_REVIEW:
         context = {"task": task.spec.model_dump(mode="json")} if kind == "missing_output" else {}

@@ -19,7 +19,7 @@ ACCEPT_ALL = "auto-accept"
 
 
 class Registry:
-    """The operator's desk. Keys are derived, never stored; the caller hands them over."""
+    """The operator's commands on agents. Keys are derived, never stored; the caller hands them over."""
 
     def __init__(self, store: Store, master_key: bytes) -> None:
         self._store = store
@@ -63,7 +63,7 @@ class Registry:
         return await self._set_grants(name, intents, who, granted=True)
 
     async def revoke(self, name: str, intents: Sequence[str] | None, who: str) -> list[str]:
-        """Take grants back; what runs goes on."""
+        """Take grants back; running work continues."""
         return await self._set_grants(name, intents, who, granted=False)
 
     async def drain(self, name: str, *, drained: bool) -> None:
@@ -79,7 +79,7 @@ class Registry:
             await tx.execute("configure_agent", await self._find(tx, name), pool, own)
 
     async def remove(self, name: str) -> None:
-        """Shut an agent out: no key it has is good any more. Its history stays; its leases run out."""
+        """Shut an agent out: its keys stop working. Its history stays; its leases run out."""
         async with self._store.transaction() as tx:
             agent_id = await self._find(tx, name)
             await tx.execute("remove_agent", agent_id)

@@ -21,7 +21,7 @@ OnFailure = Callable[[UUID, Exception], Awaitable[None]]
 """Counts that an item failed alone, and takes it out of the way when it has failed too often."""
 
 
-async def all_or_each(step: Step, mishap: OnFailure) -> int:
+async def batch_or_singly(step: Step, failed: OnFailure) -> int:
     """Run a step on a batch and, when that fails, on each item alone; return how many there were.
 
     Raises `TransientError` for what is nobody's fault (the database is away): the whole batch is tried later.
@@ -30,16 +30,16 @@ async def all_or_each(step: Step, mishap: OnFailure) -> int:
     try:
         await step(seen, None)
     except StaleStatus:
-        await _alone(step, mishap, seen)
+        await _alone(step, failed, seen)
     except TransientError:
         raise
     except Exception as error:  # noqa: BLE001 - tried alone, then counted and kept
         log.warning("a batch of %d failed and is tried one by one: %s", len(seen), error)
-        await _alone(step, mishap, seen)
+        await _alone(step, failed, seen)
     return len(seen)
 
 
-async def _alone(step: Step, mishap: OnFailure, items: list[UUID]) -> None:
+async def _alone(step: Step, failed: OnFailure, items: list[UUID]) -> None:
     for item in items:
         try:
             await step([], item)
@@ -48,11 +48,11 @@ async def _alone(step: Step, mishap: OnFailure, items: list[UUID]) -> None:
         except TransientError:
             raise
         except Exception as error:  # noqa: BLE001 - counted and kept
-            await mishap(item, error)
+            await failed(item, error)
 
 
 class Batcher(Generic[Item]):
-    """Does in one step what many bring at about the same time: who comes while it is under way is in the next one.
+    """Batches concurrent callers: who comes while a step is under way is in the next one.
 
     Nobody waits for company: whoever comes first goes at once, alone.
     """
@@ -60,10 +60,10 @@ class Batcher(Generic[Item]):
     def __init__(
         self,
         step: Callable[[Sequence[Item]], Awaitable[None]],
-        mishap: Callable[[Item, Exception], Awaitable[None]],
+        failed: Callable[[Item, Exception], Awaitable[None]],
         most: int,
     ) -> None:
-        self._step, self._mishap, self._most = step, mishap, most
+        self._step, self._failed, self._most = step, failed, most
         self._waiting: list[Item] = []
         self._turn = asyncio.Lock()
 
@@ -87,7 +87,7 @@ class Batcher(Generic[Item]):
             raise
         except Exception as error:  # noqa: BLE001 - tried alone, then counted and kept
             if len(items) == 1:
-                await self._mishap(items[0], error)
+                await self._failed(items[0], error)
                 return
             log.warning("a batch of %d failed and is tried one by one: %s", len(items), error)
             await self._alone(items)
@@ -101,4 +101,4 @@ class Batcher(Generic[Item]):
             except TransientError:
                 raise
             except Exception as error:  # noqa: BLE001 - counted and kept
-                await self._mishap(item, error)
+                await self._failed(item, error)

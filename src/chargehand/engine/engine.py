@@ -3,7 +3,7 @@
 Every step is idempotent: it claims due rows, gathers facts, decides with pure functions, and writes status, events and
 outgoing messages in one transaction; then it commits, and only then publishes. State in PostgreSQL is the truth, so
 any number of processes may run these steps, and a crash anywhere means that a later sweep sees the rows again.
-What people do to a request on its way stands in `steering.py`, what time does to it in `sweep.py`.
+People's commands on a request are in `request_control.py`, actions on what is late in `sweep.py`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from chargehand.domain.records import Placement, PlanMove, PlanRecord, RequestMo
 from chargehand.domain.routing import RoutingDecision
 from chargehand.domain.signed_messages import SignedMessages
 from chargehand.domain.states import PlanStatus, RequestStatus, TaskStatus
+from chargehand.domain.tiers import MATCH, models, named
 from chargehand.engine import admission, tier_chain
 from chargehand.engine.assignment import Assignment
-from chargehand.engine.batching import Batcher, all_or_each
+from chargehand.engine.batching import Batcher, batch_or_singly
 from chargehand.engine.quarantine import Quarantine, to_review
 from chargehand.engine.recorder import Recorder
 from chargehand.engine.tier_chain import Understood, tried_tier
 from chargehand.engine.transactions import Store
-from chargehand.execution import task_flow
+from chargehand.execution import task_flow, waiting
 from chargehand.planning import approval, planner
 from chargehand.settings import Settings
 from chargehand.understanding import nlu
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
     from chargehand.store.transaction import Transaction
 
 log = logging.getLogger("chargehand.engine.engine")
-
-CAPACITY_WAIT = 2.0
-"""Seconds until a task that found no agent looks again by itself; a freed slot or key wakes it earlier."""
 
 
 def thresholds(settings: Settings) -> nlu.Thresholds:
@@ -65,9 +63,7 @@ class Engine:
         self.tiers = tiers
         self.settings = settings
         self.recorder = Recorder(settings, SignedMessages(master_key))
-        self.places = tier_chain.Places(
-            {"local": settings.llm_local_concurrency, "external": settings.llm_external_concurrency}
-        )
+        self.places = tier_chain.Places({tier.name: settings.llm(tier).concurrency for tier in models()})
         self.assignment = Assignment(settings)
         self.thresholds = thresholds(settings)
         self.trust = tier_chain.Trust()
@@ -223,7 +219,7 @@ class Engine:
 
     def _context(self, request: RequestRecord, decomposed: DecomposedRequest) -> approval.ApprovalContext:
         return approval.ApprovalContext(
-            tier=decomposed.tier,
+            only_matched=named(decomposed.tier).kind is MATCH,
             requester=request.requester,
             flags=tuple(flag for subtask in decomposed.subtasks for flag in subtask.flags),
             max_flags=self.settings.max_flags,
@@ -248,7 +244,7 @@ class Engine:
 
     async def dispatch(self) -> int:
         """Hand out the tasks that are ready. Returns how many were looked at."""
-        return await all_or_each(self._dispatch, self._quarantine.of_task)
+        return await batch_or_singly(self._dispatch, self._quarantine.of_task)
 
     async def _dispatch(self, seen: list[UUID], only: UUID | None) -> None:
         async with self.store.transaction() as tx:
@@ -262,7 +258,7 @@ class Engine:
             decided = await self.assignment.decide(tx, ready)
             self.assignment.learn(decided)
             await self._hand_out(tx, requests, decided)
-            await self._wait_or_fail(tx, requests, decided)
+            await self._let_wait(tx, requests, decided)
 
     async def _hand_out(
         self,
@@ -296,54 +292,28 @@ class Engine:
             ]
         )
 
-    async def _wait_or_fail(
+    async def _let_wait(
         self,
         tx: Transaction,
         requests: Mapping[UUID, RequestRecord],
         decided: Sequence[tuple[TaskRecord, RoutingDecision]],
     ) -> None:
-        """Tasks without an agent wait for one, but not for ever, and not at all for one that cannot come."""
-        left = [(task, decision) for task, decision in decided if not decision.selected]
-        news = [(task, decision, None) for task, decision in left if decision.reason != task.status_reason]
-        await tx.record_decisions(news)
+        """Let tasks without an agent wait, or give way to what somebody can take now, or fail (see `waiting`)."""
         patience = self.settings.no_agent_timeout
-        lost = [
-            (t, d) for t, d in left if d.infeasible or (t.stranded > patience and not _may_wait(t) and not d.waits_for)
-        ]
-        await tx.move_tasks([_task_to(task, TaskStatus.FAILED, _gave_up(task, d)) for task, d in lost])
-        gone = {task.task_id for task, _ in lost}
-        stuck = [(t, d) for t, d in left if t.task_id not in gone and not d.waits_for]
-        gone |= await self._let_pass(tx, requests, stuck)
-        await tx.postpone([_wait(t, d) for t, d in left if t.task_id not in gone])
-        await self.recorder.settle(tx, {task.request_id for task, _ in lost})
-
-    async def _let_pass(
-        self,
-        tx: Transaction,
-        requests: Mapping[UUID, RequestRecord],
-        waiting: Sequence[tuple[TaskRecord, RoutingDecision]],
-    ) -> set[UUID]:
-        """Let something else of a sequential request go before a task that waits. Returns the tasks that gave way.
-
-        The order may change only within what was approved (see `advance.overtakers`), and only for work that somebody
-        can take now: otherwise two tasks that both wait would change places for ever.
-        """
-        one_by_one = [(t, d) for t, d in waiting if requests[t.request_id].mode == "sequential"]
-        tasks = await tx.tasks_of(t.request_id for t, _ in one_by_one) if one_by_one else {}
-        behind = {t.task_id: task_flow.overtakers(tasks[t.request_id], t) for t, _ in one_by_one}
+        unplaced = [(task, decision) for task, decision in decided if not decision.selected]
+        behind = await self._behind(tx, waiting.may_give_way(unplaced, requests, patience))
         candidates = [task for some in behind.values() for task in some]
-        able = (
-            {t.task_id for t, d in await self.assignment.decide(tx, candidates) if d.selected} if candidates else set()
-        )
-        moves = []
-        for task, decision in one_by_one:
-            first = next((other for other in behind[task.task_id] if other.task_id in able), None)
-            if first is not None:
-                moves.append(_task_to(task, TaskStatus.PENDING, f"task {first.order} goes first: {decision.reason}"))
-                reason = f"{task_flow.GOES_BEFORE} task {task.order}, which waits: {decision.reason}"
-                moves.append(_task_to(first, TaskStatus.READY, reason))
-        await tx.move_tasks(moves)
-        return {move.task_id for move in moves}
+        able = {task.task_id for task, decision in await self.assignment.decide(tx, candidates) if decision.selected}
+        follows = waiting.decide(unplaced, behind, able, patience)
+        await tx.record_decisions([(task, decision, None) for task, decision in follows.news])
+        await tx.move_tasks(follows.moves)
+        await tx.postpone(follows.waits)
+        await self.recorder.settle(tx, follows.settle)
+
+    async def _behind(self, tx: Transaction, tasks: Sequence[TaskRecord]) -> dict[UUID, list[TaskRecord]]:
+        """Return what may go before each of these tasks, in order, within what was approved."""
+        others = await tx.tasks_of(task.request_id for task in tasks) if tasks else {}
+        return {task.task_id: task_flow.overtakers(others[task.request_id], task) for task in tasks}
 
     # --- 6. Publish: after the commit, with confirms; a message is forgotten only when it has arrived ---------------
 
@@ -392,22 +362,6 @@ def _without_plan(request: RequestRecord, decomposed: DecomposedRequest) -> Requ
 def _normalised(wish: str) -> str:
     """Return a wish in the form it is counted under."""
     return " ".join(wish.casefold().split()).strip(" .!?")[:200]
-
-
-def _may_wait(task: TaskRecord) -> bool:
-    """Whether it was approved that the task waits for an agent as long as it takes."""
-    return planner.WAITS in task.spec.alternatives
-
-
-def _wait(task: TaskRecord, decision: RoutingDecision) -> tuple[TaskRecord, float, str, UUID | None]:
-    """Return how a task without an agent waits: for one of its choice as long as it may, else to look again soon."""
-    if decision.waits_for is None:
-        return task, CAPACITY_WAIT, decision.reason, None
-    return task, decision.patience, decision.reason, UUID(decision.waits_for)
-
-
-def _gave_up(task: TaskRecord, decision: RoutingDecision) -> str:
-    return decision.reason if decision.infeasible else f"no agent came in {task.stranded:.0f} s: {decision.reason}"
 
 
 def _to(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from chargehand.domain.errors import ChargehandError
-from chargehand.domain.records import RequestMove, RequestRecord, Review, TaskMove
+from chargehand.domain.records import RequestMove, RequestRecord, Review, ReviewKind, TaskMove
 from chargehand.domain.states import RequestStatus, TaskStatus
 from chargehand.engine.recorder import Recorder
 from chargehand.engine.tier_chain import Understood
@@ -21,7 +21,7 @@ log = logging.getLogger("chargehand.engine.quarantine")
 
 
 class Quarantine:
-    """One item's trouble, not its batch's. `limit` is how often an item may fail before a person has it."""
+    """One item's trouble, not its transaction's. `limit` is how often an item may fail before a person has it."""
 
     def __init__(self, store: Store, recorder: Recorder, limit: int) -> None:
         self._store, self._recorder, self._limit = store, recorder, limit
@@ -57,7 +57,7 @@ class Quarantine:
 
 
 async def to_review(
-    tx: Transaction, request: RequestRecord, kind: str, reason: str, context: Mapping[str, object]
+    tx: Transaction, request: RequestRecord, kind: ReviewKind, reason: str, context: Mapping[str, object]
 ) -> None:
     """Hand a request to a person, with its words."""
     await tx.add_review(Review(request.request_id, kind, reason, {"wording": request.wording, **context}))

@@ -1,10 +1,9 @@
-"""From letters to rows: what agents say is checked, matched with the leases that are open, and written once."""
+"""From messages to rows: what agents say is checked, decided on by `execution.recording`, and written at once."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -12,30 +11,28 @@ from uuid import UUID, uuid4
 from chargehand.domain.envelopes import MessageType
 from chargehand.domain.errors import BadEnvelope
 from chargehand.domain.intents import Value
-from chargehand.domain.messages import Acceptance, AgentRegistration, Heartbeat, Progress, WorkOrder, WorkResult
+from chargehand.domain.messages import AgentRegistration, Heartbeat, WorkOrder
 from chargehand.domain.plans import WorkTask
 from chargehand.domain.ports import control_queue, work_queue
 from chargehand.domain.records import (
     Anomaly,
-    AttemptMove,
-    AttemptRecord,
     KnownAgent,
     Limits,
     OutMessage,
     RequestMove,
     RequestRecord,
     Standing,
-    TaskMove,
     TaskRecord,
     journal_of,
 )
-from chargehand.domain.signed_messages import Letterhead, Message, SignedMessages, rounds, sender_of
-from chargehand.domain.states import ATTEMPT_OPEN, AttemptStatus, RequestStatus, TaskStatus
+from chargehand.domain.signed_messages import Letterhead, Message, SignedMessages, sender_of, split_into_rounds
+from chargehand.domain.states import RequestStatus, TaskStatus
 from chargehand.engine import admission
-from chargehand.execution import task_flow
-from chargehand.execution.outcomes import Ending, effects_of, lost_lease, plain, repeatable
+from chargehand.execution import recording, task_flow
+from chargehand.execution.limits import limits_of
+from chargehand.execution.outcomes import Ending, repeatable
+from chargehand.execution.recording import LockedRows, Recorded, RecordingPolicy
 from chargehand.execution.retry import RetryPolicy
-from chargehand.routing.performance import allowed_seconds
 from chargehand.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,27 +40,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("chargehand.engine.recorder")
 
-MOST_LINES = 20
-"""Lines of one progress message that are kept, the latest: twice what an agent of ours puts into one."""
-
-
-@dataclass(slots=True)
-class LockedRows:
-    """The locked rows a batch of letters is about, as they stand after the letters handled so far."""
-
-    requests: dict[UUID, RequestRecord]
-    tasks: dict[UUID, TaskRecord]
-    attempts: dict[UUID, AttemptRecord]
-    agents: dict[UUID, KnownAgent] = field(default_factory=dict)
-
 
 class Recorder:
-    """Writes what agents report. One transaction for as many letters as have come."""
+    """Writes what agents report. One transaction for as many messages as have come."""
 
-    def __init__(self, settings: Settings, rows: SignedMessages) -> None:
+    def __init__(self, settings: Settings, signed: SignedMessages) -> None:
         self._settings = settings
-        self._correspondence = rows
-        self._retry = RetryPolicy(max_attempts=settings.max_attempts)
+        self._signed = signed
+        usual = Limits(settings.lease_seconds, settings.start_deadline, settings.task_deadline)
+        self._policy = RecordingPolicy(RetryPolicy(max_attempts=settings.max_attempts), usual)
 
     async def record(self, tx: Transaction, wires: Sequence[bytes]) -> None:
         """Apply messages from the events queue. What is malformed, unsigned, late or forged is kept as an anomaly."""
@@ -112,7 +97,7 @@ class Recorder:
             if sender is None:
                 continue
             try:
-                message = self._correspondence.open(wire, agents.get(sender))
+                message = self._signed.open(wire, agents.get(sender))
                 messages.append(message)
                 if message.generation > message.agent.spoken_generation:
                     await tx.speak_generation(message.agent.agent_id, message.generation)
@@ -131,18 +116,11 @@ class Recorder:
         """Return a signed order, ready for the outbox."""
         trace, request = (about.trace_id, about.request_id) if about else (uuid4(), None)
         head = Letterhead(uuid4(), trace, request, datetime.now(UTC))
-        return self._correspondence.order(agent, kind, payload, head)
+        return self._signed.order(agent, kind, payload, head)
 
     def limits(self, spec: WorkTask, p90_ms: float | None = None) -> Limits:
-        """Return a task's own limits where it has some, else the settings'. It may run for longer than it declares on
-        an agent that takes nearly as long as that: `p90_ms` is in what time nine in ten of its runs succeed."""
-        own, settings = spec.deadlines, self._settings
-        declared = min(own.run_seconds or settings.task_deadline, settings.task_deadline)
-        run = allowed_seconds(declared, p90_ms, settings.task_deadline)
-        why = f"declared {declared:g} s; nine in ten take up to {(p90_ms or 0) / 1000:.1f} s" if run > declared else ""
-        return Limits(
-            own.heartbeat_seconds or settings.lease_seconds, own.start_seconds or settings.start_deadline, run, why
-        )
+        """Return how long an attempt at a task may take on an agent (see `limits_of`)."""
+        return limits_of(spec, self._policy.usual, p90_ms)
 
     def work_order(
         self, agent: KnownAgent, task: TaskRecord, request: RequestRecord, lease: tuple[UUID, int, int], run: float
@@ -178,17 +156,22 @@ class Recorder:
 
     async def end(self, tx: Transaction, endings: Sequence[Ending]) -> None:
         """Write ended attempts and all that follows from each for its task, its agent and its request."""
-        if not endings:
-            return
-        found = [effects_of(ending, self._retry) for ending in endings]
-        await tx.move_attempts([c.attempt for c in found])
-        await tx.move_tasks([c.task for c in found])
-        for consequence in found:
-            if consequence.review:
-                await tx.add_review(consequence.review)
-        settings = self._settings
-        tx.learn([c.outcome for c in found], settings.circuit_failures, settings.circuit_seconds)
-        await self.settle(tx, [e.request.request_id for e in endings])
+        await self.write(tx, recording.ended(endings, self._policy.retry))
+
+    async def write(self, tx: Transaction, recorded: Recorded) -> None:
+        """Write what was decided, all rows of a kind at once, and what follows for the requests."""
+        await tx.move_attempts(recorded.attempts)
+        await tx.move_tasks(recorded.tasks)
+        await tx.renew(recorded.renewed)
+        for review in recorded.reviews:
+            await tx.add_review(review)
+        for request_id, kind, data, task_id, attempt_id in recorded.events:
+            tx.note(request_id, kind, data, task_id=task_id, attempt_id=attempt_id)
+        tx.learn(recorded.outcomes, self._settings.circuit_failures, self._settings.circuit_seconds)
+        await self.settle(tx, recorded.settle)
+        await tx.keep_anomalies(recorded.anomalies)
+        await tx.send([self.control(*control) for control in recorded.controls])
+        await tx.mark_cancel_sent(recorded.cancelled)
 
     async def settle(self, tx: Transaction, request_ids: Iterable[UUID]) -> None:
         """Release the tasks that may start now and end the requests that are done. The requests must be locked."""
@@ -218,7 +201,7 @@ class Recorder:
         )
 
     async def _lock_for(self, tx: Transaction, messages: Sequence[Message], arriving: Sequence[Message]) -> None:
-        """Lock all that letters with registrations among them touch: requests before agents, each in id order."""
+        """Lock all that messages with registrations among them touch: requests before agents, each in id order."""
         agents = {message.agent.agent_id for message in arriving}
         known = await tx.attempts(message.attempt_id for message in messages if message.attempt_id)
         requests = {attempt.request_id for attempt in known.values()}
@@ -247,150 +230,23 @@ class Recorder:
             await tx.send([self.work_order(agent, each, request, lease, left.run_seconds) for each in whole])
 
     async def _record_attempts(self, tx: Transaction, messages: Sequence[Message]) -> None:
-        ids = [message.attempt_id for message in messages if message.attempt_id]
-        known = await tx.attempts(ids)
-        requests = await tx.lock_requests({a.request_id for a in known.values()})
-        for in_round in rounds(messages):
-            attempts = await tx.attempts(ids)
-            tasks = await tx.tasks(attempt.task_id for attempt in attempts.values())
-            requests = await tx.lock_requests(requests)
-            await self._record_round(tx, in_round, LockedRows(requests, tasks, attempts))
+        """Lock the requests, all of them before anything else; then decide and write round by round."""
+        found = await tx.attempts(message.attempt_id for message in messages if message.attempt_id)
+        requests = await tx.lock_requests({attempt.request_id for attempt in found.values()})
+        for number, of_round in enumerate(split_into_rounds(messages)):
+            if number:
+                requests = await tx.lock_requests(requests)  # as the round before has left them
+            rows = await self._rows(tx, of_round, requests)
+            await self.write(tx, recording.decide(of_round, rows, self._policy))
 
-    async def _record_round(self, tx: Transaction, in_round: Sequence[Message], rows: LockedRows) -> None:
-        endings: list[Ending] = []
-        recorded: dict[UUID, list[Message]] = {}
-        for message in in_round:
-            attempt = rows.attempts.get(message.attempt_id) if message.attempt_id else None
-            if isinstance(message.payload, WorkResult):
-                recorded.setdefault(message.agent.agent_id, []).append(message)
-            if attempt is None or not _holds(attempt, message):
-                await self._out_of_turn(tx, message, attempt)
-            elif isinstance(message.payload, WorkResult):
-                request = rows.requests[attempt.request_id]
-                task, said = rows.tasks[attempt.task_id], message.payload
-                endings.append(Ending(request, task, attempt, said, message_id=message.message_id))
-            elif isinstance(message.payload, Acceptance):
-                await self._accepted(tx, message.agent, message.payload, attempt, rows)
-            elif isinstance(message.payload, Progress):
-                await self._progressed(tx, message.agent, message.payload, attempt, rows)
-        await self.end(tx, endings)
-        await tx.send([self._recorded(group) for group in recorded.values()])
-
-    def _recorded(self, messages: Sequence[Message]) -> OutMessage:
-        ids = [str(message.attempt_id) for message in messages]
-        return self.control(messages[0].agent, MessageType.RECORDED, {"attempt_ids": ids})
-
-    async def _accepted(
-        self, tx: Transaction, agent: KnownAgent, said: Acceptance, attempt: AttemptRecord, rows: LockedRows
-    ) -> None:
-        request = rows.requests[attempt.request_id]
-        if request.status not in (RequestStatus.RUNNING, RequestStatus.PAUSED):
-            await self._cancel(tx, agent, attempt, request)
-            return
-        if attempt.status is AttemptStatus.STARTED:
-            await self._accepted_again(tx, agent, said, attempt, rows)
-            return
-        new = AttemptStatus.STARTED if said.needs_grant else AttemptStatus.ACCEPTED
-        if attempt.status is not new:
-            move = AttemptMove(
-                attempt.attempt_id,
-                attempt.task_id,
-                attempt.request_id,
-                attempt.status,
-                new,
-                f"granted to {agent.name}" if said.needs_grant else f"{agent.name} has it in its journal",
-                incarnation=said.incarnation,
-            )
-            await tx.move_attempts([move])
-        await tx.renew([(attempt.attempt_id, agent.agent_id)])
-        if said.needs_grant:
-            await self._task_runs(tx, rows.tasks[attempt.task_id], agent)
-            await self._grant(tx, agent, said, rows.tasks[attempt.task_id], request)
-
-    async def _accepted_again(
-        self, tx: Transaction, agent: KnownAgent, said: Acceptance, attempt: AttemptRecord, rows: LockedRows
-    ) -> None:
-        """A started attempt is accepted again: the same life lost the grant; another life may have begun the work."""
-        request, task = rows.requests[attempt.request_id], rows.tasks[attempt.task_id]
-        if said.incarnation == attempt.incarnation and not said.needs_grant:
-            return  # its first progress overtook it
-        if said.incarnation == attempt.incarnation:
-            await self._grant(tx, agent, said, rows.tasks[attempt.task_id], request)
-            return
-        text = f"{agent.name} was restarted after it was told to start; whether it did is unknown"
-        result = lost_lease(attempt, repeatable=repeatable(task, request), said=text)
-        await self.end(tx, [Ending(request, task, attempt, result, reported=False)])
-        await self._cancel(tx, agent, attempt, request)
-
-    async def _grant(
-        self, tx: Transaction, agent: KnownAgent, said: Acceptance, task: TaskRecord, about: RequestRecord
-    ) -> None:
-        payload: dict[str, object] = {
-            "attempt_id": str(said.attempt_id),
-            "lease_token": said.lease_token,
-            "lease_seconds": self.limits(task.spec).lease,
-            "incarnation": said.incarnation,  # the life that asked; another one must not begin on it
-        }
-        await tx.send([self.control(agent, MessageType.START, payload, about)])
-
-    async def _progressed(
-        self, tx: Transaction, agent: KnownAgent, said: Progress, attempt: AttemptRecord, rows: LockedRows
-    ) -> None:
-        task = rows.tasks[attempt.task_id]
-        if said.started and attempt.status in (AttemptStatus.LEASED, AttemptStatus.ACCEPTED):
-            move = AttemptMove(
-                attempt.attempt_id,
-                attempt.task_id,
-                attempt.request_id,
-                attempt.status,
-                AttemptStatus.STARTED,
-                f"{agent.name} has begun",
-                incarnation=agent.incarnation,
-            )
-            await tx.move_attempts([move])
-            await self._task_runs(tx, task, agent)
-        if said.message:  # the first words often come with the word that the work has begun
-            for line in said.message.splitlines()[-MOST_LINES:]:
-                data = {"message": plain(line), "agent": agent.name, **said.data}
-                tx.note(task.request_id, "task.progress", data, task_id=task.task_id, attempt_id=attempt.attempt_id)
-        await tx.renew([(attempt.attempt_id, agent.agent_id)])
-
-    async def _task_runs(self, tx: Transaction, task: TaskRecord, agent: KnownAgent) -> None:
-        if task.status is TaskStatus.DISPATCHED:
-            move = TaskMove(task.task_id, task.request_id, task.status, TaskStatus.RUNNING, f"on {agent.name}")
-            await tx.move_tasks([move])
-
-    async def _out_of_turn(self, tx: Transaction, message: Message, attempt: AttemptRecord | None) -> None:
-        """A letter about a lease that is not open, or not the sender's: kept, and the sender told to stop."""
-        mine = attempt is not None and _is_holder(attempt, message)
-        kind = f"late_{message.type}" if mine else f"foreign_{message.type}"
-        if mine and attempt and attempt.has_result:
-            if not isinstance(message.payload, WorkResult):
-                return  # its result overtook it: several servers read the queue
-            known, same = await tx.compare_result(message.payload, message.message_id)
-            if same and not known:
-                return  # its agent repeats itself because our acknowledgement was lost
-            # The same message: the broker delivered it twice after a crash, or somebody played it back.
-            kind = "repeated_message" if known else "second_work_result"
-        detail = {"type": message.type, "payload": message.payload.model_dump(mode="json")}
-        where = attempt.request_id if attempt else None
-        await tx.keep_anomalies([Anomaly(kind, detail, str(message.agent.agent_id), message.attempt_id, where)])
-        if not isinstance(message.payload, WorkResult):
-            payload: dict[str, object] = {
-                "attempt_id": str(message.attempt_id),
-                "lease_token": getattr(message.payload, "lease_token", 0),
-                "reason": "this lease is over",
-            }
-            await tx.send([self.control(message.agent, MessageType.CANCEL, payload)])
-
-    async def _cancel(self, tx: Transaction, agent: KnownAgent, attempt: AttemptRecord, about: RequestRecord) -> None:
-        payload: dict[str, object] = {
-            "attempt_id": str(attempt.attempt_id),
-            "lease_token": attempt.lease_token,
-            "reason": f"the request is {about.status}",
-        }
-        await tx.send([self.control(agent, MessageType.CANCEL, payload, about)])
-        await tx.mark_cancel_sent([attempt.attempt_id])
+    async def _rows(
+        self, tx: Transaction, messages: Sequence[Message], requests: Mapping[UUID, RequestRecord]
+    ) -> LockedRows:
+        """Read what a round of messages is about. The lock on a request covers its tasks and attempts."""
+        attempts = await tx.attempts(message.attempt_id for message in messages if message.attempt_id)
+        tasks = await tx.tasks(attempt.task_id for attempt in attempts.values())
+        compared = await tx.compare_results(recording.results_again(messages, attempts))
+        return LockedRows(requests, tasks, attempts, compared)
 
 
 def _moved(tasks: Sequence[task_flow.Task], status: Mapping[UUID, TaskStatus]) -> list[Standing]:
@@ -400,12 +256,3 @@ def _moved(tasks: Sequence[task_flow.Task], status: Mapping[UUID, TaskStatus]) -
 def _is_unheard(agent: KnownAgent, incarnation: str) -> bool:
     """Whether a living agent's registration is missing, and not because another home's has taken its place."""
     return incarnation != agent.incarnation and agent.journal in ("", journal_of(incarnation))
-
-
-def _is_holder(attempt: AttemptRecord, message: Message) -> bool:
-    token = getattr(message.payload, "lease_token", None)
-    return attempt.agent_id == message.agent.agent_id and attempt.lease_token == token
-
-
-def _holds(attempt: AttemptRecord, message: Message) -> bool:
-    return attempt.status in ATTEMPT_OPEN and _is_holder(attempt, message)

@@ -25,11 +25,11 @@ from chargehand.domain.records import (
     TaskRecord,
 )
 from chargehand.domain.states import PlanStatus, RequestStatus, TaskStatus
+from chargehand.domain.tiers import PERSON
 from chargehand.engine.engine import Engine
 from chargehand.engine.tier_chain import Understood
 from chargehand.planning import approval, replan
 from chargehand.understanding import nlu
-from chargehand.understanding.tiers import PERSON
 
 if TYPE_CHECKING:
     from chargehand.store.transaction import Transaction

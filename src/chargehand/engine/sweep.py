@@ -14,10 +14,10 @@ from chargehand.domain.errors import BrokerUnreachable
 from chargehand.domain.ports import HEARTBEATS_QUEUE
 from chargehand.domain.records import PlanMove, RequestMove
 from chargehand.domain.states import ATTEMPT_OPEN, PlanStatus, RequestStatus
-from chargehand.engine.batching import all_or_each
+from chargehand.engine.batching import batch_or_singly
 from chargehand.engine.engine import Engine
 from chargehand.engine.request_control import RequestControl
-from chargehand.execution.outcomes import Ending, lost_lease, repeatable
+from chargehand.execution.outcomes import Ending, lost_result, repeatable
 
 log = logging.getLogger("chargehand.engine.sweep")
 
@@ -52,7 +52,7 @@ class Sweep:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
-        self._steering = control
+        self._control = control
         self._settings = engine.settings
         self._patience, self._clock = patience, clock
         self._patient_until = clock() + patience
@@ -79,7 +79,7 @@ class Sweep:
             late = await tx.lapsed_attempts(1, self._settings.lease_grace)
         if not late or not await self._hears():
             return 0
-        return await all_or_each(self._end_lapsed, self._log_mishap)
+        return await batch_or_singly(self._end_lapsed, self._log_failure)
 
     async def _hears(self) -> bool:
         """Return whether the broker answers, and promptly: what waits behind a slow answer may be heartbeats."""
@@ -109,10 +109,10 @@ class Sweep:
                 if attempt.status not in ATTEMPT_OPEN:
                     continue  # its result came while we waited for the lock
                 said = LATE[wanted[attempt.attempt_id][1]]
-                result = lost_lease(attempt, repeatable=repeatable(task, request), said=said)
+                result = lost_result(attempt, repeatable=repeatable(task, request), said=said)
                 endings.append(Ending(request, task, attempt, result, reported=False))
             for request in {e.request.request_id: e.request for e in endings}.values():
-                await self._steering.tell_agents(tx, request, [e.attempt for e in endings])
+                await self._control.tell_agents(tx, request, [e.attempt for e in endings])
             await self._engine.recorder.end(tx, endings)
 
     async def expire_plans(self) -> None:
@@ -139,7 +139,7 @@ class Sweep:
         async with self._engine.store.transaction() as tx:
             ids = await tx.unsettled_cancels(self._settings.batch_size)
             for request in (await tx.lock_requests(ids)).values():
-                await self._steering.tell_agents(tx, request)
+                await self._control.tell_agents(tx, request)
 
-    async def _log_mishap(self, attempt_id: UUID, error: Exception) -> None:
+    async def _log_failure(self, attempt_id: UUID, error: Exception) -> None:
         log.warning("attempt %s could not be ended: %s", attempt_id, error)

@@ -1,6 +1,6 @@
 """Asks the tiers, one after the other, until one has read the request; every attempt is kept, with what was wrong.
 
-Who is asked next, and who again, stands in `fallback.py`; whether an answer can be used is decided in `nlu.py`.
+Who is asked next, and who again, stands in `tiers.py`; whether an answer can be used is decided in `nlu.py`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from chargehand.domain.errors import BadDecomposition
 from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.plans import DecomposedRequest
 from chargehand.domain.ports import LLM, SecondReader
-from chargehand.domain.records import Call, RequestRecord
+from chargehand.domain.records import Call, Followed, RequestRecord
+from chargehand.domain.tiers import MODEL, named
 from chargehand.understanding import nlu
 from chargehand.understanding import tiers as table
 from chargehand.understanding.calibration import Fit
-from chargehand.understanding.confidence import MODELS, Beside
+from chargehand.understanding.confidence import Beside
 
 log = logging.getLogger("chargehand.engine.tier_chain")
 
@@ -31,7 +32,7 @@ class Places:
     """How many requests each tier reads at a time: more would only wait inside the model, and out of our sight."""
 
     def __init__(self, at_once: Mapping[str, int]) -> None:
-        self._at_once = dict(at_once)
+        self._at_once = {named(tier).name: most for tier, most in at_once.items()}
         self._free = {tier: asyncio.Semaphore(most) for tier, most in self._at_once.items()}
 
     async def take(self, tier: str, seconds: float) -> bool:
@@ -103,7 +104,7 @@ class Reading:
     left: list[str] = field(default_factory=list)  # the tiers that gave nothing that could be used at once
     unsure: DecomposedRequest | None = None  # the best of what was not sure enough
 
-    def keep(self, reply: Reply, problem: str | None, choice: str, followed: str) -> None:
+    def keep(self, reply: Reply, problem: str | None, choice: str, followed: Followed) -> None:
         """Keep one call. One that came whole and cannot be used has no class yet: it is no decomposition."""
         error_class = (reply.error_class or BadDecomposition.__name__) if problem else None
         self.calls.append(Call(reply, problem, error_class, choice, followed))
@@ -120,7 +121,7 @@ async def understand(
     reading = Reading(ask, thresholds, places, trust)
     configured = frozenset(tiers)
     while (choice := table.next_tier(configured, reading.left)).tier is not None:
-        if reading.unsure is not None and choice.tier not in table.MODELS:
+        if reading.unsure is not None and named(choice.tier).kind is not MODEL:
             return reading.unsure, reading.calls
         decomposed = await _ask_tier(tiers[choice.tier], reading, choice.reason)
         if decomposed is not None and _settles(decomposed, configured, reading):
@@ -133,12 +134,12 @@ def _settles(decomposed: DecomposedRequest, configured: frozenset[str], reading:
     """Whether an answer is the last word; if not, the call it came by says why, and it is kept if it may be used."""
     doubt = table.doubt(decomposed, reading.thresholds.flag)
     following = table.next_tier(configured, [*reading.left, decomposed.tier]).tier
-    verdict = table.about_doubt(decomposed.tier, reading.left, following)
-    if doubt is None or verdict == "use":
+    advice = table.about_doubt(decomposed.tier, reading.left, following)
+    if doubt is None or advice == "use":
         return True
     last = reading.calls[-1]
-    reading.calls[-1] = last._replace(problem=doubt, error_class="Unsure", followed=verdict)
-    if verdict == "doubt":
+    reading.calls[-1] = last._replace(problem=doubt, error_class="Unsure", followed=advice)
+    if advice == "doubt":
         reading.unsure = decomposed
     return False
 
@@ -187,7 +188,8 @@ async def _ask_until(llm: LLM, reading: Reading, why: str, left: float) -> Decom
 
 async def _beside(reading: Reading, reply: Reply, *, repaired: bool) -> Beside:
     """Have the catalogue match read beside a model, where the answer has the right shape."""
-    trust, words = reading.trust, nlu.said_words(reply) if reply.tier in MODELS else None
+    trust, checked = reading.trust, named(reply.tier).kind.cross_checked
+    words = nlu.said_words(reply) if checked else None
     opinion = (
         await trust.second_reader.opinion(reading.ask, words) if trust.second_reader is not None and words else None
     )
@@ -208,7 +210,7 @@ def _next_step(reply: Reply, problem: str, done: Counter[str], seconds_left: flo
         log.warning("tier %s (%s): %s: %s", reply.tier, reply.model, kind, problem)
     return table.next_step(
         kind,
-        reply.tier,
+        named(reply.tier),
         repairs=done["repair"],
         retries=done["retry"],
         seconds_left=seconds_left,

@@ -53,7 +53,7 @@ def effects_of(ending: Ending, policy: retry.RetryPolicy) -> Effects:
     return Effects(attempt, task, _outcome(ending), review)
 
 
-def lost_lease(attempt: AttemptRecord, *, repeatable: bool, said: str) -> WorkResult:
+def lost_result(attempt: AttemptRecord, *, repeatable: bool, said: str) -> WorkResult:
     """Return the result of an attempt nobody has heard of: unknown when it was started and must not be repeated."""
     started = attempt.status is AttemptStatus.STARTED
     kind = "unknown" if started and not repeatable else "infrastructure"

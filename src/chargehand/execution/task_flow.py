@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from chargehand.domain.records import Standing, TaskMove, TaskRecord
 from chargehand.domain.states import TASK_ENDED, RequestStatus, TaskStatus
+from chargehand.routing.overtaking import may_overtake
 
 T = TaskStatus
 Task = TaskRecord | Standing
@@ -31,17 +32,18 @@ def next_moves(tasks: Sequence[Task], mode: str) -> list[TaskMove]:
 def overtakers(tasks: Sequence[TaskRecord], waiting: TaskRecord) -> list[TaskRecord]:
     """Return what may go before a task that is ready and finds nobody to do it, in order. For sequential requests.
 
-    Only what was approved counts: a task never goes before one that it depends on, nor before an earlier one with which
-    it shares an exclusive key.
+    A task goes before all earlier ones that have not ended, so it must be apart from each of them (`overtaking.apart`),
+    and all that it depends on must be done.
     """
     status = {task.order: task.status for task in tasks}
+    left = [task for task in sorted(tasks, key=lambda task: task.order) if task.status not in TASK_ENDED]
     return [
         task
-        for task in sorted(tasks, key=lambda task: task.order)
+        for place, task in enumerate(left)
         if task.status is T.PENDING
         and task.order != waiting.order
         and all(status[n] is T.SUCCEEDED for n in task.spec.depends_on)
-        and not _earlier_with_its_key(task, tasks)
+        and may_overtake(task.spec, (other.spec for other in left[:place]))
     ]
 
 

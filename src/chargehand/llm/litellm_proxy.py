@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import ssl
 import time
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,20 +23,33 @@ from chargehand.llm.replies import (
     SHORTEST_KEY,
     NoAnswer,
     Response,
+    answer_keys,
     check,
     completion,
     cost,
     prompt_of,
+    refused_parameters,
     told,
     value,
 )
+
+log = logging.getLogger("chargehand.llm")
+
+OPTIONAL: Mapping[str, frozenset[str]] = {
+    # parameter               refusals that leave it out
+    "json_schema":            frozenset({"json_schema", "response_format"}),
+    "response_format":        frozenset({"response_format"}),
+    "max_tokens":             frozenset({"max_tokens"}),
+    "max_completion_tokens":  frozenset({"max_completion_tokens"}),
+}  # fmt: skip
+"""What a question does without, where a server does not take it: our own check of the answer is what counts."""
 
 MAX_BODY = 1_000_000  # bytes: sixty times the longest answer with that many tokens
 NO_LIST = (404, 405)  # what servers answer that have no list of models
 
 
 class ProxyLLM:
-    """Asks the model `model` at `url` (with or without `/v1` at its end).
+    """Asks the model `model` at `url`, which is taken as given; `/v1` is added only where it has no path at all.
 
     `timeout` is for a whole answer, in seconds: a server that sends a byte now and then gains nothing by it. `key` is
     sent as a bearer token, and only to `url`: redirects are not followed, proxies of the environment are not used.
@@ -43,8 +59,9 @@ class ProxyLLM:
         self.tier = tier
         self.model = model
         self.timeout = timeout
-        self._base = url.rstrip("/").removesuffix("/chat/completions").removesuffix("/v1") + "/v1"
+        self._base = base_of(url)
         self._key = key
+        self._refused: frozenset[str] = frozenset()  # parameters that this server does not take
 
     @property
     def weak_key(self) -> bool:
@@ -57,11 +74,11 @@ class ProxyLLM:
         spent: dict[str, Any] = {}
         seconds = self.timeout if ask.seconds is None else min(ask.seconds, self.timeout)
         try:
-            response = await self._send("POST", "/chat/completions", seconds, self._question(ask))
+            response = await self._asked(ask, started + seconds)
             spent["cost_usd"] = cost(response)
             answer = completion(response)
             spent |= answer.tokens()
-            return self._reply(started, value=value(answer), **spent)
+            return self._reply(started, value=value(answer, answer_keys(ask)), **spent)
         except NoAnswer as failure:
             why = {"error": told(failure, self._key, prompt_of(ask)), "error_class": failure.error_class}
             return self._reply(started, **why, retry_after=failure.retry_after, **spent)
@@ -80,15 +97,31 @@ class ProxyLLM:
             raise NoAnswer(failure.error_class, told(failure, self._key)) from None
         return _listed(response.body)
 
+    async def _asked(self, ask: Ask, until: float) -> Response:
+        """Ask, and where the server refuses a parameter by its name, once more without it. That is remembered."""
+        while True:
+            left = max(0.0, until - time.monotonic())
+            response = await self._send("POST", "/chat/completions", left, self._question(ask))
+            named = refused_parameters(response) & OPTIONAL.keys() - self._refused
+            if not named:
+                return response
+            self._refused |= named
+            log.warning("%s does not take %s: it is asked without", self._base, " and ".join(sorted(named)))
+
     def _question(self, ask: Ask) -> dict[str, Any]:
         # No temperature: current Claude models refuse it. Not "strict": that forbids parameters of any name.
         schema = {"name": ask.purpose, "schema": ask.answer_schema}
-        return {
-            "model": self.model,
-            "messages": list(ask.messages),
-            "max_tokens": MAX_TOKENS,
-            "response_format": {"type": "json_schema", "json_schema": schema},
+        optional: dict[str, dict[str, Any]] = {
+            "json_schema": {"response_format": {"type": "json_schema", "json_schema": schema}},
+            "response_format": {"response_format": {"type": "json_object"}} if "json_schema" in self._refused else {},
+            "max_tokens": {"max_tokens": MAX_TOKENS},
+            "max_completion_tokens": {"max_completion_tokens": MAX_TOKENS} if "max_tokens" in self._refused else {},
         }
+        question: dict[str, Any] = {"model": self.model, "messages": list(ask.messages)}
+        for name, fields in optional.items():
+            if not OPTIONAL[name] & self._refused:
+                question |= fields
+        return question
 
     async def _send(self, method: str, path: str, seconds: float, body: object = None) -> Response:
         try:
@@ -114,6 +147,12 @@ class ProxyLLM:
 
     def _reply(self, started: float, **fields: Any) -> Reply:
         return Reply(tier=self.tier, model=self.model, seconds=time.monotonic() - started, **fields)
+
+
+def base_of(url: str) -> str:
+    """Return where the paths of the interface begin: the URL as given, with `/v1` where it has no path."""
+    base = url.rstrip("/").removesuffix("/chat/completions")
+    return base if urlsplit(base).path.strip("/") else base + "/v1"
 
 
 LATER = ("httpcore", "anyio.streams.tls", "anyio._backends._asyncio")

@@ -34,6 +34,7 @@ from chargehand.llm.replies import (
     STATUSES,
     Completion,
     NoAnswer,
+    answer_keys,
     number,
     prompt_of,
     told,
@@ -107,7 +108,7 @@ class SdkLLM:
             spent["cost_usd"] = _cost(answer)
             read = _read(answer)
             spent |= read.tokens()
-            return self._reply(started, value=value(read), **spent)
+            return self._reply(started, value=value(read, answer_keys(ask)), **spent)
         except NoAnswer as failure:
             why = {"error": told(failure, self._key, prompt_of(ask)), "error_class": failure.error_class}
             return self._reply(started, **why, retry_after=failure.retry_after, **spent)

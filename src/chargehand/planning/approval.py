@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from chargehand.domain.errors import NotPermitted, PlanChanged, WrongStatus
-from chargehand.domain.intents import Risk
 from chargehand.domain.plans import Ruling, WorkPlan
 from chargehand.domain.records import PlanRecord, RequestRecord
+from chargehand.domain.risks import RISKS, OwnRule, Risk
 from chargehand.domain.states import RequestStatus
 from chargehand.planning.digest import digest as digest_of
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalContext:
-    """What the rules may know beside the plan: who decomposed it, who asked, and what the operator allows.
+    """What the rules may know beside the plan: who asked, how the words were read, and what the operator allows.
 
     `flags` are reasons to look twice that the reading of the request gave; those of single tasks are in the plan, too.
     More than `max_flags` of them are asked about whatever else allows the plan.
     """
 
-    tier: str
     requester: str
+    only_matched: bool  # no model has read the request, only the catalogue match
     flags: tuple[str, ...] = ()
     max_flags: int = 0
     four_eyes_for: frozenset[Risk] = frozenset()
@@ -42,20 +42,30 @@ class Rule(NamedTuple):
     reason: str
 
 
+def _rules_of_risks(action: Literal["ask", "ask_twice"]) -> tuple[Rule, ...]:
+    """Return the rules that risks bring with them, that of the worst risk first."""
+    own = [(risk, traits.own_rule) for risk, traits in RISKS.items() if traits.own_rule is not None]
+    return tuple(_rule_of(risk, rule) for risk, rule in reversed(own) if rule.action == action)
+
+
+def _rule_of(risk: Risk, own: OwnRule) -> Rule:
+    return Rule(own.name, lambda plan, _: risk in risks(plan), own.action, own.reason)
+
+
 RULES = (
     Rule("dry run", lambda plan, _: plan.dry_run,
          "run", "a dry run changes nothing"),
     Rule("four eyes", lambda plan, context: not risks(plan).isdisjoint(context.four_eyes_for),
          "ask_twice", "the operator wants two people to agree to work of this risk"),
+    *_rules_of_risks("ask_twice"),  # before what asks one person only
     Rule("flagged", lambda plan, context: bool(plan.out_of_scope) or _flags(plan, context) > context.max_flags,
          "ask", "something in it is unsure or was left out"),
     Rule("custom work", lambda plan, _: any(task.work_type == "custom_work" for task in plan.tasks),
          "ask", "it holds work that no agent has described"),
-    Rule("destroys", lambda plan, _: Risk.DESTROY in risks(plan),
-         "ask", "it destroys something"),
+    *_rules_of_risks("ask"),  # before what lets it run
     Rule("allowed by the operator", lambda plan, context: risks(plan) <= context.auto_approve,
          "run", "the operator lets plans of this risk run at once"),
-    Rule("plain commands only", lambda _, context: context.tier == "embedded",
+    Rule("plain commands only", lambda _, context: context.only_matched,
          "ask", "no model has read the request, only the catalogue match"),
     Rule("default", lambda plan, context: True,
          "ask", "a person agrees to every plan"),

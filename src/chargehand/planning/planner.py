@@ -13,19 +13,19 @@ from itertools import pairwise
 from typing import Literal
 from uuid import UUID
 
-from pydantic import JsonValue
-
 from chargehand.catalog import output_links
 from chargehand.catalog.catalog import Catalog, check_parameters, exclusive_keys
 from chargehand.domain.errors import BadDecomposition, Infeasible
-from chargehand.domain.intents import IntentSpec, Otherwise, Resources, Risk
-from chargehand.domain.plans import DecomposedRequest, Subtask, WorkPlan, WorkTask
+from chargehand.domain.intents import IntentSpec, Otherwise, Resources
+from chargehand.domain.plans import WAITS, DecomposedRequest, Subtask, WorkPlan, WorkTask
 from chargehand.domain.records import Staff
+from chargehand.domain.risks import RISKS
 from chargehand.domain.routing import AgentFacts
-from chargehand.planning.dependencies import check_dependencies
+from chargehand.planning.dependencies import check_dependencies, places_before, topological, turned
 from chargehand.planning.digest import digest
 from chargehand.planning.scheduling import ordering
 from chargehand.routing.filters import PoolHealth, one_line, pool_health
+from chargehand.routing.overtaking import may_overtake
 from chargehand.routing.performance import expected_seconds
 
 Pool = Mapping[str, Sequence[AgentFacts]]
@@ -44,9 +44,6 @@ CUSTOM_WORK = IntentSpec(
     resources=Resources(estimated_duration_seconds=120),
 )
 
-
-WAITS: dict[str, JsonValue] = {"kind": "wait"}
-"""The alternative of a task that waits for an agent as long as it takes."""
 
 WAIT = "It can wait until an agent is back (`--otherwise wait`), or be done at a given time (`--at TIME`)."
 
@@ -80,7 +77,7 @@ def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts
     _refuse(drafts, health, catalog, pool, facts)
     drafts = [_estimated(task, pool.get(task.intent, ())) for task in drafts]
     held = {order: seen.reason for order, seen in health.items() if seen.state == "unavailable"}
-    sequence = ordering.order(drafts, _capacity(drafts, pool), held=frozenset(held))
+    sequence = _sequence(drafts, pool, held, facts.mode)
     tasks = _in_sequence(drafts, sequence, set(health) if "wait" in facts.otherwise else held.keys())
     waits = {place: held[order] for place, order in enumerate(sequence, start=1) if order in held}
     plan = WorkPlan(
@@ -94,7 +91,7 @@ def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts
         created_at=facts.now,
         mode="parallel" if facts.mode == "parallel" else "sequential",
         dry_run=facts.dry_run,
-        notes=(*_notes(decomposed, tasks, waits), *taken, *_why_this_order(sequence)),
+        notes=(*_notes(decomposed, tasks, waits), *taken, *_why_this_order(sequence, facts.mode)),
         out_of_scope=decomposed.out_of_scope,
     )
     return plan.model_copy(update={"digest": digest(plan)})
@@ -156,7 +153,7 @@ def _known(subtask: Subtask, catalog: Catalog) -> IntentSpec:
 
 def _check_dry_run(specs: Sequence[IntentSpec]) -> None:
     """A dry run needs no approval, so that nothing may slip through that would really be done."""
-    unable = sorted({spec.intent for spec in specs if not spec.dry_run and spec.risk is not Risk.READ})
+    unable = sorted({spec.intent for spec in specs if not spec.dry_run and RISKS[spec.risk].changes})
     if unable:
         raise Infeasible(
             f"{', '.join(unable)} cannot be tried without changing anything",
@@ -342,15 +339,36 @@ def _notes(decomposed: DecomposedRequest, tasks: Sequence[WorkTask], waits: Mapp
     yield from (f"assumed: {assumption}" for assumption in decomposed.assumptions)
     for task in tasks:
         yield from (f"step {task.order} ({task.name}): {flag}" for flag in task.flags)
-    yield from (f"step {order} waits: {reason}" for order, reason in sorted(waits.items()))
+    yield from (f"step {order} waits: {reason}{_meanwhile(tasks, order)}" for order, reason in sorted(waits.items()))
     if len(tasks) > TOO_FINE:
-        yield f"{len(tasks)} steps are many for one request; look whether some belong together"
+        yield f"this request has {len(tasks)} steps; could some be combined?"
 
 
-def _why_this_order(sequence: Sequence[int]) -> Iterator[str]:
+def _sequence(drafts: Sequence[WorkTask], pool: Pool, held: Collection[int], mode: str) -> tuple[int, ...]:
+    """Return the tasks' orders in the sequence of the plan: side by side the fastest, else the one asked for."""
+    if mode == "parallel":
+        return ordering.order(drafts, _capacity(drafts, pool), held=frozenset(held))
+    before = places_before(drafts)
+    asked = topological(before, turned(before), [task.order for task in drafts])
+    return tuple(drafts[index].order for index in asked)
+
+
+def _meanwhile(tasks: Sequence[WorkTask], waiting: int) -> str:
+    """Say which steps may go before one that waits, while it cannot start."""
+    free = []
+    for place, task in enumerate(tasks):
+        if task.order > waiting and may_overtake(task, tasks[waiting - 1 : place]):
+            free.append(str(task.order))
+    return f"; step {' and '.join(free)} may go first meanwhile" if free else ""
+
+
+ORDER_CHANGED = {
+    "parallel": "the steps as a whole end soonest in this order",
+    "sequential": "a step comes after those that it depends on",
+}
+
+
+def _why_this_order(sequence: Sequence[int], mode: str) -> Iterator[str]:
     if list(sequence) != sorted(sequence):
         asked = ", ".join(str(order) for order in sequence)
-        yield f"asked for in another order ({asked}): what can start at once does not wait for what cannot"
-
-
-# --- the digest: what an approval binds to ---------------------------------------------------------------------------
+        yield f"asked for in another order ({asked}): {ORDER_CHANGED[mode]}"

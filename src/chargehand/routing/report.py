@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chargehand.domain import reliability
+from chargehand.domain.reliability import Judged
 from chargehand.routing.performance import Counts, estimate
 from chargehand.routing.replay import Replay
-
-BINS = 10  # of the calibration curve: a tenth of probability each
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,7 @@ def appraised(rows: Sequence[Mapping[str, Any]]) -> Appraisal:
     waiting = [row for row in rows if row["decision"].get("waits_for")]
     ended = [row for row in placed if row["succeeded"] is not None]
     known = estimate(Counts(sum(row["succeeded"] for row in ended), sum(not row["succeeded"] for row in ended)))
-    told = [(row["predicted_success"], row["succeeded"]) for row in ended if row["predicted_success"] is not None]
-    bins = _bins(told)
+    told = [Judged(row["predicted_success"], row["succeeded"]) for row in ended if row["predicted_success"] is not None]
     return Appraisal(
         decisions=len(rows),
         found_nobody=len(rows) - len(placed) - len(waiting),
@@ -66,24 +65,14 @@ def appraised(rows: Sequence[Mapping[str, Any]]) -> Appraisal:
         success_rate=known.success_rate if ended else None,
         low=known.low if ended else None,
         high=known.high if ended else None,
-        brier=sum((said - came) ** 2 for said, came in told) / len(told) if told else None,
-        ece=sum(b.decisions * abs(b.predicted - b.succeeded) for b in bins) / len(told) if told else None,
+        brier=reliability.brier(told),
+        ece=reliability.expected_calibration_error(told),
         duration_ratio=_duration_ratio(ended),
         load_jain=_jain([n for n, _ in _counted(placed, _agent).values()]),
         by_agent=_counted(ended, _agent),
         by_policy=_counted(ended, lambda row: str(row["decision"]["policy"])),
-        calibration=bins,
+        calibration=[Bin(*each) for each in reliability.bins(told)],
     )
-
-
-def _bins(told: Sequence[tuple[float, bool]]) -> list[Bin]:
-    groups: dict[int, list[tuple[float, bool]]] = {}
-    for said, came in told:
-        groups.setdefault(min(BINS - 1, int(said * BINS)), []).append((said, came))
-    return [
-        Bin(len(some), sum(said for said, _ in some) / len(some), sum(came for _, came in some) / len(some))
-        for _, some in sorted(groups.items())
-    ]
 
 
 def _agent(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What agents have taken on while a batch is being placed: what the database says, and each placement on top of it."""
+"""Agents' reservations within one transaction: those of the database, and each placement on top."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Reservations:
         self.line[agent_id] += 1
 
     def seen_for(self, task: TaskRecord, agents: Sequence[AgentFacts]) -> list[AgentFacts]:
-        """Return the facts as they are for this task, after what this batch has already placed.
+        """Return the facts as they are for this task, after what this transaction has already placed.
 
         Most agents have nothing to do with it: in a pool of thousands, their facts are shared by all tasks.
         """

@@ -14,8 +14,8 @@ from math import copysign, gcd
 from typing import NamedTuple
 
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.intents import Risk
 from chargehand.domain.plans import WorkTask
+from chargehand.domain.risks import RISKS
 from chargehand.domain.routing import AgentFacts, Candidate, Policy, RoutingDecision
 from chargehand.routing.filters import WAITABLE, counted, is_sized, never, one_line, passes, rejections
 from chargehand.routing.performance import OPTIMISM, UNKNOWN_RATE, Counts, expected_success
@@ -36,8 +36,8 @@ class Scorer:
 
 def _chance(task: WorkTask, agent: AgentFacts, policy: Policy) -> float:
     mean, deviation = _expected(task, agent)
-    # Nobody tries out a new agent on work that destroys something if it goes wrong.
-    hoped = mean if task.risk is Risk.DESTROY else mean + OPTIMISM * deviation
+    # Nobody tries out a new agent on work that cannot be undone.
+    hoped = mean if RISKS[task.risk].final else mean + OPTIMISM * deviation
     return hoped if hoped < 1.0 else 1.0
 
 
@@ -268,13 +268,23 @@ def _waits(
     )
 
 
+def with_others(decision: RoutingDecision, others: int) -> RoutingDecision:
+    """Return a decision that found nobody as `route` takes it when there are so many other agents."""
+    reason = counted(decision.candidates, decision.intent, others=others)
+    return decision._replace(others=others, reason=reason)
+
+
+HELD_BACK = "held back"
+"""What stands for the policy where none was asked."""
+
+
 def held_back(task: WorkTask, reason: str) -> RoutingDecision:
     """Decide to look at nobody yet: something else than an agent is missing, as the reason says."""
     return RoutingDecision(
         task_id=task.task_id,
         intent=task.intent,
         work_type=task.work_type,
-        policy="held back",
+        policy=HELD_BACK,
         selected=None,
         candidates=(),
         reason=reason,

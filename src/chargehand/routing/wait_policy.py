@@ -1,7 +1,7 @@
 """How long a task may wait for an agent that is better than a free one: about as long as it might have to anyway.
 
 Where work waits because nobody is free, some more of waiting for the right agent does not show. Where it never waits, a
-task that did would stand out. So patience follows the waits that nobody chose.
+task that did would stand out. So the limit follows the waits that nobody chose.
 """
 
 from __future__ import annotations

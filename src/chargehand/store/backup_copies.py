@@ -11,7 +11,9 @@ from urllib.parse import quote
 import asyncpg
 
 from chargehand.domain.errors import BadConfiguration, BadRequest, TransientError
-from chargehand.store.postgres import EMBEDDED_LOCK, SERVER_LOCK, translated
+from chargehand.store import address
+from chargehand.store.failures import translated
+from chargehand.store.postgres import EMBEDDED_LOCK, SERVER_LOCK
 
 COUNTED = {"requests": "requests", "agents": "agent_registry", "seals": "seals"}
 """What is counted, and its table: what a person knows a number for, and what the other tables hang on."""
@@ -185,7 +187,7 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
 async def _held(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
     """Keep a connection while other work is done: what goes wrong there says nothing about the database."""
     with translated():
-        connection = await asyncpg.connect(dsn, timeout=10)
+        connection = await asyncpg.connect(**address.parse(dsn).options())
     try:
         yield connection
     finally:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from chargehand.domain.errors import BadConfiguration, SchemaTooNew
-from chargehand.store.postgres import translated
+from chargehand.store import address
+from chargehand.store.failures import translated
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -24,7 +25,7 @@ MIGRATION_LOCK = 0x63686D67  # processes that start together upgrade one after t
 async def current(dsn: str) -> str | None:
     """Return the database's revision; None for an empty one. Raises `DatabaseUnreachable`."""
     with translated():
-        connection = await asyncpg.connect(dsn, timeout=10)
+        connection = await asyncpg.connect(**address.parse(dsn).options())
         try:
             if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
                 return None
@@ -53,7 +54,8 @@ async def ensure(dsn: str, *, upgrade_old: bool) -> None:
             f"the database has schema {revision}, this Chargehand needs {HEAD}",
             hint="Make a backup, then run `chargehand db upgrade`.",
         )
-    await asyncio.to_thread(upgrade, dsn)
+    with translated():
+        await asyncio.to_thread(upgrade, dsn)
 
 
 def upgrade(dsn: str) -> None:
@@ -74,4 +76,7 @@ def engine(dsn: str, **options: Any) -> AsyncEngine:
     """
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    return create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(dsn), **options)
+    def connect() -> Any:
+        return asyncpg.connect(**address.parse(dsn).options())
+
+    return create_async_engine("postgresql+asyncpg://", async_creator=connect, **options)

@@ -1,7 +1,8 @@
-"""Connections to PostgreSQL: transactions for the engine, a listener for wake-ups, the embedded process's lock."""
+"""Connections to PostgreSQL: transactions for the engine, a listener for wake-ups, the working process's lock."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +11,9 @@ from typing import Any
 import asyncpg
 
 from chargehand.catalog.catalog import Catalog
-from chargehand.domain.errors import DatabaseUnreachable, DiskFull
+from chargehand.domain.errors import DatabaseRefuses
+from chargehand.store import address
+from chargehand.store.failures import translated
 from chargehand.store.transaction import Transaction
 
 CHANNEL = "chargehand"
@@ -20,16 +23,15 @@ EMBEDDED_LOCK = 0x63686768  # "chgh": who holds this advisory lock runs the loop
 # Every statement here finds its rows through an index. PostgreSQL keeps the plan of a prepared statement as long as a
 # connection lasts; made while tables are small it would read all of them for ever (measured: 11,800 rows for a plan of
 # three tasks instead of 3,800). What then looks expensive, because nothing else was left, must not be compiled.
-LOOK_UP = {"enable_seqscan": "off", "jit": "off"}
+THIS_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+HOLDER = """SELECT pid, backend_start FROM pg_stat_activity WHERE pid = (
+    SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
 
-UNREACHABLE = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.OperatorInterventionError,
-)
-"""What a lost, refused or restarting server raises; whatever was in the transaction is undone."""
+KEEP_ALIVE = {"tcp_keepalives_idle": "60", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+"""A minute of silence, then a question every ten seconds: firewalls forget idle connections after some minutes."""
+
+LOOK_UP = {"enable_seqscan": "off", "jit": "off"}
 
 
 class PostgresStore:
@@ -41,22 +43,21 @@ class PostgresStore:
         self._max_connections = max_connections
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._catalogs: dict[str, Catalog] = {}
+        self._holder: asyncpg.Record | None = None  # the session that took the lock last, in this process
         self._doubtful: set[int] = set()  # connections, by their server's process, whose last transaction failed
 
     async def open(self) -> None:
-        """Connect. Raises `DatabaseUnreachable`."""
+        """Connect. Raises `DatabaseUnreachable`, and `DatabaseRefuses` for what only its operator can mend."""
         with translated():
             self._pool = await asyncpg.create_pool(
-                self._dsn,
                 min_size=0,  # with a floor the driver logs a traceback for every restart of the database
                 max_size=self._max_connections,
                 init=_speak_json,
                 reset=self._look_at,
-                timeout=10,
-                server_settings=LOOK_UP,
+                **address.parse(self._dsn).options(**LOOK_UP),
             )
-            async with self._pool.acquire():
-                pass  # it can be reached
+            async with self._pool.acquire() as connection:
+                check_encoding(connection.get_settings().server_encoding)
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -68,7 +69,8 @@ class PostgresStore:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """One transaction: it takes effect whole when the block ends, with its events, or not at all.
 
-        Raises `DatabaseUnreachable` when the server goes away and `DiskFull` when it has no space.
+        Raises `DatabaseUnreachable` when the server goes away, `DatabaseBusy` when it cannot do this now, `DiskFull`
+        when it has no space, and `DatabaseRefuses` when a permission is missing.
         """
         assert self._pool is not None, "the store is not open"
         with translated():
@@ -97,7 +99,7 @@ class PostgresStore:
         A lost notification is made good by the sweep, so nothing depends on this being reliable.
         """
         with translated():
-            connection = await asyncpg.connect(self._dsn, timeout=10)
+            connection = await _long_lived(self._dsn)
             await connection.add_listener(CHANNEL, lambda *sent: on_wake(str(sent[-1])))
             connection.add_termination_listener(lambda *_: on_lost())
         return connection.close
@@ -105,17 +107,31 @@ class PostgresStore:
     async def try_hold(self, on_lost: Callable[[], None]) -> Callable[[], Any] | None:
         """Try to become the process that runs loops and agents; return how to give that up, or None."""
         with translated():
-            connection = await asyncpg.connect(self._dsn, timeout=10)
-            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", EMBEDDED_LOCK):
+            connection = await _long_lived(self._dsn)
+            if not await self._locked(connection):
                 await connection.close()
                 return None
+            self._holder = await connection.fetchrow(THIS_SESSION)
             connection.add_termination_listener(lambda *_: on_lost())
         return connection.close
+
+    async def _locked(self, connection: asyncpg.Connection[asyncpg.Record]) -> bool:
+        """Take the lock. A session of this process whose connection is cut may still have it, and is ended then."""
+        if await connection.fetchval("SELECT pg_try_advisory_lock($1)", EMBEDDED_LOCK):
+            return True
+        if self._holder is None or await connection.fetchrow(HOLDER, EMBEDDED_LOCK) != self._holder:
+            return False
+        await connection.execute("SELECT pg_terminate_backend($1)", self._holder["pid"])
+        for _ in range(20):  # it takes milliseconds
+            if await connection.fetchval("SELECT pg_try_advisory_lock($1)", EMBEDDED_LOCK):
+                return True
+            await asyncio.sleep(0.05)
+        return False
 
     async def announce(self, on_lost: Callable[[], None]) -> Callable[[], Any]:
         """Be seen as a server for as long as the connection lasts; return how to leave."""
         with translated():
-            connection = await asyncpg.connect(self._dsn, timeout=10)
+            connection = await _long_lived(self._dsn)
             await connection.execute("SELECT pg_advisory_lock_shared($1)", SERVER_LOCK)
             connection.add_termination_listener(lambda *_: on_lost())
         return connection.close
@@ -129,6 +145,23 @@ class PostgresStore:
             return bool(await self._pool.fetchval(query, SERVER_LOCK))
 
 
+async def _long_lived(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
+    """Connect for as long as the process lives. Idle all that time, it must not be ended for being idle."""
+    connection: asyncpg.Connection[asyncpg.Record]
+    connection = await asyncpg.connect(**address.parse(dsn).options(**KEEP_ALIVE))
+    await connection.execute("SET idle_session_timeout = 0")
+    return connection
+
+
+def check_encoding(encoding: str) -> None:
+    """Raise `DatabaseRefuses` for a database that cannot hold every text."""
+    if encoding != "UTF8":
+        raise DatabaseRefuses(
+            f"the database stores text as {encoding}, which cannot hold what people and programs write",
+            hint="Make one with: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0.",
+        )
+
+
 async def _speak_json(connection: asyncpg.Connection[Any]) -> None:
     await connection.set_type_codec("jsonb", encoder=to_json, decoder=json.loads, schema="pg_catalog")
 
@@ -136,22 +169,3 @@ async def _speak_json(connection: asyncpg.Connection[Any]) -> None:
 def to_json(value: object) -> str:
     """Serialise for jsonb, which cannot hold NUL: tool output may have some."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("\\u0000", "\\ufffd")
-
-
-class translated:
-    """Turn the driver's errors into ours."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, asyncpg.DiskFullError):
-            raise DiskFull(
-                "the database has no space left on its disk",
-                hint="Free some space and try again; what was accepted before is safe.",
-            ) from error
-        if isinstance(error, UNREACHABLE):
-            raise DatabaseUnreachable(
-                f"the database does not answer: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-                hint="Check that PostgreSQL runs and that CHARGEHAND_DATABASE_URL is right; nothing accepted is lost.",
-            ) from error

@@ -8,14 +8,14 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, Table, func, select, text
-from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from chargehand.domain.errors import DatabaseUnreachable, UnknownId
+from chargehand.domain.errors import UnknownId
 from chargehand.domain.records import Event
 from chargehand.domain.seals import Seal
 from chargehand.store import tables as t
+from chargehand.store.failures import translated
 from chargehand.store.migrate import engine
 
 Row = Mapping[str, Any]
@@ -205,15 +205,10 @@ class Queries:
         return [row["id"] for row in await self._rows(query)]
 
     async def _rows(self, query: Select[Any]) -> Sequence[Row]:
-        try:
+        with translated():
             async with self._engine.connect() as connection:
                 rows: Sequence[Any] = (await connection.execute(query)).mappings().all()
                 return rows
-        except (OSError, InterfaceError, OperationalError) as error:
-            raise DatabaseUnreachable(
-                f"the database does not answer: {str(error).splitlines()[0]}",
-                hint="Check that PostgreSQL runs and that CHARGEHAND_DATABASE_URL is right.",
-            ) from error
 
 
 def _days_ago(days: float) -> ColumnElement[Any]:

@@ -1,4 +1,4 @@
-"""What a transaction does for dispatching, recording and sweeping: set-based, one statement for the whole batch."""
+"""What a transaction does for dispatching, recording and sweeping: set-based, one statement for all its items."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import asyncpg
 from chargehand.catalog.outputs import Returned
 from chargehand.domain.errors import StaleStatus
 from chargehand.domain.intents import Resources
-from chargehand.domain.messages import Heartbeat, WorkResult
+from chargehand.domain.messages import Heartbeat
 from chargehand.domain.plans import WorkTask
 from chargehand.domain.records import (
     Anomaly,
     AttemptRecord,
+    Compared,
     Outcome,
     OutMessage,
     Placement,
@@ -28,6 +29,7 @@ from chargehand.domain.records import (
     Undelivered,
 )
 from chargehand.domain.routing import AgentFacts
+from chargehand.domain.signed_messages import Message
 from chargehand.domain.states import AttemptStatus, TaskStatus
 from chargehand.routing.performance import Run
 from chargehand.routing.replay import stored
@@ -250,11 +252,17 @@ class Transaction(Deciding):
         """Return attempts by id."""
         return {row["attempt_id"]: _attempt(row) for row in await self.fetch("attempts_by_id", sorted(set(ids)))}
 
-    async def compare_result(self, result: WorkResult, message_id: UUID | None) -> tuple[bool, bool]:
-        """Return whether the stored result of an attempt came with this message, and whether it is this one."""
-        said = result.model_dump(mode="json")
-        row = (await self.fetch("compare_result", result.attempt_id, str(message_id), said))[0]
-        return row["same_message"], row["same_result"]
+    async def compare_results(self, messages: Sequence[Message]) -> dict[UUID, Compared]:
+        """Return, by attempt, how results compare with the stored ones. At most one message for an attempt."""
+        if not messages:
+            return {}
+        rows = await self.fetch(
+            "compare_results",
+            [message.attempt_id for message in messages],
+            [str(message.message_id) for message in messages],
+            [message.payload.model_dump(mode="json") for message in messages],
+        )
+        return {row["attempt_id"]: Compared(row["same_message"], row["same_result"]) for row in rows}
 
     async def open_attempts(self, request_id: UUID) -> list[AttemptRecord]:
         """Return a request's attempts that hold a lease."""
@@ -267,7 +275,8 @@ class Transaction(Deciding):
 
     async def mark_cancel_sent(self, attempt_ids: Sequence[UUID]) -> None:
         """Remember that these agents have been told to stop."""
-        await self.execute("mark_cancel_sent", attempt_ids)
+        if attempt_ids:
+            await self.execute("mark_cancel_sent", attempt_ids)
 
     def learn(self, outcomes: Sequence[Outcome], circuit_failures: int, circuit_seconds: float) -> None:
         """Free slots and exclusive keys of ended attempts and keep what they teach about their agents.

@@ -1,4 +1,4 @@
-"""Runs one work function as an agent runs it: checks, directory, programs under their keeper, deadline, verdict."""
+"""Runs one work function as an agent runs it: checks, directory, programs under their keeper, deadline, result."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from chargehand.testing.orders import make_order
 
 
 class Harness(Orchestrator):
-    """Runs an agent and orders work from it: `async with Harness(agent) as desk: ...`.
+    """Runs an agent and orders work from it: `async with Harness(agent) as orchestrator: ...`.
 
     `home` keeps journal and directories (a temporary one unless given). Without `grants`, work that is not safe to
     repeat waits for `grant`; without `records`, results are repeated until `record`. `weather` loses, doubles and

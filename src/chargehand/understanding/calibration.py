@@ -16,16 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from chargehand.domain.tiers import MODEL, Tier
 from chargehand.understanding.cross_check import Agreement
 
 SHIPPED = "1"
-"""The version of the numbers below; it is stored with each decomposition. Another number is another version."""
+"""The version of the numbers below and of the priors of tiers; it is stored with each decomposition. Another number is
+another version."""
 
 MOST, LEAST = 0.97, 0.03  # what reads right can still be meant otherwise, and the other way round
-
-RIGHT_OF: Mapping[str, float] = {"local": 0.75, "external": 0.85}
-"""Share of the subtasks of a tier that are right, before anything is known of its model: a 7-billion-parameter one is
-somewhat better than the 70 % that were measured for 1.5 billion, a large one better still. Outcomes correct it."""
 
 USUAL_CLAIM = 0.9  # what models claim whether they are right or not; so much says nothing
 CLAIM_ABOVE, CLAIM_BELOW = (
@@ -51,7 +49,7 @@ MOST_COUNTED = 3  # flags, invented values: more say nothing new
 class Evidence:
     """What is known about one subtask of an answer. `claimed` is from 0 to 1."""
 
-    tier: str
+    tier: Tier
     claimed: float
     agreement: Agreement = "silent"
     repaired: bool = False
@@ -96,14 +94,18 @@ class Term(NamedTuple):
 
 def _claim(known: Evidence) -> float:
     """Return what the claim is worth. The catalogue match's is its confidence: it is measured on its own."""
-    if known.tier not in RIGHT_OF:
+    if known.tier.kind is not MODEL:
         return _log_odds(known.claimed)
     above = _log_odds(min(known.claimed, SUREST_CLAIM)) - _log_odds(USUAL_CLAIM)
     return above * (CLAIM_ABOVE if above > 0 else CLAIM_BELOW)
 
 
+def _prior(known: Evidence) -> float:
+    return 0.0 if known.tier.prior is None else _log_odds(known.tier.prior)
+
+
 TERMS = (
-    Term("tier", lambda known: _log_odds(RIGHT_OF.get(known.tier, 0.5))),
+    Term("tier", _prior),
     Term("claim", _claim),
     Term("catalogue match", lambda known: AGREEING[known.agreement]),
     Term("repaired", lambda known: REPAIRED * known.repaired),

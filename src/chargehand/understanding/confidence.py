@@ -10,11 +10,11 @@ from pydantic import JsonValue
 
 from chargehand.domain.llm import Opinion
 from chargehand.domain.plans import Subtask
+from chargehand.domain.tiers import Tier
 from chargehand.understanding import cross_check
 from chargehand.understanding.calibration import UNFITTED, Evidence, Fit, calibrate
 from chargehand.understanding.cross_check import Planned
 
-MODELS = frozenset({"local", "external"})  # whose plans are checked; the catalogue match would only check itself
 SHORTEST = 4  # characters of a value that is looked for in the request: "on", "80" stand anywhere
 
 
@@ -37,7 +37,7 @@ NOTHING = Beside()
 class Source(NamedTuple):
     """Who answered, on which words, and whether it asks something."""
 
-    tier: str
+    tier: Tier
     model: str
     text: str
     asking: bool
@@ -45,7 +45,7 @@ class Source(NamedTuple):
 
 def fit_of(source: Source, beside: Beside) -> Fit:
     """Return what outcomes say about who answered."""
-    return beside.fits.get((source.tier, source.model), UNFITTED)
+    return beside.fits.get((source.tier.name, source.model), UNFITTED)
 
 
 def calibrated(subtasks: Sequence[Subtask], source: Source, beside: Beside, flag: float) -> list[Subtask]:
@@ -55,7 +55,7 @@ def calibrated(subtasks: Sequence[Subtask], source: Source, beside: Beside, flag
     """
     flags = _disagreements(subtasks, source, beside.opinion)
     queries = beside.opinion.queries if flags and beside.opinion else [None] * len(subtasks)
-    if source.tier not in MODELS and source.tier != "embedded":  # a person, or what a person has approved
+    if not source.tier.kind.weighed:
         return list(subtasks)
     fit = fit_of(source, beside)
     return [
@@ -65,7 +65,7 @@ def calibrated(subtasks: Sequence[Subtask], source: Source, beside: Beside, flag
 
 
 def _disagreements(subtasks: Sequence[Subtask], source: Source, opinion: Opinion | None) -> list[list[str]]:
-    if opinion is None or source.tier not in MODELS or len(opinion.queries) != len(subtasks) or not subtasks:
+    if opinion is None or not source.tier.kind.cross_checked or len(opinion.queries) != len(subtasks) or not subtasks:
         return []
     return cross_check.disagreements([Planned(task.intent, task.words) for task in subtasks], opinion)
 
@@ -91,7 +91,7 @@ def _unsure(confidence: float, claimed: float, flag: float) -> list[str]:
 
 
 def _evidence(task: Subtask, agreement: cross_check.Agreement, source: Source, beside: Beside) -> Evidence:
-    if source.tier not in MODELS:
+    if not source.tier.kind.cross_checked:
         return Evidence(source.tier, task.confidence)
     return Evidence(
         tier=source.tier,

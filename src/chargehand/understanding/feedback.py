@@ -1,9 +1,9 @@
 """How right tiers and models were: what people made of their readings, against the confidence these had.
 
-    verdicts(stored readings, stored plans) -> one for each subtask that somebody has judged
-    fits(verdicts) -> what to add to the next confidences
+    judgements(stored readings, stored plans) -> one for each subtask that somebody has judged
+    fits(judgements) -> what to add to the next confidences
     approved(stored readings, stored plans) -> words and intents that any reader must go on reading so
-    reported(verdicts, readings) -> a report for each tier and model
+    reported(judgements, readings) -> a report for each tier and model
 
 Only people judge. A plan that ran because the operator lets all of its kind run says nothing, and neither does work
 that failed: that is the agent's or the machine's.
@@ -16,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chargehand.domain.reliability import BINS, Judged, brier, expected_calibration_error
+from chargehand.domain.reliability import Judged, bins, brier, expected_calibration_error
+from chargehand.domain.tiers import named
 from chargehand.routing.performance import Counts, estimate
 from chargehand.understanding.calibration import Fit, fit
 from chargehand.understanding.judgements import WEIGHTS, Judgement, Row, _by_model
 
-FEW = 30  # verdicts below which a figure is luck: at 30 a share is known to some 18 points either way
+FEW = 30  # judgements below which a figure is luck: at 30 a share is known to some 18 points either way
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)  # thresholds that the report tries, beside the one that is set
 
 
@@ -47,7 +48,7 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How far the confidences of a tier and model can be trusted. Shares from 0 to 1; None without any verdict.
+    """How far the confidences of a tier and model can be trusted. Shares from 0 to 1; None without any judgement.
 
     `low` and `high` are the 95 % interval of the share that was right. `brier` and `ece` are 0 at best; `claimed_*`
     are those of what the model said itself. `few`: too little to go by.
@@ -76,10 +77,14 @@ class Report:
 
 
 def reported(found: Sequence[Judgement], readings: Sequence[Row], thresholds: Mapping[str, float]) -> list[Report]:
-    """Report on every tier and model that has read anything; `thresholds`: tier -> below what it asks or flags."""
+    """Report on every tier and model that has read anything; `thresholds`: tier -> below what it asks or flags.
+
+    Raises `UnknownTier` for readings of a tier that has no row.
+    """
     judged = dict(_by_model(found))
     counted = Counter((row["tier"], row["model"]) for row in readings)
-    return [_report(key, counted[key], judged.get(key, []), thresholds.get(key[0], 0.0)) for key in sorted(counted)]
+    below = {tier: thresholds.get(named(tier).name, 0.0) for tier, _ in counted}
+    return [_report(key, counted[key], judged.get(key, []), below[key[0]]) for key in sorted(counted)]
 
 
 def _report(key: tuple[str, str], readings: int, some: Sequence[Judgement], threshold: float) -> Report:
@@ -104,7 +109,7 @@ def _report(key: tuple[str, str], readings: int, some: Sequence[Judgement], thre
         claimed_brier=brier(claims),
         claimed_ece=expected_calibration_error(claims),
         threshold=threshold,
-        bins=bins(ours),
+        bins=[Bin(*each) for each in bins(ours)],
         levels=[_level(ours, level) for level in sorted({*LEVELS, threshold})] if some else [],
         fit=fitted,
         calibration=fitted.version,
@@ -113,17 +118,6 @@ def _report(key: tuple[str, str], readings: int, some: Sequence[Judgement], thre
 
 def _mean(judged: Sequence[Judged]) -> float | None:
     return sum(each.confidence for each in judged) / len(judged) if judged else None
-
-
-def bins(judged: Sequence[Judged]) -> list[Bin]:
-    """Return the reliability of confidences, a tenth each; tenths that hold none are left out."""
-    found: dict[int, list[Judged]] = {}
-    for each in judged:
-        found.setdefault(min(BINS - 1, int(each.confidence * BINS)), []).append(each)
-    return [
-        Bin(len(some), sum(e.confidence for e in some) / len(some), sum(e.right for e in some) / len(some))
-        for _, some in sorted(found.items())
-    ]
 
 
 def _level(judged: Sequence[Judged], threshold: float) -> Level:

@@ -16,7 +16,7 @@ How = Literal["approved", "changed", "rejected"]
 
 
 WEIGHTS: Mapping[How, float] = {"approved": 1.0, "changed": 1.0, "rejected": 0.5}
-"""What each verdict weighs in a fit. `approved`: the plan as it was read. `changed`: another reading of the request was
+"""The weight of each judgement in a fit. `approved`: the plan as it was read. `changed`: another reading of it was
 approved, after an answer or other words; what stands in both was right. `rejected`, without a word: the plan may have
 been wrong, or no longer wanted."""
 

@@ -25,21 +25,29 @@ from chargehand.domain.errors import BadConfiguration, BadDecomposition, BadPara
 from chargehand.domain.intents import IntentSpec, OutputRef
 from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.plans import DecomposedRequest, Subtask
+from chargehand.domain.tiers import MATCH, MODEL, TIERS, Table, Tier, named
 from chargehand.understanding import intent_shortlist, prompts
 from chargehand.understanding.confidence import NOTHING, Beside, Source, calibrated, fit_of
+from chargehand.understanding.order_words import stated_order
 
 MAX_CHARACTERS = 10_000  # some 1,500 words: no request is that long, a pasted log is
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When to look twice. `flag`: a subtask below it is flagged; `embedded`: below it the embedded tier asks;
+    """When to look twice. `flag`: a subtask below it is flagged; `embedded`: below it the catalogue match asks;
     `max_flags`: more of them need an approval; `max_subtasks`: more than these are not one request."""
 
     flag: float = 0.60
     max_flags: int = 2
     embedded: float = 0.70
     max_subtasks: int = 8
+
+    def below(self, tier: Tier) -> float:
+        """Return the confidence below which a tier's subtasks are looked at twice; what people write never is."""
+        if tier.kind is MATCH:
+            return self.embedded
+        return self.flag if tier.kind is MODEL else 0.0
 
 
 # --- the words -------------------------------------------------------------------------------------------------------
@@ -203,20 +211,23 @@ def said_words(reply: Reply) -> tuple[str, ...] | None:
     return tuple(task.words for task in sorted(wire.subtasks, key=lambda task: task.order))
 
 
-def read_reply(reply: Reply, ask: Ask, thresholds: Thresholds, beside: Beside = NOTHING) -> DecomposedRequest:
+def read_reply(
+    reply: Reply, ask: Ask, thresholds: Thresholds, beside: Beside = NOTHING, table: Table = TIERS
+) -> DecomposedRequest:
     """Check a tier's value against the catalog and make it a decomposition; missing parameters become questions.
 
     `beside` is what else is known of the answer; with it, what a model claims becomes a confidence.
 
-    Raises `BadDecomposition`; its message says what to change, so that a model can repair its answer once.
+    Raises `BadDecomposition`; its message says what to change, so that a model can repair its answer once, and
+    `UnknownTier` where nothing says how much the tier can be trusted.
     """
-    wire = _parsed(reply)
+    tier, wire = named(reply.tier, table), _parsed(reply)
     catalog = Catalog(ask.catalog)
     _check_structure(wire, catalog, thresholds)
     places = {order: place for place, order in enumerate(sorted(task.order for task in wire.subtasks), start=1)}
     sorted_wire = sorted(wire.subtasks, key=lambda task: task.order)
-    source = Source(reply.tier, reply.model, ask.text, asking=bool(wire.ambiguities))
-    read = [_subtask(task, places) for task in sorted_wire]
+    source = Source(tier, reply.model, ask.text, asking=bool(wire.ambiguities))
+    read, stated = _in_stated_order([_subtask(task, places) for task in sorted_wire], ask.text)
     linked = _linked(calibrated(read, source, beside, thresholds.flag), catalog)
     specs = {spec.intent: spec for spec in ask.catalog}
     questions = [
@@ -224,7 +235,7 @@ def read_reply(reply: Reply, ask: Ask, thresholds: Thresholds, beside: Beside = 
         for task in linked.subtasks
         for question in (
             *_missing(task, specs[task.intent], linked),
-            *_doubts(task, specs[task.intent], reply.tier, thresholds, wire.ambiguities),
+            *_doubts(task, specs[task.intent], tier, thresholds, wire.ambiguities),
         )
     ]
     return DecomposedRequest(
@@ -232,12 +243,31 @@ def read_reply(reply: Reply, ask: Ask, thresholds: Thresholds, beside: Beside = 
         subtasks=tuple(linked.subtasks),
         ambiguities=tuple(dict.fromkeys([*filter(None, wire.ambiguities), *questions])),
         out_of_scope=tuple(dict.fromkeys(filter(None, wire.out_of_scope))),
-        assumptions=tuple(dict.fromkeys([*filter(None, wire.assumptions), *linked.assumptions])),
+        assumptions=tuple(dict.fromkeys([*filter(None, wire.assumptions), *linked.assumptions, *stated])),
         tier=reply.tier,
         model=reply.model,
         notice=reply.notice,
         calibration=fit_of(source, beside).version,
     )
+
+
+def _in_stated_order(subtasks: list[Subtask], text: str) -> tuple[list[Subtask], list[str]]:
+    """Add the dependencies that the words state, and say which; what contradicts the tier's own is flagged instead."""
+    said = []
+    for first, second, because in stated_order(text, [task.words for task in subtasks]):
+        earlier, later = subtasks[first], subtasks[second]
+        if earlier.order in later.depends_on:
+            continue
+        after = tuple(sorted({*later.depends_on, earlier.order}))
+        tried = [*subtasks[:second], later.model_copy(update={"depends_on": after}), *subtasks[second + 1 :]]
+        told = f"“{later.words}” comes after “{earlier.words}”: the request says “{because}”"
+        if _cycle({task.order: [*task.depends_on] for task in tried}):
+            flags = (*later.flags, f"disagreement: {told}, the plan has it the other way round")
+            subtasks = [*subtasks[:second], later.model_copy(update={"flags": flags}), *subtasks[second + 1 :]]
+        else:
+            subtasks = tried
+            said.append(told)
+    return subtasks, said
 
 
 def _linked(subtasks: list[Subtask], catalog: Catalog) -> output_links.Linked:
@@ -350,9 +380,9 @@ def _missing(task: Subtask, spec: IntentSpec, linked: output_links.Linked) -> li
     return [_question(task, spec, name) + linked.several.get((task.order, name), "") for name in names]
 
 
-def _doubts(task: Subtask, spec: IntentSpec, tier: str, thresholds: Thresholds, asked: Sequence[str]) -> list[str]:
+def _doubts(task: Subtask, spec: IntentSpec, tier: Tier, thresholds: Thresholds, asked: Sequence[str]) -> list[str]:
     """Ask whether an unsure subtask is meant; `asked` are the questions that the tier asks by itself."""
-    doubted = tier == "embedded" and task.confidence < thresholds.embedded
+    doubted = tier.kind is MATCH and task.confidence < thresholds.below(tier)
     if not doubted or any(line.startswith(f"“{task.words}”") for line in asked):
         return []
     return [f"Is “{task.words or task.name}” meant as “{spec.description or spec.intent}”?"]

@@ -2,29 +2,18 @@
 
 Before decomposition nobody knows how hard a request is, so the chain goes from what costs nothing to what costs most;
 the tier that needs no model is the last one before a person.
+
+The tiers themselves are the rows of `domain.tiers.TIERS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from chargehand.domain.plans import DecomposedRequest
-
-PERSON = "person"
-
-CHAIN: Mapping[str, str] = {
-    "memory": "plans that were approved for nearly the same words",
-    "local": "the local model",
-    "external": "the external model for decomposition",
-    "embedded": "the catalogue match, which needs no model",
-    PERSON: "a person",
-}
-
-
-MODELS = frozenset({"local", "external"})
-"""The tiers that are models."""
+from chargehand.domain.tiers import MATCH, MODEL, TIERS, Table, Tier, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +24,27 @@ class TierChoice:
     reason: str
 
 
-def next_tier(configured: frozenset[str], failed: Sequence[str]) -> TierChoice:
-    """Choose the next tier of `CHAIN` that is configured and is not among those that failed for this request."""
-    left = [tier for tier in CHAIN if tier in configured and tier not in failed]
+def next_tier(configured: Collection[str], failed: Sequence[str], table: Table = TIERS) -> TierChoice:
+    """Choose the next tier that is configured and is not among those that failed for this request.
+
+    Raises `UnknownTier` for one that has no row: it would never be asked.
+    """
+    known = {named(name, table).name for name in configured}
+    left = [tier for tier in table.values() if tier.name in known and tier.name not in failed]
     if not left:
         return TierChoice(None, "a person must look: " + (_told(failed) if failed else "no tier is configured"))
     if failed:
-        return TierChoice(left[0], f"{CHAIN[left[0]]}, because {_told(failed)}")
-    return TierChoice(left[0], _why_first(left[0]))
+        return TierChoice(left[0].name, f"{left[0].told}, because {_told(failed)}")
+    return TierChoice(left[0].name, _why_first(left[0], table))
 
 
 def _told(failed: Sequence[str]) -> str:
     return f"{', '.join(failed)} gave no usable plan"
+
+
+def _why_first(first: Tier, table: Table) -> str:
+    cheaper = list(table)[: list(table).index(first.name)]
+    return f"first choice: {first.told}" + (f" ({', '.join(cheaper)} not configured)" if cheaper else "")
 
 
 def doubt(decomposed: DecomposedRequest, flag: float) -> str | None:
@@ -63,21 +61,19 @@ def doubt(decomposed: DecomposedRequest, flag: float) -> str | None:
     return None if decomposed.subtasks else "it finds nothing in it that can be done here"
 
 
-def about_doubt(tier: str, failed: Sequence[str], following: str | None) -> Literal["use", "doubt", "leave"]:
+def about_doubt(
+    tier: str, failed: Sequence[str], following: str | None, table: Table = TIERS
+) -> Literal["use", "doubt", "leave"]:
     """Return what becomes of an answer that leaves a doubt.
 
     A model's is kept while another model is asked. The catalogue match's is not used where models are configured and
     all of them failed: people then wrote for a model, and a person or a later retry is better than "say it plainly" or
     "nobody can do this". In every other case what it asks is asked.
     """
-    if tier in MODELS:
-        return "doubt" if following in MODELS else "use"
-    return "leave" if tier == "embedded" and MODELS & set(failed) else "use"
-
-
-def _why_first(first: str) -> str:
-    cheaper = list(CHAIN)[: list(CHAIN).index(first)]
-    return f"first choice: {CHAIN[first]}" + (f" ({', '.join(cheaper)} not configured)" if cheaper else "")
+    kind = named(tier, table).kind
+    if kind is MODEL:
+        return "doubt" if following is not None and named(following, table).kind is MODEL else "use"
+    return "leave" if kind is MATCH and any(named(each, table).kind is MODEL for each in failed) else "use"
 
 
 class FailureRule(NamedTuple):
@@ -134,7 +130,6 @@ def failure_rule(error_class: str) -> FailureRule:
     return FAILURES.get(error_class, ALERT)
 
 
-ALWAYS_THE_SAME = frozenset({"memory", "embedded"})  # no model: the same words get the same answer, however often
 FIRST_WAIT = 0.5  # seconds before the first retry, doubled for each one after it: a gateway that restarts takes 1-2 s
 
 
@@ -149,14 +144,14 @@ LEAVE = NextStep("leave")
 
 
 def next_step(
-    error_class: str, tier: str, *, repairs: int, retries: int, seconds_left: float, retry_after: float = 0.0
+    error_class: str, tier: Tier, *, repairs: int, retries: int, seconds_left: float, retry_after: float = 0.0
 ) -> NextStep:
     """Apply the failure's row, given how often this tier was already asked again and how much of its time is left.
 
     A tier that wants to be left alone for longer than that is left.
     """
     rule = failure_rule(error_class)
-    if tier in ALWAYS_THE_SAME or seconds_left <= 0:
+    if tier.kind.deterministic or seconds_left <= 0:
         return LEAVE
     if repairs < rule.repairs:
         return NextStep("repair")

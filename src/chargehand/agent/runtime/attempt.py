@@ -22,8 +22,8 @@ from chargehand.agent.secrets.lookup import Chain, Secrets
 from chargehand.agent.work import Work
 from chargehand.domain.envelopes import MessageType
 from chargehand.domain.errors import ContentChanged, TaskFailed, TaskInterrupted
-from chargehand.domain.intents import Risk
 from chargehand.domain.messages import Acceptance, Failure, Progress, WorkOrder, WorkResult
+from chargehand.domain.risks import RISKS
 
 log = logging.getLogger("chargehand.agent")
 
@@ -139,7 +139,7 @@ class Attempt:
             raise TaskFailed(f"agent {self._around.agent.name} does not offer {self.order.intent}")
         if offer.spec.unavailable is not None:
             raise TaskInterrupted(f"{self.order.intent} is unavailable here: {offer.spec.unavailable}")
-        if self.order.dry_run and not offer.spec.dry_run and offer.spec.risk is not Risk.READ:
+        if self.order.dry_run and not offer.spec.dry_run and RISKS[offer.spec.risk].changes:
             raise TaskFailed(f"{self.order.intent} has no dry run, and running it would change something")
         return offer, offer.check(self.order.parameters)
 

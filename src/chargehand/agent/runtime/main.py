@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chargehand.agent.identity import Identity
+from chargehand.broker.transports import transport_of
 from chargehand.domain.errors import BadConfiguration
 
 if TYPE_CHECKING:
@@ -43,13 +44,6 @@ def broker_url(identity: Identity) -> str:
     return url
 
 
-def own_user(url: str, agent_id: str) -> str | None:
-    """Return the name that RabbitMQ can vouch for: the agent's id, where its user is called so; else None."""
-    from chargehand.broker.rabbitmq.address import Address
-
-    return agent_id if Address.parse(url).user == agent_id else None
-
-
 def run_agent(
     agent: Agent,
     *,
@@ -62,11 +56,10 @@ def run_agent(
     `rescan` is called every few seconds; when it says that the offers have changed they are announced again. Raises
     `BadConfiguration` without an identity or a broker, `BrokerUnreachable` when it cannot be reached at first.
     """
-    from chargehand.broker.rabbitmq import RabbitMQBroker
-
     where = home or agent_home()
     identity = Identity.load(where)
-    broker = RabbitMQBroker(url := broker_url(identity), sender=own_user(url, identity.agent_id))
+    url = broker_url(identity)
+    broker = transport_of(url).open_broker(url, identity.agent_id)
     runtime = runtime_of(agent, identity, broker, where, heartbeat_seconds)
     port = os.environ.get("CHARGEHAND_AGENT_HEALTH_PORT")
     asyncio.run(serve(runtime, broker, rescan, int(port) if port and port.isdigit() else None))

@@ -117,7 +117,7 @@ class AgentRuntime:
         if self._ending is None:
             self._ending = asyncio.create_task(self._end(drain=drain), name=f"stop {self.agent_id}")
         elif not drain:
-            await self._attempts.end("stop")  # a drain may be under way: its patience is over
+            await self._attempts.end("stop")  # a drain may be under way: its time is over
         await asyncio.shield(self._ending)
 
     async def run_until_stopped(self) -> None:
@@ -233,7 +233,7 @@ class AgentRuntime:
         if envelope.to_agent != self.agent_id:
             await self._refuse(delivery, "another agent's", f"it is for {envelope.to_agent}")
         elif envelope.type not in allowed:
-            await self._refuse(delivery, "wrong type", f"a {envelope.type} does not belong into this queue")
+            await self._refuse(delivery, "wrong type", f"a {envelope.type} is not accepted on this queue")
         else:
             return envelope
         return None

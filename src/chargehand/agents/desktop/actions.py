@@ -30,7 +30,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from chargehand.domain.errors import BadConfiguration, BadParameters
-from chargehand.domain.intents import Deadlines, IntentSpec, Resources, Risk, Value
+from chargehand.domain.intents import Deadlines, IntentSpec, Resources, Value
+from chargehand.domain.risks import Risk
 
 SLOT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 INTENT = re.compile(r"^[a-z][a-z0-9_]{1,62}$")

@@ -13,7 +13,8 @@ from pydantic import JsonValue
 
 from chargehand.agent import Outcome, Work
 from chargehand.agent.runtime import machine
-from chargehand.domain.intents import IntentSpec, Resources, Risk
+from chargehand.domain.intents import IntentSpec, Resources
+from chargehand.domain.risks import Risk
 
 SPEC = IntentSpec(
     intent="report_machine",

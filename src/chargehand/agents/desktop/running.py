@@ -14,7 +14,7 @@ from chargehand.agents.infra.diffs import clip, one_line
 from chargehand.agents.infra.environment import child_environment
 from chargehand.catalog.catalog import check_parameters
 from chargehand.domain.errors import OutcomeUnknown
-from chargehand.domain.intents import Risk
+from chargehand.domain.risks import RISKS
 
 _SESSION = """
 DISPLAY WAYLAND_DISPLAY XAUTHORITY DBUS_SESSION_BUS_ADDRESS XDG_SESSION_ID XDG_SESSION_TYPE XDG_CURRENT_DESKTOP
@@ -59,7 +59,7 @@ def _too_late(action: Action) -> Exception:
         return TaskInterrupted(f"{action.intent} took longer than {action.timeout} s and was ended")
     return OutcomeUnknown(
         f"{action.intent} took longer than {action.timeout} s and was ended; nobody knows how far it came",
-        hint=f"Look at the machine. A longer timeout belongs into the action {action.intent}.",
+        hint=f"Look at the machine. Set a longer timeout in the action {action.intent}.",
     )
 
 
@@ -71,6 +71,6 @@ def _outcome(action: Action, exit_code: int, tail: str) -> Outcome:
         raise TaskFailed(f"{action.argv[0]} ended with exit code {exit_code}: {said or 'it said nothing'}")
     return Outcome(
         f"{action.description or action.intent}: done",
-        changed=False if action.risk is Risk.READ else None,
+        changed=None if RISKS[action.risk].changes else False,
         outputs={"output": tail},
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from chargehand.domain.intents import IntentSpec, Resources, Risk
+from chargehand.domain.intents import IntentSpec, Resources
+from chargehand.domain.risks import Risk
 
 _TIMEOUT: JsonValue = {"type": "integer", "minimum": 1, "maximum": 60, "description": "Seconds to wait for an answer"}
 _PERCENT: JsonValue = {"type": "number", "minimum": 0, "maximum": 100, "default": 10, "description": "Enough free"}

@@ -18,7 +18,8 @@ from chargehand.agent import Outcome, TaskFailed, TaskInterrupted, Work
 from chargehand.agents.infra.configuration import FORMATS, merged
 from chargehand.agents.infra.diffs import clip, unified
 from chargehand.agents.infra.workdir import disk_full_explained
-from chargehand.domain.intents import IntentSpec, Resources, Risk
+from chargehand.domain.intents import IntentSpec, Resources
+from chargehand.domain.risks import Risk
 
 MAX_BYTES = 5_000_000  # of a file; configuration is written by people
 MAX_DIFF = 100_000  # characters: a result must fit into one message

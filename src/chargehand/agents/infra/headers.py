@@ -27,7 +27,8 @@ from ruamel.yaml.nodes import MappingNode, Node
 
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.intents import WORK_TYPES, IntentSpec, Resources, Risk
+from chargehand.domain.intents import WORK_TYPES, IntentSpec, Resources
+from chargehand.domain.risks import Risk
 
 Kind = Literal["playbook", "script"]
 
@@ -284,7 +285,7 @@ class _Reader:
         if not isinstance(schema, dict) or "type" not in schema:
             raise self.error(where, f"output {name} must be a mapping with at least a type")
         if _is_secret(schema) or secret_refs.takes_secrets(schema):
-            raise self.error(where, f"output {name} cannot be a secret: agents hide its value in all that they report")
+            raise self.error(where, f"output {name} cannot be a secret: agents hide its value in every report")
         if unknown := sorted(set(map(str, schema)) - OUTPUT_KEYS):
             allowed = ", ".join(sorted(OUTPUT_KEYS))
             raise self.error(where, f"output {name}: unknown key {unknown[0]!r}; allowed: {allowed}")

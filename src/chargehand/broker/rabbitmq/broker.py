@@ -44,6 +44,11 @@ class RabbitMQBroker:
         self._sender = Sender(self._link, self._topology, sender, confirm_seconds)
         self._subscriptions: set[RabbitMQSubscription] = set()
 
+    @property
+    def server(self) -> str:
+        """What is at the other end, as it calls itself: `RabbitMQ 3.12.1`. Raises `BrokerUnreachable`."""
+        return self._link.server
+
     async def start(self) -> None:
         await self._link.open()
 

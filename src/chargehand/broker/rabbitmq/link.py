@@ -97,6 +97,13 @@ class Link:
             raise BrokerUnreachable(f"the connection to {self.address} {state}")
         return self._connection
 
+    @property
+    def server(self) -> str:
+        """The product and version that the broker says it is. Raises `BrokerUnreachable` when there is none now."""
+        transport = self.connection.transport
+        said = transport.connection.server_properties if transport else {}
+        return " ".join(_text(said[key]) for key in ("product", "version") if key in said) or "a broker"
+
     async def channel(self, *, confirms: bool = False, seconds: float = ANSWER_SECONDS) -> AbstractChannel:
         """Open a channel; with `confirms`, one to publish on. Raises `BrokerUnreachable`."""
         channel = self.connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
@@ -137,3 +144,7 @@ class Link:
             failures = 0 if clock() - began > SETTLED else failures + 1
             await persist(self._connect, self.backoff, failures)
             log.info("connected to %s again", self.address)
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -21,17 +21,17 @@ agent = typer.Typer(help="Enrol, grant and run agents.", no_args_is_help=True)
 group.add_typer(agent, name="agent")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The agent's name.")]
-Intents = Annotated[list[str] | None, typer.Argument(metavar="INTENT...", help="What it may do; see --all.")]
+Intents = Annotated[list[str] | None, typer.Argument(metavar="INTENT...", help="Intents it may run; see --all.")]
 All = Annotated[bool, typer.Option("--all", help="Everything it offers now.")]
 Pool = Annotated[str, typer.Option("--pool", metavar="POOL", help="The pool it belongs to.")]
 Kind = Annotated[str, typer.Option("--type", metavar="TYPE", help="infra, code, research or desktop.")]
 Good = Annotated[
     list[str] | None,
-    typer.Option("--specialization", metavar="WORK_TYPE", help="What it is especially good at; may be repeated."),
+    typer.Option("--specialization", metavar="WORK_TYPE", help="Work it is especially good at; may be repeated."),
 ]
 AcceptAll = Annotated[bool, typer.Option("--accept-all", help="Policy: grant whatever it offers, now and later.")]
 AmqpUrl = Annotated[
-    str | None, typer.Option("--amqp-url", metavar="URL", help="Where it finds the broker; put into its token.")
+    str | None, typer.Option("--amqp-url", metavar="URL", help="The broker's URL; stored in the token.")
 ]
 Home = Annotated[
     Path | None, typer.Option("--home", metavar="DIR", help="Its own directory; default CHARGEHAND_AGENT_HOME.")
@@ -51,7 +51,7 @@ def enrol(  # noqa: PLR0917 - a command's options are its arguments
     amqp_url: AmqpUrl = None,
     as_json: AsJson = False,
 ) -> int:
-    """Make an agent known; print its token."""
+    """Register an agent; print its token."""
 
     async def work(context: Context) -> int:
         made = await context.app.registry.enrol(
@@ -74,7 +74,7 @@ def rotate(name: Name, amqp_url: AmqpUrl = None, as_json: AsJson = False) -> int
 
 @agent.command()
 def grant(name: Name, intents: Intents = None, everything: All = False, as_json: AsJson = False) -> int:
-    """Let an agent do what it offers."""
+    """Let an agent run intents that it offers."""
 
     async def work(context: Context) -> int:
         wanted = _wanted(intents, everything=everything)
@@ -86,7 +86,7 @@ def grant(name: Name, intents: Intents = None, everything: All = False, as_json:
 
 @agent.command()
 def revoke(name: Name, intents: Intents = None, everything: All = False, as_json: AsJson = False) -> int:
-    """Take grants back; what runs goes on."""
+    """Take grants back; running work continues."""
 
     async def work(context: Context) -> int:
         wanted = _wanted(intents, everything=everything)
@@ -102,7 +102,7 @@ def drain(
     off: Annotated[bool, typer.Option("--off", help="Let it work again.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Give an agent no more work."""
+    """Give an agent no new work."""
 
     async def work(context: Context) -> int:
         await context.app.registry.drain(name, drained=not off)
@@ -133,14 +133,14 @@ def remove(name: Name, as_json: AsJson = False) -> int:
 
     async def work(context: Context) -> int:
         await context.app.registry.remove(name)
-        return _told(context, f"{name} is shut out: no key it has is good any more", [])
+        return _told(context, f"{name} is shut out: its keys no longer work", [])
 
     return launch(work, as_json=as_json)
 
 
 @agent.command()
 def join(token: Token, home: Home = None) -> int:
-    """Keep an enrolment on this machine."""
+    """Save an agent's token on this machine."""
     import sys
 
     from chargehand.agent.identity import Identity
@@ -202,7 +202,7 @@ def _hand_over(context: Context, name: str, made: tuple[UUID, bytes, int], amqp_
     context.screen.show(
         Line(token),
         Line(f"On {name}'s machine: chargehand agent join TOKEN, then chargehand agent run infra", "dim"),
-        Line("Whoever has the token can be this agent: hand it over as you would a password.", "warn"),
+        Line("Whoever has the token can act as this agent: hand it over like a password.", "warn"),
     )
     context.screen.answer({"name": name, "agent_id": str(agent_id), "generation": generation, "token": token})
     return DONE
@@ -212,7 +212,7 @@ def _wanted(intents: list[str] | None, *, everything: bool) -> list[str] | None:
     from chargehand.domain.errors import BadRequest
 
     if bool(intents) == everything:
-        raise BadRequest("name the intents, or say --all", hint="`chargehand catalog` lists what is offered.")
+        raise BadRequest("name the intents, or use --all", hint="`chargehand catalog` lists what is offered.")
     return None if everything else intents
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 group = typer.Typer()
 
-Digest = Annotated[str | None, typer.Option("--digest", metavar="DIGEST", help="Agree to exactly that plan, unasked.")]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Agree only, and leave the work to `watch`.")]
-Done = Annotated[bool, typer.Option("--done", help="Count a step whose outcome is unknown as done: you have looked.")]
+Digest = Annotated[str | None, typer.Option("--digest", metavar="DIGEST", help="Agree to exactly this plan, unasked.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Only agree, and leave the work to `watch`.")]
+Done = Annotated[bool, typer.Option("--done", help="The step with the unknown outcome is done: you have looked.")]
 Words = Annotated[str, typer.Argument(metavar="WORDS", help="What should be done instead.")]
 Answer = Annotated[str, typer.Argument(metavar="WORDS", help="The whole request again, more plainly.")]
 
@@ -42,7 +42,7 @@ def approve(
 
 @group.command()
 def reject(request: RequestId, words: Words = "", as_json: AsJson = False) -> int:
-    """Say no to a plan, or say what to plan instead."""
+    """Reject a plan, or say what to plan instead."""
 
     async def work(context: Context) -> int:
         request_id = await context.app.request_id(request)
@@ -68,12 +68,12 @@ def answer(request: RequestId, words: Answer, as_json: AsJson = False) -> int:
 
 @group.command()
 def cancel(request: RequestId, as_json: AsJson = False) -> int:
-    """Stop a request, and what runs of it."""
+    """Stop a request and its running steps."""
 
     async def work(context: Context) -> int:
         request_id = await context.app.request_id(request)
         status = await context.app.cancel(request_id, context.who)
-        ending = " What runs is being ended by its agent." if status == "cancelling" else ""
+        ending = " Agents are ending its running steps." if status == "cancelling" else ""
         return await _decided(context, request_id, f"Request {short(request_id)} is {status}.{ending}")
 
     return launch(work, as_json=as_json)
@@ -81,7 +81,7 @@ def cancel(request: RequestId, as_json: AsJson = False) -> int:
 
 @group.command()
 def retry(request: RequestId, done: Done = False, yes: Yes = False, as_json: AsJson = False) -> int:
-    """Go on with a request from the step that failed."""
+    """Continue a request from the failed step."""
 
     async def work(context: Context) -> int:
         from chargehand.cli.flows.conversation import Conversation

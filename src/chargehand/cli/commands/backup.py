@@ -13,10 +13,10 @@ from chargehand.cli.terminal.lines import Line, count
 
 group = typer.Typer()
 
-Target = Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; it must not be there yet.")]
-Source = Annotated[Path, typer.Argument(metavar="FILE", help="What `chargehand backup` wrote.")]
+Target = Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; it must not exist.")]
+Source = Annotated[Path, typer.Argument(metavar="FILE", help="A file that `chargehand backup` wrote.")]
 WithoutKey = Annotated[bool, typer.Option("--without-key", help="Leave the master key out; keep it elsewhere.")]
-Replace = Annotated[bool, typer.Option("--replace", help="Put it in the place of a database that is not empty.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace a database that is not empty.")]
 
 
 @group.command()
@@ -37,7 +37,7 @@ def backup(file: Target, without_key: WithoutKey = False, as_json: AsJson = Fals
     screen = Screen(as_json=as_json)
     screen.show(Line(f"{file} holds {', '.join(rows)}; {file.stat().st_size:,} bytes.", "good"))
     if without_key:
-        screen.show(Line("It is of no use without master.key: keep that in another place.", "warn"))
+        screen.show(Line("It is useless without master.key: keep that in another place.", "warn"))
     else:
         screen.show(Line("The master key is in it: whoever has this file can be the orchestrator.", "warn"))
     screen.answer(backup_value(file.absolute(), manifest))
@@ -46,7 +46,7 @@ def backup(file: Target, without_key: WithoutKey = False, as_json: AsJson = Fals
 
 @group.command()
 def restore(file: Source, replace: Replace = False, as_json: AsJson = False) -> int:
-    """Bring a backup back; nothing starts by itself."""
+    """Restore a backup; nothing starts by itself."""
     import asyncio
 
     from chargehand import settings

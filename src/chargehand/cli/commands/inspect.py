@@ -19,21 +19,21 @@ group = typer.Typer()
 
 MaybeId = Annotated[str | None, typer.Argument(metavar="[ID]", help="A request's id, or its first characters.")]
 AnyId = Annotated[str, typer.Argument(metavar="ID", help="A request's or a task's id, or its first characters.")]
-Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the request ends.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Continue until the request ends.")]
 Full = Annotated[bool, typer.Option("--full", help="With hashes, scores, thresholds and details.")]
-InStatus = Annotated[RequestStatus | None, typer.Option("--status", help="Only those that stand there.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")]
+InStatus = Annotated[RequestStatus | None, typer.Option("--status", help="Only requests in this status.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most this many.")]
 
 
 @group.command()
 def status(request: MaybeId = None, as_json: AsJson = False) -> int:
-    """Show what is open, or where one request stands."""
+    """Show open requests, or one request's progress."""
     return launch(lambda context: _one(context, request) if request else _all(context), as_json=as_json)
 
 
 @group.command()
 def watch(request: RequestId, as_json: AsJson = False) -> int:
-    """Go on with a request and follow it."""
+    """Follow a request; work on it if nobody does."""
 
     async def work(context: Context) -> int:
         from chargehand.cli.flows.conversation import Conversation
@@ -45,7 +45,7 @@ def watch(request: RequestId, as_json: AsJson = False) -> int:
 
 @group.command()
 def logs(request: MaybeId = None, follow: Follow = False, as_json: AsJson = False) -> int:
-    """Show what happened to a request, a line each."""
+    """Show what happened to a request, event by event."""
     return launch(lambda context: _logs(context, request, follow=follow), as_json=as_json)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 group = typer.Typer()
 audit = typer.Typer(help="Check the sealed history.", no_args_is_help=True)
-db = typer.Typer(help="Look after the database.", no_args_is_help=True)
+db = typer.Typer(help="Manage the database.", no_args_is_help=True)
 group.add_typer(audit, name="audit")
 group.add_typer(db, name="db")
 
@@ -42,7 +42,7 @@ def verify(as_json: AsJson = False) -> int:
 
 @db.command()
 def upgrade() -> int:
-    """Bring the schema to this version."""
+    """Upgrade the schema to this version."""
     import asyncio
 
     from chargehand import settings
@@ -66,7 +66,7 @@ def stop() -> int:
 
     loaded = settings.load()
     if loaded.database_url is not None:
-        Screen().show(Line("CHARGEHAND_DATABASE_URL is set: that server is not this program's to stop.", "warn"))
+        Screen().show(Line("CHARGEHAND_DATABASE_URL is set: Chargehand does not stop that server.", "warn"))
         return ENVIRONMENT
     running = database.stop_private(loaded)
     Screen().show(Line("The private PostgreSQL is stopped." if running else "No private PostgreSQL was running."))
@@ -75,7 +75,7 @@ def stop() -> int:
 
 @group.command()
 def doctor(as_json: AsJson = False) -> int:
-    """Say whether all that is needed is there."""
+    """Check that everything needed is there."""
     import asyncio
 
     from chargehand import settings

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from chargehand.cli.flows.context import Context
 
 group = typer.Typer()
-models = typer.Typer(help="Look back at who read requests, and how rightly.", no_args_is_help=True)
+models = typer.Typer(help="Report model accuracy.", no_args_is_help=True)
 group.add_typer(models, name="models")
 
-Days = Annotated[float | None, typer.Option("--days", min=0, help="Only the last so many days.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="The newest so many readings at most.")]
+Days = Annotated[float | None, typer.Option("--days", min=0, help="Only this many days back.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="At most this many readings, newest first.")]
 
 
 @models.command()

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 group = typer.Typer()
 
 WhichReview = Annotated[str, typer.Argument(metavar="ID", help="A review's number, or a request's id.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Have everything read again that no model could plan.")]
-Retry = Annotated[bool, typer.Option("--retry", help="Have it read, or what failed run, again.")]
-Discard = Annotated[bool, typer.Option("--discard", help="Cancel the request: nothing more of it happens.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Read everything again that no model could plan.")]
+Retry = Annotated[bool, typer.Option("--retry", help="Read it again, or run the failed steps again.")]
+Discard = Annotated[bool, typer.Option("--discard", help="Cancel the request.")]
 Edit = Annotated[bool, typer.Option("--edit", help="Write its subtasks yourself, in $EDITOR.")]
 Given = Annotated[str | None, typer.Option("--from", metavar="FILE", help="Take its subtasks from a YAML file.")]
 

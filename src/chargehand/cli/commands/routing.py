@@ -13,17 +13,19 @@ if TYPE_CHECKING:
     from chargehand.cli.flows.context import Context
 
 group = typer.Typer()
-routing = typer.Typer(help="Look back at how agents were chosen.", no_args_is_help=True)
+routing = typer.Typer(help="Report and replay routing decisions.", no_args_is_help=True)
 group.add_typer(routing, name="routing")
 
-Days = Annotated[float | None, typer.Option("--days", min=0, help="Only the last so many days.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="The newest so many at most.")]
-Named = Annotated[str | None, typer.Option("--policy", metavar="POLICY", help="Another policy than each one's own.")]
+Days = Annotated[float | None, typer.Option("--days", min=0, help="Only this many days back.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="At most this many, newest first.")]
+Named = Annotated[
+    str | None, typer.Option("--policy", metavar="POLICY", help="Use this policy instead of the stored one.")
+]
 
 
 @routing.command()
 def report(days: Days = None, limit: Limit = 100_000, as_json: AsJson = False) -> int:
-    """Show how choices turned out, beside what was predicted."""
+    """Show how routing turned out, beside the predictions."""
 
     async def work(context: Context) -> int:
         from chargehand.app.json_view import appraisal_value
@@ -39,7 +41,7 @@ def report(days: Days = None, limit: Limit = 100_000, as_json: AsJson = False) -
 
 @routing.command()
 def replay(policy: Named = None, days: Days = None, limit: Limit = 10_000, as_json: AsJson = False) -> int:
-    """Take stored choices again, from the facts kept with them."""
+    """Repeat stored routing decisions from their facts."""
 
     async def work(context: Context) -> int:
         from chargehand.app.json_view import replay_value

@@ -51,7 +51,7 @@ InPriority = Annotated[
 ]
 At = Annotated[
     str | None,
-    typer.Option("--at", metavar="TIME", help="Start then at the earliest: 2026-11-23T02:00, or 02:00 for the next."),
+    typer.Option("--at", metavar="TIME", help="Start no earlier than 2026-11-23T02:00, or the next 02:00."),
 ]
 InCase = Annotated[
     list[Other] | None,

@@ -26,14 +26,14 @@ def server() -> int:
     import asyncio
 
     from chargehand import settings
-    from chargehand.app.application import open_application
+    from chargehand.app.application import needs_servers, open_application
     from chargehand.app.worker import serve, stop_signals
     from chargehand.cli.terminal.logfile import log_to
     from chargehand.cli.terminal.screen import Screen
     from chargehand.domain.errors import BadConfiguration
 
     loaded = settings.load()
-    if not loaded.amqp_url:
+    if not needs_servers(loaded):
         raise BadConfiguration(
             "a server needs a broker: CHARGEHAND_AMQP_URL is not set",
             hint="On one machine no server is needed: `chargehand run` and `chargehand watch` do the work themselves.",
@@ -43,7 +43,7 @@ def server() -> int:
     async def until_told() -> None:
         stopping = stop_signals()
         async with open_application(loaded) as app:
-            Screen().tell("This server works; Ctrl-C or SIGTERM ends it in good order.")
+            Screen().tell("The server is running; Ctrl-C or SIGTERM stops it cleanly.")
             await serve(app, stopping)
 
     asyncio.run(until_told())
@@ -52,13 +52,13 @@ def server() -> int:
 
 @group.command()
 def pause(request: RequestId, task: Task = None, as_json: AsJson = False) -> int:
-    """Start nothing more; what runs is finished."""
+    """Start no more steps; running steps finish."""
     return _hold(request, task, held=True, as_json=as_json)
 
 
 @group.command()
 def resume(request: RequestId, task: Task = None, as_json: AsJson = False) -> int:
-    """Go on with what was paused."""
+    """Continue what was paused."""
     return _hold(request, task, held=False, as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""What a command that works on requests has in front of it: the office, the screen, and whoever sits there."""
+"""The context of a command that works on requests: the application, the screen, and the person there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a command to an exit code: settings, log, signals, the office, and leaving all of it in order."""
+"""From a command to an exit code: settings, log, signals, the application, and closing all of it in order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Work = Callable[[Context], Awaitable[int]]
 
 
 def run(work: Work, *, as_json: bool = False, working: bool = False) -> int:
-    """Do one command's work over an open office and return its exit code.
+    """Do one command's work with an open application and return its exit code.
 
     With `working` this process also runs the loops and the local agent, unless another one does. Raises what
     `open_office` and the work raise.
@@ -63,7 +63,7 @@ async def _at_work(work: Work, context: Context, interrupts: Interrupts) -> int:
     finally:
         running = 0 if interrupts.insisted.is_set() else await context.in_flight()
         if running and interrupts.asked.is_set():
-            context.screen.tell(f"Finishing what runs now ({count(running, 'step')}); Ctrl-C again to stop at once.")
+            context.screen.tell(f"Finishing running steps ({count(running, 'step')}); Ctrl-C again to stop at once.")
         elif running:
             context.screen.tell(f"Finishing {count(running, 'step')} of other requests; Ctrl-C twice to stop at once.")
 
@@ -88,4 +88,4 @@ def say_how_to_go_on(context: Context) -> None:
     if context.request_id is not None:
         name = short(context.request_id)
         context.screen.leave_line()
-        context.screen.tell(f"Request {name} is safe. Go on with: chargehand watch {name}")
+        context.screen.tell(f"Request {name} is safe. Continue with: chargehand watch {name}")

@@ -32,7 +32,7 @@ HEADS: Mapping[R, tuple[str, str]] = {
 }
 WHY = ("why", "every decision with its reason")
 NEXT: Mapping[R, tuple[tuple[str, str], ...]] = {
-    R.FAILED: (("retry", "go on from the step that failed"), WHY),
+    R.FAILED: (("retry", "continue from the failed step"), WHY),
     R.REJECTED: (WHY,),
     R.CANCELLED: (WHY,),
     R.EXPIRED: (WHY,),
@@ -77,7 +77,7 @@ def task_lines(
         yield Line(task.status_reason, "", 5)
     yield from taken_lines(taken(task, tasks), 5)
     if result.unfit_outputs is not None:
-        yield Line(f"what it returned is not what it declares: {result.unfit_outputs}", "warn", 5)
+        yield Line(f"its outputs differ from its declaration: {result.unfit_outputs}", "warn", 5)
     for name, value in result.outputs.items():
         if name != "summary":  # it is in the reason
             yield Line(f"{name}: {cut(said(value), MAX_OUTPUT)}", "", 5)

@@ -8,9 +8,10 @@ from pydantic import JsonValue
 
 from chargehand.app.fleet import Agent, CatalogEntry, Wish, properties, required
 from chargehand.app.snapshot import Review
-from chargehand.cli.show.plan import RISKS, resources
+from chargehand.cli.show.plan import resources
 from chargehand.cli.show.request import review_lines
 from chargehand.cli.terminal.lines import BLANK, Line, columns, lasting, said
+from chargehand.domain.risks import RISKS
 
 EXAMPLES = 3  # of each intent; enough to see how to say it
 
@@ -18,7 +19,7 @@ EXAMPLES = 3  # of each intent; enough to see how to say it
 def agent_list(agents: Sequence[Agent], silent_limit: float) -> list[Line]:
     """Return the agents with what they have done. One silent for longer than that many seconds is not there."""
     if not agents:
-        return [Line("No agent has registered yet. The one of this machine does with the first `chargehand run`.")]
+        return [Line("No agent has registered yet. The first `chargehand run` registers this machine's agent.")]
     return columns([_agent(agent, silent_limit) for agent in agents], AGENT_TITLES)
 
 
@@ -48,10 +49,10 @@ def catalog_lines(offers: Iterable[CatalogEntry], wishes: Sequence[Wish]) -> lis
     for entry in able:
         lines += _intent(entry)
     if unable:
-        lines += [BLANK, Line("What cannot be done as things are", "title")]
+        lines += [BLANK, Line("Unavailable now", "title")]
         lines += [Line(f"{entry.intent}: {entry.unavailable}", "warn", 2) for entry in unable]
     if wishes:
-        lines += [BLANK, Line("Asked for, and no agent can", "title")]
+        lines += [BLANK, Line("Asked for, but no agent can do it", "title")]
         lines += [Line(f"{wish.times} times: {wish.wish}", "", 2) for wish in wishes[:10]]
     return lines
 
@@ -63,7 +64,7 @@ def _intent(entry: CatalogEntry) -> Iterator[Line]:
         yield Line(f"{name}{' (needed)' if name in required(entry.parameters) else ''}: {_meaning(schema)}", "dim", 6)
     for name, schema in properties(entry.outputs).items():
         yield Line(f"returns {name}: {_meaning(schema)}", "dim", 6)
-    yield Line(f"{RISKS[entry.risk]}; {resources(entry.resources)}; {entry.source}", "dim", 6)
+    yield Line(f"{RISKS[entry.risk].shown}; {resources(entry.resources)}; {entry.source}", "dim", 6)
 
 
 def _meaning(schema: Mapping[str, JsonValue]) -> str:

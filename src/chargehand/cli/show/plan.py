@@ -9,10 +9,10 @@ from pydantic import JsonValue
 from chargehand.app.snapshot import Decomposition, Plan, Request
 from chargehand.cli.show.inputs import references
 from chargehand.cli.terminal.lines import Line, count, cut, lasting, said, short
-from chargehand.domain.intents import Resources, Risk
+from chargehand.domain.intents import Resources
 from chargehand.domain.plans import WorkPlan, WorkTask
+from chargehand.domain.risks import RISKS
 
-RISKS = {Risk.READ: "only looks", Risk.CHANGE: "changes things", Risk.DESTROY: "DESTROYS something"}
 MAX_VALUE = 200  # characters of one parameter; `status --json` has it all
 
 
@@ -47,9 +47,10 @@ def parameters(given: Mapping[str, JsonValue]) -> str:
 def _task(task: WorkTask, tasks: Sequence[WorkTask]) -> Iterator[Line]:
     yield Line(f"{task.order}. {task.name}", "title", 2)
     after = f"; after {', '.join(map(str, task.depends_on))}" if task.depends_on else ""
-    repeat = "" if task.retry_safe or task.risk is Risk.READ else "; not safe to repeat"
-    risk = f"{RISKS[task.risk]}; {resources(task.resource_requirements)}{after}{repeat}"
-    yield Line(risk, "bad" if task.risk is Risk.DESTROY else "", 5)
+    traits = RISKS[task.risk]
+    repeat = "; not safe to repeat" if traits.changes and not task.retry_safe else ""
+    risk = f"{traits.shown}; {resources(task.resource_requirements)}{after}{repeat}"
+    yield Line(risk, "bad" if traits.final else "", 5)
     if task.parameters:
         yield Line(f"with {parameters(task.parameters)}", "", 5)
     yield from references(task, tasks)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from chargehand.app.snapshot import Attempt, Request, Review, ReviewKind, Task
+from chargehand.app.snapshot import Attempt, Request, Review, Task
 from chargehand.cli.show.ending import next_steps, task_lines
 from chargehand.cli.terminal.lines import BLANK, Line, clock, columns, cut, lasting, short
+from chargehand.domain.records import ReviewKind
 from chargehand.domain.states import RequestStatus as R
 
 MAX_WORDS = 80  # of a request in a list
@@ -125,7 +126,7 @@ WAYS_OUT: Mapping[ReviewKind, tuple[tuple[str, str], ...]] = {
     ),
     "missing_output": (
         ("retry ID --done", "you have done this step yourself"),
-        ("cancel ID", "leave it as it is; then ask for what is left, with the value in words"),
+        ("cancel ID", "leave it as it is; then ask for the rest, with the value in words"),
     ),
     "mishap": (("retry ID", "try again"), ("cancel ID", "forget it")),
 }

@@ -49,7 +49,7 @@ def _call(call: LlmCall, full: bool) -> Iterator[Line]:
     yield Line(text, "warn" if call.error else "", 2)
     if full and call.choice:
         yield Line(f"why it: {call.choice}", "dim", 4)
-        yield Line(f"then: {FOLLOWED.get(call.followed, call.followed)}", "dim", 4)
+        yield Line(f"then: {FOLLOWED[call.followed]}", "dim", 4)
 
 
 def _decomposition(reading: Decomposition, full: bool) -> Iterator[Line]:
@@ -123,7 +123,7 @@ def _task(task: Task, trail: DecisionTrail, full: bool) -> Iterator[Line]:
             yield Line(f"{clock(event.at)} {event.reason}", "", 2)
     yield Line(f"{task.status}: {task.status_reason or 'no reason given'}", "", 2)
     if task.returned.unfit_outputs is not None:
-        yield Line(f"what it returned is not what it declares: {task.returned.unfit_outputs}", "warn", 2)
+        yield Line(f"its outputs differ from its declaration: {task.returned.unfit_outputs}", "warn", 2)
     if full:
         yield from _attempt_details(attempts)
 
@@ -188,7 +188,7 @@ def _reviews(trail: DecisionTrail) -> Iterator[Line]:
 
 def _anomalies(trail: DecisionTrail, full: bool) -> Iterator[Line]:
     if trail.anomalies:
-        yield Line("Messages that should not have come; they changed nothing", "title")
+        yield Line("Unexpected messages; they changed nothing", "title")
     for one in trail.anomalies:
         detail = f": {said(one.detail)}" if full else ""
         yield Line(f"{clock(one.at)} {one.kind} from {short(one.agent_id or 'nobody known')}{detail}", "warn", 2)

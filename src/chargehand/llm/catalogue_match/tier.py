@@ -1,4 +1,4 @@
-"""The embedded tier as a model: asked like any other, it answers from what it has learned of the catalog."""
+"""The catalogue match as a tier: asked like any other, it answers from what it has learned of the catalog."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.intents import IntentSpec
 from chargehand.domain.llm import Ask, Opinion, Reply
+from chargehand.domain.tiers import EMBEDDED
 from chargehand.llm.catalogue_match import meaning, weights
 from chargehand.llm.catalogue_match.classifier import train
 from chargehand.llm.catalogue_match.judging import Judge
@@ -39,7 +40,7 @@ class CatalogueMatch:
     `notice` is what people are told with every answer. `embed`: also by meaning, where the extra `embed` is installed.
     """
 
-    tier = "embedded"
+    tier = EMBEDDED
     model = "catalogue match"
     timeout = None
 

@@ -44,7 +44,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[]) AS m(id, old, new)
 WHERE p.plan_id = m.id AND p.status = m.old
 
 -- name: move_tasks
--- The turn stays what it first was: who has waited for long, tries again or gave way does not go to the back.
+-- A task keeps its turn, and so its queue position, when it is retried or gives way.
 UPDATE tasks t SET status = m.new, status_reason = m.reason, updated_at = now(),
     ready_since = CASE WHEN m.new = 'ready' THEN GREATEST(now(), r.not_before) ELSE t.ready_since END,
     due_at = CASE WHEN m.new = 'ready' THEN GREATEST(now() + make_interval(secs => m.delay), r.not_before) END,
@@ -297,9 +297,10 @@ SELECT attempt_id, task_id, request_id, agent_id, number, lease_token, status, i
     extract(epoch FROM lease_until - now())::float8 AS lease_left, result IS NOT NULL AS has_result
 FROM attempts WHERE attempt_id = ANY($1::uuid[])
 
--- name: compare_result
-SELECT COALESCE(result->>'message_id' = $2, false) AS same_message, result - 'message_id' = $3::jsonb AS same_result
-FROM attempts WHERE attempt_id = $1
+-- name: compare_results
+SELECT attempt_id, COALESCE(a.result->>'message_id' = m.message_id, false) AS same_message,
+    a.result - 'message_id' = m.said AS same_result
+FROM unnest($1::uuid[], $2::text[], $3::jsonb[]) AS m(attempt_id, message_id, said) JOIN attempts a USING (attempt_id)
 
 -- name: open_attempts_of
 SELECT attempt_id, task_id, request_id, agent_id, number, lease_token, status, incarnation,

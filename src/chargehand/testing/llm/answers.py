@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-RunMode = Literal["whole", "hang", "drip", "cut"]
+Manner = Literal["whole", "hang", "drip", "cut"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Answer:
     thinking: str = ""
     model_fields: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    manner: RunMode = "whole"
+    manner: Manner = "whole"
     delay: float = 0.0
     body: str | None = None
 
