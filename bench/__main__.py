@@ -24,6 +24,7 @@ BENCHES = {
     "path": "CPU and time per plan of three no-op tasks, in one process on a private PostgreSQL",
     "routing": "policies of choosing an agent side by side in simulated pools, and what a decision costs",
     "simulate": "simulated schedules of crashes, cuts and delays over the real engine; --seed N shows one",
+    "soak": "10,000 schedules, ten minutes of chaos and the other benchmarks, each with a bound; --only PART for some",
     "start": "what starting costs: --help, a cold and a warm PostgreSQL, a warm status",
     "tiers": "where requests end while models fail in every known way, and all at once; the longest stall meanwhile",
     "throughput": "CPU per plan over all processes, beside a loop written by hand; with --peers beside other products",

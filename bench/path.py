@@ -1,7 +1,8 @@
 """Plans of three no-op tasks through the whole path: decomposing, routing, leases, journal, results, events, seals.
 
 Everything is on (signatures, fsync, seals); orchestrator, broker and agent share this process. The CPU counted is this
-process's and PostgreSQL's. A request is timed from its submission to its end.
+process's and PostgreSQL's. A request is timed from its submission to its end. The transactions and statements are all
+that these processes send meanwhile, apart from the watching of this benchmark itself.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -34,6 +36,7 @@ from chargehand.private_postgres import PrivatePostgres
 from chargehand.settings import Settings
 from chargehand.store import migrate
 from chargehand.store.postgres import PostgresStore
+from chargehand.store.status_moves import Traffic
 
 MASTER = b"b" * 32
 
@@ -43,6 +46,7 @@ class Rig:
     """What is measured, and the processes whose CPU counts."""
 
     load: Load
+    traffic: Traffic
     pids: Sequence[int]
 
 
@@ -58,9 +62,18 @@ def run(*, quick: bool) -> Mapping[str, Any]:
 
 
 async def _measure(dsn: str, home: Path, sizes: Mapping[int, int], pids: list[int]) -> dict[str, Any]:
-    settings = Settings(home=home, auto_approve=frozenset({Risk.READ}), confidence_embedded=0.0)
-    store, broker, wake = PostgresStore(dsn, seals.seal_key(MASTER)), MemoryBroker(), Wake()
+    async with assembled(dsn, home, pids) as rig:
+        return {str(in_flight): await plans_on(rig, in_flight, plans) for in_flight, plans in sizes.items()}
+
+
+@asynccontextmanager
+async def assembled(dsn: str, home: Path, pids: Sequence[int], **more: Any) -> AsyncIterator[Rig]:
+    """Yield the whole path in this process over a migrated database; `more` are settings."""
+    settings = Settings(home=home, auto_approve=frozenset({Risk.READ}), confidence_embedded=0.0, **more)
+    store, watching = (PostgresStore(dsn, seals.seal_key(MASTER)) for _ in range(2))
+    broker, wake = MemoryBroker(), Wake()
     await store.open()
+    await watching.open()
     await broker.start()
     engine = Engine(store, broker, {Fixed.tier: Fixed()}, MASTER, settings)
     loops = Loops(engine, Sweep(engine, RequestControl(engine)), broker, wake)
@@ -69,13 +82,13 @@ async def _measure(dsn: str, home: Path, sizes: Mapping[int, int], pids: list[in
     runtime = await _agent(store, broker, home)
     await loops.work()
     try:
-        rig = Rig(Load(engine, store, wake), pids)
-        return {str(in_flight): await _plans(rig, in_flight, plans) for in_flight, plans in sizes.items()}
+        yield Rig(Load(engine, watching, wake), store.traffic, pids)
     finally:
         await runtime.stop(drain=True)
         await loops.stop()
         await stop_listening()
         await broker.stop()
+        await watching.close()
         await store.close()
 
 
@@ -94,13 +107,16 @@ async def _agent(store: PostgresStore, broker: MemoryBroker, home: Path) -> Agen
         await asyncio.sleep(0.01)
 
 
-async def _plans(rig: Rig, in_flight: int, plans: int) -> dict[str, float]:
-    cpu, began = cpu_seconds(rig.pids), time.perf_counter()
+async def plans_on(rig: Rig, in_flight: int, plans: int) -> dict[str, float]:
+    """Run so many plans, so many at a time, and return what each of them cost."""
+    cpu, asked, began = cpu_seconds(rig.pids), replace(rig.traffic), time.perf_counter()
     seconds = await rig.load.run(INTENT, plans, in_flight)
     wall, used = time.perf_counter() - began, cpu_seconds(rig.pids) - cpu
     return {
         "plans": plans,
         "cpu_ms": round(1000 * used / plans, 2),
+        "transactions": round((rig.traffic.transactions - asked.transactions) / plans, 1),
+        "statements": round((rig.traffic.statements - asked.statements) / plans, 1),
         "plans_per_s": round(plans / wall, 1),
         "p50_ms": round(1000 * percentile(seconds, 0.50), 1),
         "p99_ms": round(1000 * percentile(seconds, 0.99), 1),

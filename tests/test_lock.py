@@ -11,7 +11,16 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 LOCKS = ("requirements.lock", "requirements-litellm.lock", "requirements-dev.lock")
-INSTALLED = ("postgres", "words", "ansible", "rabbitmq")  # the extras that `./run` brings
+EXTRAS = {
+    "postgres": LOCKS,
+    "words": LOCKS,
+    "embed": LOCKS,
+    "ansible": LOCKS,
+    "rabbitmq": LOCKS,
+    "litellm": LOCKS[1:],
+    "gpu": (),  # only where there is such a card; nothing of ours is tested with it
+}
+"""Every extra, and the lock files that have it."""
 PIN = re.compile(r"^(?P<name>[a-z0-9.-]+)==(?P<version>[^ ;\\]+)", re.MULTILINE)
 
 # In pieces, so that this file passes its own test.
@@ -39,12 +48,24 @@ def pins(lock: str) -> dict[str, set[Version]]:
     return found
 
 
-def direct(*, litellm: bool, dev: bool) -> list[Requirement]:
+def direct(lock: str) -> list[Requirement]:
+    """Return what pyproject.toml asks for by itself and in the extras and groups of a lock file."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
-    lines = project["project"]["dependencies"] + [line for extra in INSTALLED for line in extras[extra]]
-    lines += extras["litellm"] if litellm else []
-    return [Requirement(line) for line in lines + (project["dependency-groups"]["dev"] if dev else [])]
+    lines = project["project"]["dependencies"] + [line for extra in extras_of(lock) for line in extras[extra]]
+    return [Requirement(line) for line in lines + (project["dependency-groups"]["dev"] if lock == LOCKS[2] else [])]
+
+
+def extras_of(lock: str) -> list[str]:
+    return [extra for extra, locks in EXTRAS.items() if lock in locks]
+
+
+def test_every_extra_is_in_its_lock_files_or_said_to_be_in_none() -> None:
+    assert (
+        EXTRAS.keys() == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
+    )
+    [command] = re.findall(r'^lock="(.+?)"$', (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert re.findall(r"--extra (\w+)", command) == extras_of(LOCKS[0])
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -64,14 +85,12 @@ def test_every_line_of_a_lock_file_is_a_pin_with_hashes(lock: str) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize(
-    ("lock", "litellm", "dev"), list(zip(LOCKS, (False, True, True), (False, False, True), strict=True))
-)
-def test_a_lock_file_fits_what_the_project_asks_for(lock: str, litellm: bool, dev: bool) -> None:
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_file_fits_what_the_project_asks_for(lock: str) -> None:
     locked = pins(lock)
     stale = [
         str(wanted)
-        for wanted in direct(litellm=litellm, dev=dev)
+        for wanted in direct(lock)
         if not any(
             v in wanted.specifier for v in locked.get(wanted.name.lower().replace("_", "-").replace(".", "-"), ())
         )

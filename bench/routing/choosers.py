@@ -100,7 +100,7 @@ def _recent(desk: Desk, attempt: Attempt, now: float) -> bool:
     return last is not None and now - last <= CONTEXT
 
 
-class SeedAdditive(Counting):
+class Additive(Counting):
     """30 recent context, 40 success rate (half of it before the tenth run), 20 specialization, 10 less the load."""
 
     def choose(self, attempt: Attempt, desks: list[Desk], now: float) -> Desk | None:
@@ -113,7 +113,7 @@ class SeedAdditive(Counting):
         return 30 * _recent(desk, attempt, now) + 40 * rate + 20 * declared + max(0, 10 - desk.load)
 
 
-class SeedWeighted(Counting):
+class Weighted(Counting):
     """0.6 success rate and 0.4 recent context; equal ones by lot."""
 
     def choose(self, attempt: Attempt, desks: list[Desk], now: float) -> Desk | None:
@@ -284,8 +284,8 @@ COMPARED: dict[str, Maker] = {
     "round_robin": RoundRobin,
     "least_loaded": LeastLoaded,
     "p2c_peak_ewma": PeakEwma,
-    "seed_additive": SeedAdditive,
-    "seed_weighted": SeedWeighted,
+    "additive": Additive,
+    "weighted": Weighted,
     "ucb1": Ucb1,
     "discounted_thompson": DiscountedThompson,
     "oracle": Oracle,

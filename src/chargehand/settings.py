@@ -125,7 +125,7 @@ class Settings(_OfModels):
 
     routing_policy: str = "learned"
     routing_weights: Annotated[Mapping[str, float] | None, NoDecode] = None  # instead of the policy's own
-    routing_minimum_runs: int = Field(default=10, ge=0)  # a rate from fewer is luck; the seed-... policies go by it
+    routing_minimum_runs: int = Field(default=10, ge=0)  # a rate from fewer is luck; `additive` and `weighted` go by it
     routing_patience: float = Field(default=3600.0, ge=0)  # a task stays below what is usual for its intent anyway
 
     mode: Literal["sequential", "parallel"] = "sequential"  # what is done at once is harder to watch and to stop

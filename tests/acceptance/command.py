@@ -8,7 +8,6 @@ import os
 import pty
 import re
 import select
-import signal
 import struct
 import subprocess
 import sys
@@ -86,19 +85,29 @@ class Command:
 
     def on_terminal(self, arguments: Sequence[str], script: Sequence[tuple[str, str]], columns: int = 100) -> Ended:
         """Run a command on a terminal: wait for a text, then type; "^C" is typed as such."""
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.execve(sys.executable, [sys.executable, "-m", "chargehand", *arguments], {**self.env, "TERM": "xterm"})
+        terminal, its_side = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        # The shell leads a session, so the terminal that it opens becomes the session's. pty.fork would copy this
+        # process, which has threads when tests run side by side.
+        opening = ["sh", "-c", 'exec "$@" <"$0"', os.ttyname(its_side)]
+        process = subprocess.Popen(
+            [*opening, sys.executable, "-m", "chargehand", *arguments],
+            env={**self.env, "TERM": "xterm"},
+            stdin=its_side,
+            stdout=its_side,
+            stderr=its_side,
+            start_new_session=True,
+        )
+        os.close(its_side)
         try:
             shown = _converse(terminal, script)
         except BaseException:
-            os.kill(pid, signal.SIGKILL)
+            process.kill()
             raise
         finally:
-            _, status = os.waitpid(pid, 0)
+            process.wait()
             os.close(terminal)
-        return Ended(os.waitstatus_to_exitcode(status), shown, "")
+        return Ended(process.returncode, shown, "")
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> str:

@@ -1,4 +1,7 @@
-"""A minute of chaos, as `./run bench chaos` makes it: everything is killed in turn, and no promise is broken."""
+"""Short chaos, as `./run bench chaos` makes it: everything is killed in turn, and no promise is broken.
+
+`./run soak` has ten minutes of it.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from pathlib import Path
 from bench.rabbit import find_server
 from tests.postgres import require_postgres, unavailable
 
-SECONDS = 60
-SEED = 6  # by its schedule every kind of kill comes within the minute, and the broker and the database not at its end
+SECONDS = 30
+SEED = 15131  # by its schedule every kind of kill comes within 19 s, and all eight kinds of trouble within 29 s
 BOUND = 540  # seconds in all: on a busy machine starting and draining take longer than the storm
 
 
-def test_a_minute_of_chaos_breaks_no_promise(tmp_path: Path) -> None:
+def test_chaos_breaks_no_promise(tmp_path: Path) -> None:
     require_postgres()
     if find_server() is None:
         unavailable("RabbitMQ is not installed (Debian, Ubuntu: apt-get install rabbitmq-server)")

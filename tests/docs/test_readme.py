@@ -12,7 +12,7 @@ from chargehand.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
-SCRIPT_COMMANDS = {"demo", "test", "check", "bench"}  # ./run's own; everything else is the chargehand command line
+SCRIPT_COMMANDS = {"demo", "test", "check", "bench", "soak"}  # everything else is the chargehand command line
 FIRST_SCREEN = 60  # lines: what a repository page shows before anybody scrolls
 BLOCK = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -114,23 +114,6 @@ def test_many_outcomes_move_it_to_what_they_say(share: float) -> None:
     assert calibrate(PLAIN, many).confidence == pytest.approx(share, abs=0.02)
 
 
-OUTCOMES = st.lists(st.builds(Sample, st.floats(-4, 4), st.booleans(), st.sampled_from([0.5, 1.0])), max_size=40)
-
-
-@given(OUTCOMES, EVIDENCE, EVIDENCE)
-def test_a_fit_never_turns_the_order_of_two_confidences_round(found: list[Sample], a: Evidence, b: Evidence) -> None:
-    fitted = fit(found)
-    low, high = sorted([calibrate(a).terms, calibrate(b).terms], key=log_odds_before)
-    assert fitted.slope > 0
-    assert fitted.shift + fitted.slope * log_odds_before(low) <= fitted.shift + fitted.slope * log_odds_before(high)
-
-
-@given(OUTCOMES)
-def test_the_same_outcomes_in_any_order_give_the_same_version(found: list[Sample]) -> None:
-    assert fit(found) == fit(found[::-1])
-    assert fit(found).version == fit(sorted(found)).version
-
-
 def test_what_outcomes_gave_is_a_term_and_not_fitted_again() -> None:
     fitted = fit(samples(0, 10))
     found = calibrate(PLAIN, fitted)

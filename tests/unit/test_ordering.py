@@ -54,7 +54,7 @@ def test_what_can_start_goes_before_what_cannot():
 
 
 def test_waiting_for_a_resource_never_breaks_a_dependency():
-    """The seed puts every blocked task last, also before the tasks that wait for it."""
+    """The order of the list puts every blocked task last, also before the tasks that wait for it."""
     assert order([job(1, gpu=16_000), job(2, after=(1,)), job(3)], MACHINE) == (3, 1, 2)
 
 

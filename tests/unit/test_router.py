@@ -12,12 +12,12 @@ from chargehand.domain.risks import Risk
 from chargehand.domain.routing import Candidate
 from chargehand.routing.filters import FILTERS, counted, is_sized, one_line, passes, pool_health
 from chargehand.routing.router import (
+    ADDITIVE,
     DEFAULT,
     POLICIES,
     RECENT_SECONDS,
     SCORERS,
-    SEED_ADDITIVE,
-    SEED_WEIGHTED,
+    WEIGHTED,
     held_back,
     policy_named,
     route,
@@ -107,10 +107,10 @@ def test_the_reason_fits_on_a_line():
         make_agent("infra-1", success_count=9, failure_count=1, specializations=("other",), in_flight=2),
         make_agent("infra-3", success_count=42, failure_count=4, in_flight=1, recent_request=True),
     ]
-    assert route(TASK, agents, policy=SEED_ADDITIVE).reason == (
+    assert route(TASK, agents, policy=ADDITIVE).reason == (
         "infra-3: context 30 + success 36.5 (46 runs) + specialization 0 + load 9 = 75.5; runner-up infra-1 44.0"
     )
-    assert route(TASK, agents[:1], policy=SEED_ADDITIVE).reason.endswith("= 44.0; no other candidate")
+    assert route(TASK, agents[:1], policy=ADDITIVE).reason.endswith("= 44.0; no other candidate")
 
 
 def test_the_learned_policy_explains_itself_the_same_way():
@@ -140,12 +140,12 @@ def test_nobody_tries_a_new_agent_out_on_what_destroys():
 
 def test_the_weighted_policy_is_six_tenths_success_and_four_tenths_context():
     (candidate,) = route(TASK, [make_agent(success_count=8, failure_count=2, recent_request=True)],
-                         policy=SEED_WEIGHTED).candidates  # fmt: skip
+                         policy=WEIGHTED).candidates  # fmt: skip
     assert candidate.terms == {"success": 0.48, "context": 0.4}
 
 
 def test_weights_and_the_minimum_of_runs_can_be_set():
-    policy = policy_named("seed-additive", {"load": 2.0}, 3)
+    policy = policy_named("additive", {"load": 2.0}, 3)
     assert dict(policy.weights) == {"context": 30.0, "success": 40.0, "specialization": 20.0, "load": 2.0}
     (candidate,) = route(TASK, [make_agent(success_count=3)], policy=policy).candidates
     assert candidate.terms == {"context": 0, "success": 40, "specialization": 0, "load": 20}
@@ -182,7 +182,7 @@ def test_whoever_can_is_found_in_a_large_pool_wherever_the_draw_begins(draw):
 
 def test_the_seeds_score_term_by_term():
     agent = make_agent(success_count=8, failure_count=2, specializations=("deploy_service",), in_flight=3)
-    (candidate,) = route(TASK, [agent], policy=SEED_ADDITIVE).candidates
+    (candidate,) = route(TASK, [agent], policy=ADDITIVE).candidates
     assert candidate.terms == {"context": 0, "success": 32, "specialization": 20, "load": 7}
     assert candidate.score == 59
 
@@ -190,7 +190,7 @@ def test_the_seeds_score_term_by_term():
 def test_a_rate_from_few_runs_does_not_count():
     lucky = make_agent("lucky", success_count=9)
     proven = make_agent("proven", success_count=60, failure_count=40)
-    assert route(TASK, [lucky, proven], policy=SEED_ADDITIVE).selected == "proven"
+    assert route(TASK, [lucky, proven], policy=ADDITIVE).selected == "proven"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_rate_from_few_runs_does_not_count():
     ],
 )
 def test_recent_context_is_the_same_request_or_work_type_within_four_hours(fields, recent):
-    decision = route(TASK, [make_agent(**fields)], policy=SEED_ADDITIVE)
+    decision = route(TASK, [make_agent(**fields)], policy=ADDITIVE)
     assert decision.recent_context_match is recent
     assert decision.candidates[0].terms["context"] == (30 if recent else 0)
 
@@ -212,9 +212,9 @@ def test_ties_go_to_the_more_experienced_then_the_less_busy_then_by_id():
     agents = [make_agent(name) for name in ("b", "a", "c")]
     assert route(TASK, agents).selected == "a"
     assert route(TASK, [*agents, make_agent("z", success_count=2, failure_count=2)]).selected == "z"
-    # from ten tasks in flight on, the research's load term no longer tells agents apart
+    # from ten tasks in flight on, the load term no longer tells agents apart
     busy = [make_agent("a", slots=99, in_flight=20), make_agent("b", slots=99, in_flight=19)]
-    assert route(TASK, busy, policy=SEED_ADDITIVE).selected == "b"
+    assert route(TASK, busy, policy=ADDITIVE).selected == "b"
 
 
 def test_the_audit_columns_are_truthful():
@@ -366,7 +366,7 @@ def test_a_better_agent_that_is_full_is_waited_for_as_long_as_there_is_patience(
     assert decision.reason == (
         "waits for best: chance 0.93 (0 runs) + context 0 - line 0.07 = 0.85; free now free 0.44"
     )
-    for impatient in (SEED_ADDITIVE, SEED_WEIGHTED, DEFAULT._replace(line=None)):
+    for impatient in (ADDITIVE, WEIGHTED, DEFAULT._replace(line=None)):
         assert route(TASK, [FULL, FREE], policy=impatient, patience=40.0).selected == "free"
 
 

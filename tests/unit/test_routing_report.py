@@ -9,7 +9,7 @@ import pytest
 from chargehand.domain.routing import RoutingDecision
 from chargehand.routing.replay import replayed, stored
 from chargehand.routing.report import appraised, compared
-from chargehand.routing.router import LEARNED, SEED_ADDITIVE, route
+from chargehand.routing.router import ADDITIVE, LEARNED, route
 from tests.builders import make_agent, make_task
 
 TASK = make_task()
@@ -35,7 +35,7 @@ def row(decision: RoutingDecision, **fields):
 
 def test_a_decision_taken_again_is_the_same_and_another_policy_may_choose_another():
     kept = row(route(TASK, AGENTS))
-    again, other = replayed(TASK, kept), replayed(TASK, kept, SEED_ADDITIVE)
+    again, other = replayed(TASK, kept), replayed(TASK, kept, ADDITIVE)
     assert again.same
     assert not again.partial
     assert (again.decision.selected, other.decision.selected) == ("new", "old")
@@ -59,7 +59,7 @@ def test_a_sampled_decision_is_exact_by_its_own_policy_and_partial_by_another():
     pool = [make_agent(f"{n:03d}", lately_runs=5.0, lately_successes=n % 5) for n in range(120)]
     kept = row(route(TASK, pool, draw=99))
     assert replayed(TASK, kept).same
-    assert replayed(TASK, kept, SEED_ADDITIVE).partial
+    assert replayed(TASK, kept, ADDITIVE).partial
     assert not replayed(TASK, kept, LEARNED._replace(weights=(("queue", -1.0),))).same
 
 

@@ -1,7 +1,4 @@
-"""What travels: intents, requests, plans, work orders, results. Values only; nothing here decides or does I/O.
-
-`WorkTask`, `WorkPlan` and `DecomposedRequest` keep the names and fields of the research this product grew from.
-"""
+"""What travels: intents, requests, plans, work orders, results. Values only; nothing here decides or does I/O."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ Steps are named by their order in messages, and by their index everywhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from heapq import heapify, heappop, heappush
+from graphlib import TopologicalSorter
+from heapq import heappop, heappush
 
 from chargehand.domain.errors import BadDecomposition
 from chargehand.domain.plans import WorkTask
@@ -28,7 +29,10 @@ def check_dependencies(tasks: Sequence[WorkTask]) -> None:
 
 
 def _circle(waits_for: Mapping[int, Sequence[int]]) -> list[int]:
-    """Return a circle, first step repeated at the end; empty when there is none."""
+    """Return a circle, first step repeated at the end; empty when there is none.
+
+    Always the same one, because people are told: which one graphlib names depends on the order of its nodes.
+    """
     left = {step: set(others) for step, others in waits_for.items()}
     while free := [step for step, others in left.items() if not others & left.keys()]:
         for step in free:
@@ -56,19 +60,18 @@ def turned(before: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
     return [tuple(others) for others in after]
 
 
-def topological(before: Sequence[Sequence[int]], after: Sequence[Sequence[int]], ranks: Sequence[float]) -> list[int]:
+def topological(before: Sequence[Sequence[int]], ranks: Sequence[float]) -> list[int]:
     """Return the indices so that each comes after what is before it; of those that may come, the lowest rank first."""
-    missing = [len(others) for others in before]
-    free = [(ranks[index], index) for index, count in enumerate(missing) if count == 0]
-    heapify(free)
+    sorter = TopologicalSorter(dict(enumerate(before)))
+    sorter.prepare()
+    free: list[tuple[float, int]] = []
     sequence = []
-    while free:
+    while sorter.is_active():
+        for index in sorter.get_ready():
+            heappush(free, (ranks[index], index))
         _, index = heappop(free)
         sequence.append(index)
-        for follower in after[index]:
-            missing[follower] -= 1
-            if missing[follower] == 0:
-                heappush(free, (ranks[follower], follower))
+        sorter.done(index)
     return sequence
 
 

@@ -21,7 +21,7 @@ from chargehand.domain.plans import WAITS, DecomposedRequest, Subtask, WorkPlan,
 from chargehand.domain.records import Staff
 from chargehand.domain.risks import RISKS
 from chargehand.domain.routing import AgentFacts
-from chargehand.planning.dependencies import check_dependencies, places_before, topological, turned
+from chargehand.planning.dependencies import check_dependencies, places_before, topological
 from chargehand.planning.digest import digest
 from chargehand.planning.scheduling import ordering
 from chargehand.routing.filters import PoolHealth, one_line, pool_health
@@ -349,7 +349,7 @@ def _sequence(drafts: Sequence[WorkTask], pool: Pool, held: Collection[int], mod
     if mode == "parallel":
         return ordering.order(drafts, _capacity(drafts, pool), held=frozenset(held))
     before = places_before(drafts)
-    asked = topological(before, turned(before), [task.order for task in drafts])
+    asked = topological(before, [task.order for task in drafts])
     return tuple(drafts[index].order for index in asked)
 
 

@@ -67,12 +67,10 @@ SCORERS: Mapping[str, Scorer] = {
 
 FROM_RUNS = frozenset(name for name, scorer in SCORERS.items() if scorer.from_runs)
 
-SEED_ADDITIVE = Policy(
-    "seed-additive", (("context", 30.0), ("success", 40.0), ("specialization", 20.0), ("load", 1.0)), digits=1
-)
-SEED_WEIGHTED = Policy("seed-weighted", (("success", 0.6), ("context", 0.4)))
+ADDITIVE = Policy("additive", (("context", 30.0), ("success", 40.0), ("specialization", 20.0), ("load", 1.0)), digits=1)
+WEIGHTED = Policy("weighted", (("success", 0.6), ("context", 0.4)))
 LEARNED = Policy("learned", (("chance", 1.0), ("queue", -0.05), ("context", 0.02)), line=0.15)
-POLICIES = {policy.name: policy for policy in (LEARNED, SEED_ADDITIVE, SEED_WEIGHTED)}
+POLICIES = {policy.name: policy for policy in (LEARNED, ADDITIVE, WEIGHTED)}
 DEFAULT = LEARNED
 
 

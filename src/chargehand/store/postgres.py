@@ -14,6 +14,7 @@ from chargehand.catalog.catalog import Catalog
 from chargehand.domain.errors import DatabaseRefuses
 from chargehand.store import address
 from chargehand.store.failures import translated
+from chargehand.store.status_moves import Traffic
 from chargehand.store.transaction import Transaction
 
 CHANNEL = "chargehand"
@@ -35,12 +36,13 @@ LOOK_UP = {"enable_seqscan": "off", "jit": "off"}
 
 
 class PostgresStore:
-    """The store on one database. `seal_key` signs the histories of ended requests."""
+    """The store on one database. `seal_key` signs the histories of ended requests; `traffic` counts transactions."""
 
     def __init__(self, dsn: str, seal_key: bytes, *, max_connections: int = 8) -> None:
         self._dsn = dsn
         self._seal_key = seal_key
         self._max_connections = max_connections
+        self.traffic = Traffic()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._catalogs: dict[str, Catalog] = {}
         self._holder: asyncpg.Record | None = None  # the session that took the lock last, in this process
@@ -76,8 +78,9 @@ class PostgresStore:
         with translated():
             async with self._pool.acquire() as connection:
                 self._doubtful.add(connection.get_server_pid())
+                self.traffic.transactions += 1
                 async with connection.transaction():
-                    tx = Transaction(connection, self._seal_key, self._catalogs)
+                    tx = Transaction(connection, self._seal_key, self._catalogs, self.traffic)
                     yield tx
                     await tx.finish()
                 self._doubtful.discard(connection.get_server_pid())

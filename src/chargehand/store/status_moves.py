@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -32,11 +33,26 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
 
 
+@dataclass(slots=True)
+class Traffic:
+    """What a store has asked of its database so far. Each statement is a round trip; BEGIN and COMMIT are two more."""
+
+    transactions: int = 0
+    statements: int = 0
+
+
 class Moves:
     """One transaction. Events and the things they tell of are written together, at the end, in one statement."""
 
-    def __init__(self, connection: Connection, seal_key: bytes, catalogs: dict[str, Catalog] | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        seal_key: bytes,
+        catalogs: dict[str, Catalog] | None = None,
+        traffic: Traffic | None = None,
+    ) -> None:
         self._connection = connection
+        self._traffic = traffic or Traffic()
         self._seal_key = seal_key
         self._catalogs = {} if catalogs is None else catalogs  # the latest, by the state it was read in
         self._events: list[tuple[UUID, str, UUID | None, UUID | None, Mapping[str, Any]]] = []
@@ -46,10 +62,12 @@ class Moves:
 
     async def fetch(self, name: str, *args: object) -> list[asyncpg.Record]:
         """Run a named statement and return its rows."""
+        self._traffic.statements += 1
         return await self._connection.fetch(SQL[name], *args)
 
     async def execute(self, name: str, *args: object) -> int:
         """Run a named statement and return how many rows it touched."""
+        self._traffic.statements += 1
         status = await self._connection.execute(SQL[name], *args)
         return int(status.rsplit(" ", 1)[-1])
 
@@ -146,6 +164,7 @@ class Moves:
         if self._events:
             await self._write_events(wakes)
         elif self._touched or self.wakes:
+            self._traffic.statements += 1
             await self._connection.execute("SELECT pg_notify('chargehand', $1)", wakes)
         if self._ended:
             await self._seal(sorted(self._ended))

@@ -1,6 +1,4 @@
-"""The schema. `agent_registry`, `agent_performance` and `routing_decisions` keep the names and columns they were
-researched with; what the product added stands after them. All times are PostgreSQL's, with time zone.
-"""
+"""The schema. All times are PostgreSQL's, with time zone."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ from chargehand.store.planning_statements import Deciding
 
 if TYPE_CHECKING:
     from chargehand.catalog.catalog import Catalog
-    from chargehand.store.status_moves import Connection
+    from chargehand.store.status_moves import Connection, Traffic
 
 
 SPECS_KEPT = 5_000
@@ -54,8 +54,14 @@ SPECIALIZATIONS = 1 + AgentFacts._fields.index("specializations")
 class Transaction(Deciding):
     """The statements of the path from a ready task to a recorded result."""
 
-    def __init__(self, connection: Connection, seal_key: bytes, catalogs: dict[str, Catalog] | None = None) -> None:
-        super().__init__(connection, seal_key, catalogs)
+    def __init__(
+        self,
+        connection: Connection,
+        seal_key: bytes,
+        catalogs: dict[str, Catalog] | None = None,
+        traffic: Traffic | None = None,
+    ) -> None:
+        super().__init__(connection, seal_key, catalogs, traffic)
         self._outcomes: list[Outcome] = []
         self._circuit = (0, 0.0)
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from rapidfuzz.distance import OSA
+
 from chargehand.llm.catalogue_match.lexicon import nouns_by_word
 from chargehand.llm.catalogue_match.words import VERBS, stem
 
@@ -34,17 +36,11 @@ def closest(word: str, known: frozenset[str]) -> Word | None:
     return Word(stems[0], (stems[0],), frozenset()) if len(stems) == 1 and not verbs else None
 
 
+def _differ_by_one(left: str, right: str) -> bool:
+    """Whether one letter too many, too few or wrong, or two neighbours swapped, makes one word the other."""
+    return OSA.distance(left, right, score_cutoff=1) == 1
+
+
 def _slips(word: str, known: Iterable[str]) -> list[str]:
     # The first letter is seldom wrong, and comparing only words that share it keeps this fast.
-    return sorted(other for other in known if other[:1] == word[:1] and len(other) >= 4 and _one_slip(word, other))
-
-
-def _one_slip(left: str, right: str) -> bool:
-    """Whether one letter too many, too few or wrong, or two neighbours swapped, makes one word the other."""
-    if abs(len(left) - len(right)) > 1 or left == right:
-        return False
-    at = next(
-        (place for place, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right))
-    )
-    a, b = left[at:], right[at:]
-    return a[1:] == b[1:] or a == b[1:] or a[1:] == b or (a[:2] == b[:2][::-1] and a[2:] == b[2:])
+    return sorted(other for other in known if other[:1] == word[:1] and len(other) >= 4 and _differ_by_one(word, other))

@@ -108,7 +108,7 @@ def _portfolio(jobs: Jobs) -> Iterator[list[int]]:
     """Lay the jobs out by every rule, one by one and all that fit at once, and push each schedule together."""
     for rule in RULES.values():
         ranks = [rule(jobs, job) for job in range(len(jobs.seconds))]
-        by_list = in_sequence(jobs, topological(jobs.before, jobs.after, ranks))
+        by_list = in_sequence(jobs, topological(jobs.before, ranks))
         for ends in (by_list, by_rank(jobs, ranks)):
             yield justified(jobs, justified(jobs, ends), backward=True)
 

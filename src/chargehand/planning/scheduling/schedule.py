@@ -47,7 +47,7 @@ def make_jobs(
     contended = [n for n, needs in enumerate(demands) if sum(needs) > limits[n]]  # the others never hold a job up
     demands, limits = [demands[n] for n in contended], [limits[n] for n in contended]
     after = turned(before)
-    forward = topological(before, after, range(len(seconds)))
+    forward = topological(before, range(len(seconds)))
     need, room, guard = _packed(demands, limits, len(seconds))
     tails, behind = longest_after(after, seconds, forward), all_after(after, forward)
     return Jobs(seconds, before, after, demands, limits, need, room, guard, forward, tails, behind)
