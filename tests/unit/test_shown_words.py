@@ -199,6 +199,8 @@ INTERNAL: tuple[tuple[set[str], str], ...] = (
     ({"string", "integer", "number", "boolean"}, "types of JSON schema, as the operator wrote them"),
     ({"playbook", "script"}, "said in the messages that begin with the file's name"),
     ({"order", "report"}, "part of a signature"),
+    ({"leased", "accepted", "started", "reported", "lost", "foreign"}, "columns of a table; its cells are shown"),
+    ({"unreachable", "busy", "full", "configuration"}, "a column of the table of SQLSTATEs; its texts are shown"),
     ({"open", "resolved"}, "only open reviews are listed; `why` tells how the others were resolved"),
     ({"intent", "vague", "out_of_scope", "background"}, "inside the catalogue match; it asks in sentences"),
     ({"smart", "fast", "immediate"}, "modes of pg_ctl"),
