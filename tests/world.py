@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from chargehand.app.reads import Reads
 from chargehand.broker.memory import MemoryBroker
 from chargehand.domain import seals
 from chargehand.domain.envelopes import Envelope, MessageType, decode, derive_key, encode
@@ -174,6 +175,11 @@ class World:
     sweep: Sweep
     agents: dict[str, PaperAgent] = field(default_factory=dict)
     loops: Loops | None = None  # where a test lets them run
+
+    @property
+    def reads(self) -> Reads:
+        """What doors see."""
+        return Reads(self.queries, self.engine.settings)
 
     async def agent(
         self, name: str = "infra-1", *intents: IntentSpec, incarnation: str = "journal.life", **said: Any

@@ -153,7 +153,7 @@ async def test_while_the_gpu_is_busy_other_work_goes_first_and_why_says_so(world
         await reached(world, training, "completed")
         await reached(world, request_id, "completed")
     assert studio.done == ["tidy_up", "write_notes", "train_model", "render_film"]
-    told = "\n".join(line.text for line in await story_lines(world.queries, request_id))
+    told = "\n".join(line.text for line in await story_lines(world.reads, request_id))
     busy = "0/1 agents can run render_film: 1 busy: needs 6,000 MiB of GPU memory, 2,000 left"
     assert f"task 2 goes first: {busy}" in told
     assert f"goes before task 1, which waits: {busy}" in told

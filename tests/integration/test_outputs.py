@@ -65,36 +65,29 @@ async def run(world: World, agent: PaperAgent, **returned: Any) -> WorkOrder:
 
 
 async def story(world: World, request_id: UUID) -> str:
-    return "\n".join(line.text for line in await story_lines(world.queries, request_id))
+    return "\n".join(line.text for line in await story_lines(world.reads, request_id))
 
 
 async def shown(world: World, request_id: UUID) -> str:
     """What `status` shows."""
-    request, tasks = await world.queries.request(request_id), await world.queries.tasks(request_id)
-    lines = standing(
-        request, tasks, await world.queries.attempts(request_id), await world.queries.reviews(request_id), ()
-    )
+    found, reviews = await world.reads.snapshot(request_id), await world.reads.reviews(request_id)
+    lines = standing(found.request, found.tasks, found.attempts, reviews, found.questions)
     return "\n".join(line.text for line in lines)
 
 
 async def value(world: World, request_id: UUID) -> Mapping[str, Any]:
     """What `status --json` shows."""
-    return request_value(
-        await world.queries.request(request_id),
-        await world.queries.plan(request_id),
-        await world.queries.tasks(request_id),
-        await world.queries.attempts(request_id),
-    )
+    return request_value(await world.reads.snapshot(request_id))
 
 
 async def test_what_one_task_returns_is_given_to_the_next(world: World) -> None:
     agent = await kuma(world)
     request_id = await world.planned("deploy_kuma", "add_portals", words="deploy kuma and add our portals")
-    plan = await world.queries.plan(request_id)
+    plan = await world.reads.plan(request_id)
     assert plan is not None
-    planned = [line.text for line in plan_lines(await world.queries.request(request_id), plan, None)]
+    planned = [line.text for line in plan_lines(await world.reads.request(request_id), plan, None)]
     assert "kuma_url: from task 1 (deploy_kuma) output url" in planned
-    await world.control.approve(request_id, plan["digest"], "ann")
+    await world.control.approve(request_id, plan.digest, "ann")
     first = await run(world, agent, outputs={"url": URL, "login": {"user": "ann"}})
     assert first.parameters == {}
     second = await run(world, agent)

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from chargehand.app.doctor import Check
-from chargehand.cli.show.checks import check_lines, is_sound
+from chargehand.app.doctor import Check, is_sound
+from chargehand.cli.show.checks import check_lines
 from chargehand.cli.terminal.exit_codes import exit_of
 from chargehand.cli.terminal.interrupts import Interrupted, Interrupts
 from chargehand.cli.terminal.keyboard import Decision, understood

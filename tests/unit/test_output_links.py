@@ -95,7 +95,8 @@ def test_renumbering_keeps_references_right() -> None:
     assert got.subtasks[2].inputs["kuma_url"].task == 2
     busy = {"build_index": [make_agent(intent="build_index", status="offline")]}
     pool = {spec.intent: [make_agent(intent=spec.intent)] for spec in catalog.specs} | busy
-    plan = make_plan(got, catalog, pool, PlanFacts(make_id("plan"), [make_id(n) for n in range(3)], NOW, may_wait=True))
+    facts = PlanFacts(make_id("plan"), [make_id(n) for n in range(3)], NOW, mode="parallel", may_wait=True)
+    plan = make_plan(got, catalog, pool, facts)
     assert [task.intent for task in plan.tasks] == ["deploy_kuma", "add_portals", "build_index"]
     assert [task.subtask for task in plan.tasks] == [2, 3, 1]
     assert plan.tasks[1].inputs["kuma_url"].task == 1

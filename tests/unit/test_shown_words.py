@@ -19,16 +19,18 @@ import pytest
 
 from chargehand.agent.runtime.results import ENDINGS, Ending
 from chargehand.app.doctor import Check, State
+from chargehand.app.fleet import AgentStatus
+from chargehand.app.trail import DecisionTrail
 from chargehand.cli.commands.run import Level, Mode, Other
 from chargehand.cli.flows.conversation import STEPS
 from chargehand.cli.flows.follow import AT_WORK
 from chargehand.cli.show.checks import check_lines
 from chargehand.cli.show.ending import ending_lines
-from chargehand.cli.show.lists import catalog_lines, review_list
+from chargehand.cli.show.lists import agent_list, catalog_lines, review_list
 from chargehand.cli.show.plan import plan_lines
 from chargehand.cli.show.progress import board
 from chargehand.cli.show.request import overview, standing
-from chargehand.cli.show.why import Story, why_lines
+from chargehand.cli.show.why import why_lines
 from chargehand.cli.terminal.exit_codes import OF_REQUEST, WAITS, exit_of
 from chargehand.cli.terminal.lines import Line
 from chargehand.domain import envelopes
@@ -38,7 +40,7 @@ from chargehand.domain.intents import Otherwise
 from chargehand.domain.messages import Failure
 from chargehand.domain.plans import Ruling, WorkPlan
 from chargehand.domain.priorities import HEAD_STARTS, PRIORITIES, Priority
-from chargehand.domain.records import Event, Followed, ReviewKind
+from chargehand.domain.records import Followed, ReviewKind
 from chargehand.domain.risks import RISKS, Risk
 from chargehand.domain.states import REQUEST_ENDED, AttemptStatus, PlanStatus, RequestStatus, TaskStatus
 from chargehand.execution import retry
@@ -46,7 +48,21 @@ from chargehand.routing.filters import FILTERS
 from chargehand.understanding.calibration import AGREEING
 from chargehand.understanding.cross_check import Agreement
 from chargehand.understanding.judgements import WEIGHTS, How
-from tests.unit.cli_rows import NOW, REQUEST_ID, a_plan, a_request, a_step, a_task, an_attempt, task_id
+from tests.builders import NOW
+from tests.unit.cli_rows import (
+    a_call,
+    a_decision,
+    a_plan,
+    a_request,
+    a_review,
+    a_step,
+    a_task,
+    a_trail,
+    an_agent,
+    an_attempt,
+    an_entry,
+    an_event,
+)
 
 OPEN = tuple(status for status in RequestStatus if status not in REQUEST_ENDED)
 ENDED = tuple(status for status in RequestStatus if status in REQUEST_ENDED)
@@ -74,15 +90,13 @@ def text(lines: list[Line]) -> str:
 
 def why(**parts: Any) -> str:
     """Return what `why` tells of a request with these parts."""
-    nothing: dict[str, Any] = dict.fromkeys(Story.__dataclass_fields__, ())
-    return text(why_lines(Story(**(nothing | {"request": a_request()} | parts)), full=True))
+    nothing: dict[str, Any] = dict.fromkeys(DecisionTrail.__dataclass_fields__, ())
+    return text(why_lines(a_trail(**(nothing | {"request": a_request()} | parts)), full=True))
 
 
 def of_risk(risk: str) -> str:
-    step = a_step(risk=risk, retry_safe=True)
-    offer = {"intent": "do_1", "description": "", "work_type": "custom_work", "examples": [], "parameters": {},
-             "risk": risk, "resources": step["resource_requirements"], "source": "", "unavailable": None}  # fmt: skip
-    plan, catalog = text(plan_lines(a_request(), a_plan(step), None)), text(catalog_lines([offer], []))
+    plan = text(plan_lines(a_request(), a_plan(a_step(risk=risk, retry_safe=True)), None))
+    catalog = text(catalog_lines([an_entry(risk=risk)], []))
     shown = RISKS[Risk(risk)].shown
     assert shown in plan
     assert shown in catalog
@@ -97,38 +111,33 @@ def of_open_request(status: str) -> str:
 
 
 def of_task(status: str) -> str:
-    tasks = [a_task(1, status)]
+    tasks = [a_task(1, TaskStatus(status))]
     assert text(board(tasks, {}, {}, 0))
     return text(ending_lines(a_request(), tasks, [], 1.0)[1:2]).partition(": ")[2]
 
 
 def of_attempt(status: str) -> str:
-    decision = {"task_id": task_id(1), "attempt_id": an_attempt()["attempt_id"], "reason": "",
-                "decision": {"candidates": [], "policy": "learned"}}  # fmt: skip
-    return why(tasks=[a_task()], decisions=[decision], attempts=[an_attempt(status=status)])
+    decision = a_decision(1, {"candidates": []}, reason="")
+    return why(tasks=(a_task(),), decisions=(decision,), attempts=(an_attempt(status=status),))
 
 
 def of_ruling(action: str) -> str:
-    ruling = {"rule": "default", "action": action, "reason": "so"}
-    shown = why(plans=[a_plan() | {"ruling": ruling}])
+    ruling = Ruling.model_validate({"rule": "default", "action": action, "reason": "so"})
+    shown = why(plans=(a_plan().model_copy(update={"ruling": ruling}),))
     return shown.partition("rule “default”: ")[2].partition(", because")[0]
 
 
 def of_retry(action: str) -> str:
     decision = {"action": action, "reason": "so", "wait_seconds": 0.0}
-    event = Event(1, "task.ready", task_id(1), None, {"decision": decision}, NOW)
-    return why(tasks=[a_task()], events=(event,))
+    return why(tasks=(a_task(),), events=(an_event("task.ready", {"decision": decision}),))
 
 
 def of_followed(followed: str) -> str:
-    call = {"tier": "local", "model": "m", "seconds": 1.0, "tokens_in": 0, "tokens_out": 0, "cost_usd": 0,
-            "error": "so", "choice": "first", "followed": followed}  # fmt: skip
-    return why(llm_calls=[call]).partition("then: ")[2].partition("\n")[0]
+    return why(llm_calls=(a_call(followed=followed),)).partition("then: ")[2].partition("\n")[0]
 
 
 def of_review(kind: str) -> str:
-    row = {"review_id": 1, "request_id": REQUEST_ID, "kind": kind, "reason": "so", "context": {}}
-    return text(review_list([row])[1:])
+    return text(review_list([a_review(kind=kind)])[1:])
 
 
 def of_failure(kind: str) -> str:
@@ -153,13 +162,18 @@ SHOWN: dict[str, Shown] = {
     "risks": Shown(options(Risk), of_risk),
     "open requests": Shown(OPEN, of_open_request, by_name=True),
     "ended requests": Shown(ENDED, lambda s: text(ending_lines(a_request(status=s), [], [], 1.0))),
-    "statuses of plans": Shown(options(PlanStatus), lambda s: why(plans=[a_plan() | {"status": s}]), by_name=True),
+    "statuses of plans": Shown(
+        options(PlanStatus), lambda s: why(plans=(a_plan().model_copy(update={"status": PlanStatus(s)}),)), by_name=True
+    ),
     "statuses of tasks": Shown(options(TaskStatus), of_task),
     "statuses of attempts": Shown(options(AttemptStatus), of_attempt, by_name=True),
     "rulings": Shown(options(Ruling.model_fields["action"].annotation), of_ruling),
     "what follows a failure": Shown(options(retry.Action), of_retry),
     "what follows a call": Shown(options(Followed), of_followed),
     "kinds of review": Shown(options(ReviewKind), of_review),
+    "statuses of agents": Shown(
+        options(AgentStatus), lambda s: text(agent_list([an_agent(status=s)], 60)), by_name=True
+    ),
     "kinds of failure": Shown(options(Failure.model_fields["kind"].annotation), of_failure),
     "checks": Shown(options(State), lambda s: text(check_lines([Check("x", s, "", "")])), by_name=True),  # type: ignore[arg-type]
     "messages": Shown(options(MessageType), of_message, by_name=True),
@@ -168,7 +182,7 @@ SHOWN: dict[str, Shown] = {
     "otherwise": Shown(options(Otherwise), lambda o: Other(o).value, by_name=True),
     "complexity": Shown(
         options(WorkPlan.model_fields["complexity_level"].annotation),
-        lambda c: why(plans=[a_plan(complexity_level=c)]),
+        lambda c: why(plans=(a_plan(complexity_level=c),)),
         by_name=True,
     ),
     "why work was ended": Shown(options(Ending), lambda e: ENDINGS[e][2]),  # type: ignore[index]
@@ -185,6 +199,9 @@ INTERNAL: tuple[tuple[set[str], str], ...] = (
     ({"string", "integer", "number", "boolean"}, "types of JSON schema, as the operator wrote them"),
     ({"playbook", "script"}, "said in the messages that begin with the file's name"),
     ({"order", "report"}, "part of a signature"),
+    ({"leased", "accepted", "started", "reported", "lost", "foreign"}, "columns of a table; its cells are shown"),
+    ({"unreachable", "busy", "full", "configuration"}, "a column of the table of SQLSTATEs; its texts are shown"),
+    ({"open", "resolved"}, "only open reviews are listed; `why` tells how the others were resolved"),
     ({"intent", "vague", "out_of_scope", "background"}, "inside the catalogue match; it asks in sentences"),
     ({"smart", "fast", "immediate"}, "modes of pg_ctl"),
     ({"http", "litellm"}, "values of a setting, as the operator wrote them"),

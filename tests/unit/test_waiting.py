@@ -73,7 +73,8 @@ def test_a_decision_is_news_when_its_reason_is_new() -> None:
 
 
 def test_the_first_that_somebody_can_take_goes_before_one_that_waits() -> None:
-    tasks = [make_task_record(make_task(n), "ready" if n == 1 else "pending") for n in (1, 2, 3)]
+    apart = [make_task(n, exclusive_keys=(f"host:web{n}",)) for n in (1, 2, 3)]
+    tasks = [make_task_record(task, "ready" if task.order == 1 else "pending") for task in apart]
     first, second, third = tasks
     behind = {first.task_id: overtakers(tasks, first)}
     assert behind[first.task_id] == [second, third]

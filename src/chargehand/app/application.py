@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Required, TypedDict, Unpack
 from uuid import UUID
 
+from pydantic import JsonValue
+
 from chargehand import keys
+from chargehand.app.reads import Reads
 from chargehand.broker.transports import transport_of
 from chargehand.domain import seals
-from chargehand.domain.errors import ChargehandError, DiskFull
+from chargehand.domain.errors import ChargehandError, DiskFull, WrongStatus
+from chargehand.domain.intents import Otherwise
 from chargehand.domain.ports import LLM, SecondReader
+from chargehand.domain.priorities import Priority
+from chargehand.domain.states import RequestStatus
 from chargehand.domain.tiers import EMBEDDED
 from chargehand.engine.agent_registry import Registry
 from chargehand.engine.engine import Engine
@@ -42,15 +49,29 @@ TAKE_OVER = 0.5
 """Seconds between tries to become the process that works: short, because somebody may be watching the other one die."""
 
 
-class Application:
-    """What a process needs to take requests, let people decide and show what happened."""
+class Terms(TypedDict, total=False):
+    """How a request is to be carried out. `Engine.submit` says what each term means and what it is by default."""
+
+    requester: Required[str]
+    key: str | None
+    mode: str | None
+    dry_run: bool
+    priority: Priority
+    not_before: datetime | None
+    otherwise: Collection[Otherwise] | None
+
+
+class Application(Reads):
+    """What a door asks: it takes requests, lets people decide, and shows what happened.
+
+    `registry` has what an operator does to agents. Whoever decides says who they are; a door knows its user.
+    """
 
     def __init__(self, settings: Settings, dsn: str, master: bytes) -> None:
-        self.settings = settings
+        super().__init__(Queries(dsn), settings)
         self.dsn = dsn
         self.master = master
         self.store = PostgresStore(dsn, seals.seal_key(master))
-        self.queries = Queries(dsn)
         self.transport = transport_of(settings.amqp_url)
         self.broker = self.transport.open_broker(settings.amqp_url)
         readers = tiers(settings)
@@ -71,6 +92,59 @@ class Application:
             return False
         self._changed.clear()
         return True
+
+    # --- what people do -----------------------------------------------------------------------------------------------
+
+    async def submit(self, text: str | bytes, **terms: Unpack[Terms]) -> UUID:
+        """Accept a request and return its id. Raises `BadRequest`, or `IdempotencyConflict` for a key that is taken."""
+        return await self.engine.submit(text, **terms)
+
+    async def approve(self, request_id: UUID, digest: str, who: str, words: str = "") -> RequestStatus:
+        """Approve the plan with that digest. Raises `UnknownId`, `PlanChanged`, `NotPermitted`, `WrongStatus`."""
+        return await self.control.approve(request_id, digest, who, words)
+
+    async def reject(self, request_id: UUID, who: str, words: str = "", digest: str | None = None) -> RequestStatus:
+        """Reject the plan with that digest (None: the newest); with words, have it planned anew from them.
+
+        Raises `UnknownId`, `PlanChanged`, `BadRequest`, and `WrongStatus` when there is no plan to reject.
+        """
+        if digest is None:
+            plan = await self.plan(request_id)
+            if plan is None:
+                short = str(request_id)[:8]
+                raise WrongStatus(f"request {short} has no plan yet", hint="Cancel it, or wait for the plan.")
+            digest = plan.digest
+        return await self.control.reject(request_id, digest, who, words)
+
+    async def answer(self, request_id: UUID, words: str, who: str) -> RequestStatus:
+        """Say a request again, more plainly, after it has asked. Raises `UnknownId`, `WrongStatus`, `BadRequest`."""
+        return await self.control.answer(request_id, words, who)
+
+    async def write(self, request_id: UUID, decomposition: dict[str, JsonValue], who: str) -> RequestStatus:
+        """Take what a person wrote as what a request means. Raises `BadDecomposition`, `UnknownId`, `WrongStatus`."""
+        return await self.control.write(request_id, decomposition, who)
+
+    async def reread(self, who: str) -> list[UUID]:
+        """Have everything read again that no model could plan; return those requests, oldest first."""
+        return await self.control.reread(who)
+
+    async def cancel(self, request_id: UUID, who: str) -> RequestStatus:
+        """Stop a request and its running steps. Raises `UnknownId`, `WrongStatus`."""
+        return await self.control.cancel(request_id, who)
+
+    async def pause(self, request_id: UUID, who: str, task_id: UUID | None = None) -> RequestStatus:
+        """Start no more steps of a request, or not that one; running steps end. Raises `UnknownId`, `WrongStatus`."""
+        return await self.control.pause(request_id, who, task_id)
+
+    async def resume(self, request_id: UUID, who: str, task_id: UUID | None = None) -> RequestStatus:
+        """Continue what was paused. Raises `UnknownId`, `WrongStatus`."""
+        return await self.control.resume(request_id, who, task_id)
+
+    async def retry(self, request_id: UUID, who: str, *, assume_done: bool = False) -> RequestStatus:
+        """Continue a request from the failed step. Raises `UnknownId`, `WrongStatus`, `MissingOutput`."""
+        return await self.control.retry(request_id, who, assume_done=assume_done)
+
+    # --- what an installation needs -----------------------------------------------------------------------------------
 
     async def verify_audit(self) -> dict[UUID, str]:
         """Return request -> what is wrong with its sealed history; empty when every seal holds."""
@@ -160,6 +234,11 @@ def start_private_postgres(home: Path) -> str:
     from chargehand.private_postgres import PrivatePostgres
 
     return PrivatePostgres(home).start()
+
+
+def needs_servers(settings: Settings) -> bool:
+    """Whether servers do the work over a shared broker. Raises `BadConfiguration` for a broker's URL nobody knows."""
+    return transport_of(settings.amqp_url).shared
 
 
 def tiers(settings: Settings) -> Mapping[str, LLM]:

@@ -16,6 +16,7 @@ from chargehand.backup import backup, restore
 from chargehand.backup.manifest import Manifest, Member, check_rows, check_schema
 from chargehand.backup.programs import Program, find
 from chargehand.domain.errors import BadConfiguration, BadRequest
+from chargehand.domain.states import RequestStatus
 from chargehand.private_postgres.binaries import SYSTEM, candidates
 from chargehand.settings import Settings
 from chargehand.store import backup_copies, migrate
@@ -137,10 +138,10 @@ async def _fill(
 async def _hold_back(app: Application) -> Sequence[UUID]:
     """Pause what runs: what it had not begun when the backup was made may have been done since."""
     paused = []
-    while running := await app.queries.requests("running"):
-        for row in running:
-            await app.control.pause(row["request_id"], app.settings.user_name)
-            paused.append(row["request_id"])
+    while running := await app.requests(RequestStatus.RUNNING):
+        for request in running:
+            await app.pause(request.request_id, app.settings.user_name)
+            paused.append(request.request_id)
     return paused
 
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from chargehand import __version__
 from chargehand.app.application import model as configured_model
 from chargehand.app.application import start_private_postgres
-from chargehand.app.worker import local_offers
+from chargehand.app.fleet import local_offers
 from chargehand.broker.transports import transport_of
 from chargehand.domain.errors import ChargehandError
 from chargehand.domain.masking import without_passwords
@@ -52,6 +52,11 @@ async def examine(settings: Settings) -> list[Check]:
     offers = await asyncio.to_thread(_offers, settings)
     found = [*checks, *database, broker, await _ansible(), *offers, _words(settings), *await examine_llms(settings)]
     return [check._replace(found=without_passwords(check.found)) for check in found]
+
+
+def is_sound(checks: Iterable[Check]) -> bool:
+    """Whether nothing keeps Chargehand from working."""
+    return all(check.state != "fail" for check in checks)
 
 
 def _python(_: Settings) -> Check:

@@ -13,21 +13,18 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from chargehand.app.application import TAKE_OVER
+from chargehand.app.fleet import LOCAL_AGENT
 from chargehand.domain.envelopes import derive_key
 from chargehand.domain.errors import ChargehandError, TransientError
 from chargehand.domain.ports import control_queue, work_queue
 from chargehand.engine.loops import Loops
 from chargehand.engine.sweep import Sweep
-from chargehand.settings import Settings
 
 if TYPE_CHECKING:
     from chargehand.agent.runtime.runtime import AgentRuntime
     from chargehand.app.application import Application
-    from chargehand.domain.intents import IntentSpec
 
 log = logging.getLogger("chargehand.app.worker")
-
-LOCAL_AGENT = "infra-1"
 
 REGAIN = 0.7
 """How much of a lease may pass without the lock: heartbeats are not recorded meanwhile, so leases run out."""
@@ -246,8 +243,8 @@ async def _preparing(app: Application) -> AsyncIterator[None]:
 
 async def _declare_queues(app: Application) -> None:
     """Make the queues of every enrolled agent: one with a broker user of its own may not make any."""
-    for row in await app.queries.agents():
-        for queue in (work_queue(str(row["agent_id"])), control_queue(str(row["agent_id"]))):
+    for agent in await app.agents():
+        for queue in (work_queue(str(agent.agent_id)), control_queue(str(agent.agent_id))):
             await app.broker.declare(queue)
 
 
@@ -262,15 +259,6 @@ async def _wait_for(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
     except TimeoutError:
         pass
-
-
-def local_offers(settings: Settings) -> tuple[IntentSpec, ...]:
-    """Return what this machine's agent would offer now. Only looks; what cannot run says why in `unavailable`."""
-    from chargehand.agents.infra import InfraAgent
-    from chargehand.agents.loading import infra_options
-
-    infra = InfraAgent(infra_options(settings, settings.home / "agents" / LOCAL_AGENT, LOCAL_AGENT))
-    return tuple(offer.spec for offer in infra.agent.offers)
 
 
 @asynccontextmanager

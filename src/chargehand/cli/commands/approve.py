@@ -12,6 +12,8 @@ from chargehand.cli.terminal.exit_codes import DONE
 from chargehand.cli.terminal.lines import Line, short
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from chargehand.cli.flows.context import Context
 
 group = typer.Typer()
@@ -32,7 +34,7 @@ def approve(
     async def work(context: Context) -> int:
         from chargehand.cli.flows.conversation import Conversation
 
-        request_id = await context.queries.request_id(request)
+        request_id = await context.app.request_id(request)
         return await Conversation(context, request_id, RunMode(yes=yes, digest=digest, wait=not no_wait)).on()
 
     return launch(work, as_json=as_json, working=not no_wait)
@@ -43,13 +45,8 @@ def reject(request: RequestId, words: Words = "", as_json: AsJson = False) -> in
     """Reject a plan, or say what to plan instead."""
 
     async def work(context: Context) -> int:
-        from chargehand.domain.errors import WrongStatus
-
-        request_id = await context.queries.request_id(request)
-        stored = await context.queries.plan(request_id)
-        if stored is None:
-            raise WrongStatus(f"request {short(request_id)} has no plan yet", hint="Cancel it, or wait for the plan.")
-        await context.app.control.reject(request_id, stored["digest"], context.who, _text(words))
+        request_id = await context.app.request_id(request)
+        await context.app.reject(request_id, context.who, _text(words))
         if not words:
             return await _decided(context, request_id, "Rejected. Nothing of it was run.")
         return await _planned_anew(context, request_id)
@@ -62,8 +59,8 @@ def answer(request: RequestId, words: Answer, as_json: AsJson = False) -> int:
     """Say a request again, after it has asked."""
 
     async def work(context: Context) -> int:
-        request_id = await context.queries.request_id(request)
-        await context.app.control.answer(request_id, _text(words), context.who)
+        request_id = await context.app.request_id(request)
+        await context.app.answer(request_id, _text(words), context.who)
         return await _planned_anew(context, request_id)
 
     return launch(work, as_json=as_json, working=True)
@@ -74,8 +71,8 @@ def cancel(request: RequestId, as_json: AsJson = False) -> int:
     """Stop a request and its running steps."""
 
     async def work(context: Context) -> int:
-        request_id = await context.queries.request_id(request)
-        status = await context.app.control.cancel(request_id, context.who)
+        request_id = await context.app.request_id(request)
+        status = await context.app.cancel(request_id, context.who)
         ending = " Agents are ending its running steps." if status == "cancelling" else ""
         return await _decided(context, request_id, f"Request {short(request_id)} is {status}.{ending}")
 
@@ -89,34 +86,31 @@ def retry(request: RequestId, done: Done = False, yes: Yes = False, as_json: AsJ
     async def work(context: Context) -> int:
         from chargehand.cli.flows.conversation import Conversation
 
-        request_id = await context.queries.request_id(request)
+        request_id = await context.app.request_id(request)
         await context.staffed()
-        seen = (await context.queries.request(request_id))["event_count"]
-        await context.app.control.retry(request_id, context.who, assume_done=done)
+        seen = (await context.app.request(request_id)).event_count
+        await context.app.retry(request_id, context.who, assume_done=done)
         return await Conversation(context, request_id, RunMode(yes=yes), after=seen).on()
 
     return launch(work, as_json=as_json, working=True)
 
 
-async def _planned_anew(context: Context, request_id: object) -> int:
-    from uuid import UUID
-
+async def _planned_anew(context: Context, request_id: UUID) -> int:
     from chargehand.cli.flows.conversation import Conversation
 
-    return await Conversation(context, UUID(str(request_id)), RunMode()).on()
+    return await Conversation(context, request_id, RunMode()).on()
 
 
-async def _decided(context: Context, request_id: object, text: str) -> int:
+async def _decided(context: Context, request_id: UUID, text: str) -> int:
+    from chargehand.app.json_view import decided_value
+
     context.screen.show(Line(text, "good"))
-    row = await context.queries.request(request_id)  # type: ignore[arg-type]
-    context.screen.answer({"request_id": str(request_id), "status": row["status"], "reason": row["status_reason"]})
+    context.screen.answer(decided_value(await context.app.request(request_id)))
     return DONE
 
 
 def _text(words: str) -> str:
     """Return what was typed; bytes that are no text become what `clean` refuses by name."""
-    import os
+    from chargehand.app.words import clean
 
-    from chargehand.understanding import nlu
-
-    return nlu.clean(os.fsencode(words)) if words else ""
+    return clean(words) if words else ""

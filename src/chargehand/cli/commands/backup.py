@@ -26,6 +26,7 @@ def backup(file: Target, without_key: WithoutKey = False, as_json: AsJson = Fals
 
     from chargehand import settings
     from chargehand.app.backup_restore import make_backup
+    from chargehand.app.json_view import backup_value
     from chargehand.cli.terminal.logfile import log_to
     from chargehand.cli.terminal.screen import Screen
 
@@ -39,7 +40,7 @@ def backup(file: Target, without_key: WithoutKey = False, as_json: AsJson = Fals
         screen.show(Line("It is useless without master.key: keep that in another place.", "warn"))
     else:
         screen.show(Line("The master key is in it: whoever has this file can be the orchestrator.", "warn"))
-    screen.answer({"file": str(file.absolute()), **manifest.model_dump(mode="json")})
+    screen.answer(backup_value(file.absolute(), manifest))
     return DONE
 
 
@@ -50,6 +51,7 @@ def restore(file: Source, replace: Replace = False, as_json: AsJson = False) -> 
 
     from chargehand import settings
     from chargehand.app.backup_restore import bring_back
+    from chargehand.app.json_view import restored_value
     from chargehand.cli.terminal.logfile import log_to
     from chargehand.cli.terminal.screen import Screen
 
@@ -71,7 +73,5 @@ def restore(file: Source, replace: Replace = False, as_json: AsJson = False) -> 
         )
     if done.wrong:
         screen.show(Line("Not every seal holds: chargehand audit verify", "bad"))
-    paused = [str(request_id) for request_id in done.paused]
-    wrong = {str(request_id): problem for request_id, problem in done.wrong.items()}
-    screen.answer({"kept": done.kept, "paused": paused, "wrong": wrong, **done.manifest.model_dump(mode="json")})
+    screen.answer(restored_value(done))
     return AUDIT_BROKEN if done.wrong else DONE

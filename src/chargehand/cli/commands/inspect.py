@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from chargehand.cli.terminal.exit_codes import DONE
 from chargehand.domain.states import REQUEST_ENDED, RequestStatus
 
 if TYPE_CHECKING:
+    from chargehand.app.history import HistoryEvent
     from chargehand.cli.flows.context import Context
 
 group = typer.Typer()
@@ -37,7 +38,7 @@ def watch(request: RequestId, as_json: AsJson = False) -> int:
     async def work(context: Context) -> int:
         from chargehand.cli.flows.conversation import Conversation
 
-        return await Conversation(context, await context.queries.request_id(request), RunMode()).on()
+        return await Conversation(context, await context.app.request_id(request), RunMode()).on()
 
     return launch(work, as_json=as_json, working=True)
 
@@ -53,15 +54,12 @@ def why(request: AnyId, full: Full = False, as_json: AsJson = False) -> int:
     """Explain each decision about a request or task."""
 
     async def work(context: Context) -> int:
-        from dataclasses import asdict
-
-        from chargehand.cli.flows.explain import story
+        from chargehand.app.json_view import trail_value
         from chargehand.cli.show.why import why_lines
 
-        request_id = await context.queries.request_id(request)
-        told = await story(context.queries, request_id)
-        context.screen.show(*why_lines(told, only=await context.queries.task_id(request), full=full))
-        context.screen.answer(_values(asdict(told)) if context.screen.as_json else None)
+        trail = await context.app.trail(await context.app.request_id(request))
+        context.screen.show(*why_lines(trail, only=await context.app.task_id(request), full=full))
+        context.screen.answer(trail_value(trail) if context.screen.as_json else None)
         return DONE
 
     return launch(work, as_json=as_json)
@@ -74,13 +72,14 @@ def requests(status: InStatus = None, limit: Limit = 50, as_json: AsJson = False
     async def work(context: Context) -> int:
         from datetime import UTC, datetime
 
+        from chargehand.app.json_view import request_line
         from chargehand.cli.show.request import request_list
         from chargehand.cli.terminal.lines import Line
 
-        rows = await context.queries.requests(status, limit)
+        rows = await context.app.requests(status, limit)
         empty = [Line('There is none yet: chargehand run "what should be done"')]
         context.screen.show(*(request_list(rows, datetime.now(UTC)) if rows else empty))
-        context.screen.answer({"requests": [_brief(row) for row in rows]})
+        context.screen.answer({"requests": [request_line(row) for row in rows]})
         return DONE
 
     return launch(work, as_json=as_json)
@@ -89,69 +88,49 @@ def requests(status: InStatus = None, limit: Limit = 50, as_json: AsJson = False
 async def _all(context: Context) -> int:
     from datetime import UTC, datetime
 
+    from chargehand.app.json_view import request_line
     from chargehand.cli.show.request import overview
 
-    rows, reviews = await context.queries.open_requests(), await context.queries.reviews()
+    rows, reviews = await context.app.open_requests(), await context.app.reviews()
     context.screen.show(*overview(rows, reviews, datetime.now(UTC)))
-    context.screen.answer({"requests": [_brief(row) for row in rows], "reviews": len(reviews)})
+    context.screen.answer({"requests": [request_line(row) for row in rows], "reviews": len(reviews)})
     return DONE
 
 
 async def _one(context: Context, given: str) -> int:
     from chargehand.app.json_view import request_value
-    from chargehand.app.snapshot import snapshot
     from chargehand.cli.show.ending import ending_lines
     from chargehand.cli.show.request import head, standing
 
-    found = await snapshot(context.queries, await context.queries.request_id(given))
-    if found.request["status"] in REQUEST_ENDED:
+    found = await context.app.snapshot(await context.app.request_id(given))
+    if found.request.status in REQUEST_ENDED:
         lines = head(found.request) + ending_lines(found.request, found.tasks, found.attempts, found.seconds)
     else:
-        reviews = await context.queries.reviews(found.request["request_id"])
+        reviews = await context.app.reviews(found.request.request_id)
         lines = standing(found.request, found.tasks, found.attempts, reviews, found.questions)
     context.screen.show(*lines)
-    context.screen.answer(request_value(found.request, found.plan, found.tasks, found.attempts, found.questions))
+    context.screen.answer(request_value(found))
     return DONE
 
 
 async def _logs(context: Context, given: str | None, *, follow: bool) -> int:
+    from chargehand.app.json_view import event_value
     from chargehand.cli.show.progress import log_line
     from chargehand.domain.errors import UnknownId
 
-    newest = await context.queries.requests(limit=1)
+    newest = await context.app.requests(limit=1)
     if given is None and not newest:
         raise UnknownId("there is no request yet", hint='chargehand run "what should be done" makes one.')
-    request_id = await context.queries.request_id(given) if given else newest[0]["request_id"]
-    events: list[Any] = []
+    request_id = await context.app.request_id(given) if given else newest[0].request_id
+    events: list[HistoryEvent] = []
     while True:
-        row = await context.queries.request(request_id)
-        new = await context.queries.events(request_id, events[-1].seq if events else 0)
-        steps = {task["task_id"]: task["task_order"] for task in await context.queries.tasks(request_id)}
-        context.screen.show(*(log_line(event, steps.get(event.task_id)) for event in new))
+        status = (await context.app.request(request_id)).status
+        new = await context.app.events(request_id, events[-1].seq if events else 0)
+        steps = {task.task_id: task.task_order for task in await context.app.tasks(request_id)}
+        context.screen.show(*(log_line(event, steps.get(event.task_id) if event.task_id else None) for event in new))
         events += new
-        if not follow or row["status"] in REQUEST_ENDED:
+        if not follow or status in REQUEST_ENDED:
             break
         await context.changed()
-    context.screen.answer({"request_id": str(request_id), "events": [_event(event) for event in events]})
+    context.screen.answer({"request_id": str(request_id), "events": [event_value(event) for event in events]})
     return DONE
-
-
-def _brief(row: Any) -> dict[str, Any]:
-    names = ("request_id", "status", "status_reason", "wording", "requester", "dry_run", "created_at", "ended_at")
-    return {name: row[name] for name in names}
-
-
-def _event(event: Any) -> dict[str, Any]:
-    return {name: getattr(event, name) for name in ("seq", "at", "kind", "task_id", "attempt_id", "data")}
-
-
-def _values(story: dict[str, Any]) -> dict[str, Any]:
-    """Rows as plain mappings, so that they can be written as JSON."""
-    return {
-        name: dict(value) if name == "request" else [_event_or_row(item) for item in value]
-        for name, value in story.items()
-    }
-
-
-def _event_or_row(item: Any) -> Any:
-    return item if isinstance(item, dict) else dict(item)

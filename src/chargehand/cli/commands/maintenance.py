@@ -27,14 +27,14 @@ def verify(as_json: AsJson = False) -> int:
     async def work(context: Context) -> int:
         from chargehand.domain.errors import AuditBroken
 
-        seals = await context.queries.seals()
+        seals = await context.app.count_seals()
         wrong = await context.app.verify_audit()
         if wrong:
             told = "; ".join(f"request {short(request)}: {problem}" for request, problem in wrong.items())
             advice = "Keep the database as it is, compare it with a backup, and find out who could write to it."
             raise AuditBroken(f"{count(len(wrong), 'request')} not as it was sealed: {told}", hint=advice)
-        context.screen.show(Line(f"{count(len(seals), 'seal')} checked; all hold.", "good"))
-        context.screen.answer({"seals": len(seals), "wrong": {}})
+        context.screen.show(Line(f"{count(seals, 'seal')} checked; all hold.", "good"))
+        context.screen.answer({"seals": seals, "wrong": {}})
         return DONE
 
     return launch(work, as_json=as_json)
@@ -46,16 +46,14 @@ def upgrade() -> int:
     import asyncio
 
     from chargehand import settings
-    from chargehand.app.application import start_private_postgres
+    from chargehand.app import database
     from chargehand.cli.terminal.logfile import log_to
     from chargehand.cli.terminal.screen import Screen
-    from chargehand.store import migrate
 
     loaded = settings.load()
     log_to(loaded.home)
-    dsn = loaded.database_url or start_private_postgres(loaded.home)
-    asyncio.run(migrate.ensure(dsn, upgrade_old=True))
-    Screen().show(Line(f"The database has schema {migrate.HEAD}.", "good"))
+    revision = asyncio.run(database.upgrade(loaded))
+    Screen().show(Line(f"The database has schema {revision}.", "good"))
     return DONE
 
 
@@ -63,16 +61,14 @@ def upgrade() -> int:
 def stop() -> int:
     """Stop the private PostgreSQL."""
     from chargehand import settings
+    from chargehand.app import database
     from chargehand.cli.terminal.screen import Screen
-    from chargehand.private_postgres import PrivatePostgres
 
     loaded = settings.load()
     if loaded.database_url is not None:
         Screen().show(Line("CHARGEHAND_DATABASE_URL is set: Chargehand does not stop that server.", "warn"))
         return ENVIRONMENT
-    server = PrivatePostgres(loaded.home)
-    running = server.status().running
-    server.stop()
+    running = database.stop_private(loaded)
     Screen().show(Line("The private PostgreSQL is stopped." if running else "No private PostgreSQL was running."))
     return DONE
 
@@ -83,8 +79,9 @@ def doctor(as_json: AsJson = False) -> int:
     import asyncio
 
     from chargehand import settings
-    from chargehand.app.doctor import examine
-    from chargehand.cli.show.checks import check_lines, is_sound
+    from chargehand.app.doctor import examine, is_sound
+    from chargehand.app.json_view import checks_value
+    from chargehand.cli.show.checks import check_lines
     from chargehand.cli.terminal.logfile import log_to
     from chargehand.cli.terminal.screen import Screen
 
@@ -93,7 +90,7 @@ def doctor(as_json: AsJson = False) -> int:
     checks = asyncio.run(examine(loaded))
     screen = Screen(as_json=as_json)
     screen.show(*check_lines(checks))
-    screen.answer({"sound": is_sound(checks), "checks": [check._asdict() for check in checks]})
+    screen.answer(checks_value(checks, sound=is_sound(checks)))
     return DONE if is_sound(checks) else ENVIRONMENT
 
 

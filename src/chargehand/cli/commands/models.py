@@ -25,33 +25,12 @@ def report(days: Days = None, limit: Limit = 10_000, as_json: AsJson = False) ->
     """Show how sure each model was, how often it was right, and what thresholds would have asked."""
 
     async def work(context: Context) -> int:
-        from dataclasses import asdict
-
+        from chargehand.app.json_view import report_value
         from chargehand.cli.show.models import report_lines
-        from chargehand.domain.tiers import TIERS
-        from chargehand.engine.engine import thresholds
-        from chargehand.understanding.feedback import reported
-        from chargehand.understanding.judgements import judgements
 
-        set_now = thresholds(context.app.settings)
-        readings, plans = await context.queries.readings(days, limit)
-        by_tier = {tier.name: set_now.below(tier) for tier in TIERS.values()}
-        found = reported(judgements(readings, plans), readings, by_tier)
+        found = await context.app.models_report(days, limit)
         context.screen.show(*report_lines(found))
-        context.screen.answer({"models": [_plain(asdict(each)) for each in found]})
+        context.screen.answer({"models": [report_value(each) for each in found]})
         return DONE
 
     return launch(work, as_json=as_json)
-
-
-def _plain(value: dict[str, object]) -> dict[str, object]:
-    """Write tuples with names as objects: a place in a list says nothing to a script."""
-    from chargehand.understanding.calibration import Fit
-    from chargehand.understanding.feedback import Bin, Level
-
-    def told(each: object) -> object:
-        if isinstance(each, (Bin, Level, Fit)):
-            return each._asdict()
-        return [told(one) for one in each] if isinstance(each, list) else each
-
-    return {name: told(each) for name, each in value.items()}

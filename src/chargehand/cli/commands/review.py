@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
@@ -10,6 +10,7 @@ import typer
 from chargehand.cli.flows.run_mode import RunMode
 from chargehand.cli.options import AsJson, launch
 from chargehand.cli.terminal.exit_codes import DONE, WAITS
+from chargehand.domain.states import RequestStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,13 +32,14 @@ def reviews(resume: Resume = False, as_json: AsJson = False) -> int:
     """List what went wrong and waits for a person."""
 
     async def work(context: Context) -> int:
+        from chargehand.app import json_view
         from chargehand.cli.show.lists import review_list
 
         if resume:
             return await _resume(context)
-        rows = await context.queries.reviews()
-        context.screen.show(*review_list(rows))
-        context.screen.answer({"reviews": [dict(row) for row in rows]})
+        waiting = await context.app.reviews()
+        context.screen.show(*review_list(waiting))
+        context.screen.answer({"reviews": json_view.rows(waiting)})
         return DONE
 
     return launch(work, as_json=as_json, working=resume)
@@ -62,10 +64,10 @@ def review(
     async def work(context: Context) -> int:
         request_id = await _request_of(context, which)
         if discard:
-            await context.app.control.cancel(request_id, context.who)
+            await context.app.cancel(request_id, context.who)
             return await _followed(context, request_id)
         if retry:
-            await context.app.control.retry(request_id, context.who)
+            await context.app.retry(request_id, context.who)
         elif edit or given:
             await _write(context, request_id, given)
         else:
@@ -77,20 +79,21 @@ def review(
 
 async def _request_of(context: Context, which: str) -> UUID:
     """Return the request that a review's number, or the beginning of its own id, names."""
-    rows = await context.queries.reviews()
-    number = next((row["request_id"] for row in rows if str(row["review_id"]) == which), None)
-    return number or await context.queries.request_id(which)
+    waiting = await context.app.reviews()
+    number = next((review.request_id for review in waiting if str(review.review_id) == which), None)
+    return number or await context.app.request_id(which)
 
 
 async def _show(context: Context, request_id: UUID) -> int:
+    from chargehand.app import json_view
     from chargehand.cli.show.lists import review_list
     from chargehand.cli.show.request import head
     from chargehand.cli.terminal.lines import Line
 
-    rows = await context.queries.reviews(request_id)
-    context.screen.show(*head(await context.queries.request(request_id)), Line(""), *review_list(rows))
-    calls = await context.queries.llm_calls(request_id)
-    context.screen.answer({"reviews": [dict(row) for row in rows], "calls": [dict(call) for call in calls]})
+    waiting = await context.app.reviews(request_id)
+    context.screen.show(*head(await context.app.request(request_id)), Line(""), *review_list(waiting))
+    calls = await context.app.llm_calls(request_id)
+    context.screen.answer({"reviews": json_view.rows(waiting), "calls": json_view.rows(calls)})
     return DONE
 
 
@@ -108,7 +111,7 @@ async def _write(context: Context, request_id: UUID, given: str | None) -> None:
     await context.staffed()
     text = plan_editor.read_file(given) if given else await _edited(context, request_id)
     try:
-        await context.app.control.write(request_id, plan_editor.parsed(text), context.who)
+        await context.app.write(request_id, plan_editor.parsed(text), context.who)
     except ChargehandError as error:
         if given is None:
             error.hint = f"{error.hint} {_kept(context, request_id, text)}".strip()
@@ -120,9 +123,9 @@ async def _edited(context: Context, request_id: UUID) -> str:
 
     from chargehand.cli.flows import plan_editor
 
-    request, calls = await context.queries.request(request_id), await context.queries.llm_calls(request_id)
-    offers = [row["spec"] for row in await context.queries.intents() if row["granted"] and not row["unavailable"]]
-    return await asyncio.to_thread(plan_editor.edited, plan_editor.draft(request["wording"], calls, offers))
+    request, calls = await context.app.request(request_id), await context.app.llm_calls(request_id)
+    text = plan_editor.draft(request.wording, calls, await context.app.grants())
+    return await asyncio.to_thread(plan_editor.edited, text)
 
 
 def _kept(context: Context, request_id: UUID, text: str) -> str:
@@ -139,20 +142,14 @@ async def _resume(context: Context) -> int:
     from chargehand.cli.terminal.lines import Line, count
 
     await context.staffed()
-    again = await context.app.control.reread(context.who)
+    again = await context.app.reread(context.who)
     with context.screen.waiting(f"Reading {count(len(again), 'request')} again ..."):
-        statuses = await _statuses(context, again)
-        while {"accepted", "decomposing"} & set(statuses.values()):
+        statuses = await context.app.statuses(again)
+        while {RequestStatus.ACCEPTED, RequestStatus.DECOMPOSING} & set(statuses.values()):
             await context.changed()
-            statuses = await _statuses(context, again)
-    counted: dict[str, Any] = dict(Counter(statuses.values()))
+            statuses = await context.app.statuses(again)
+    counted = Counter(statuses.values())
     told = ", ".join(f"{number} {status}" for status, number in sorted(counted.items())) or "there was none"
     context.screen.show(Line(f"Read again: {told}.", "good"))
-    context.screen.answer({"requests": statuses})
-    return WAITS if counted.get("in_review") else DONE
-
-
-async def _statuses(context: Context, wanted: list[UUID]) -> dict[str, str]:
-    ids = set(wanted)
-    rows = await context.queries.requests(limit=10_000) if ids else ()
-    return {str(row["request_id"]): row["status"] for row in rows if row["request_id"] in ids}
+    context.screen.answer({"requests": {str(request_id): status for request_id, status in statuses.items()}})
+    return WAITS if counted[RequestStatus.IN_REVIEW] else DONE

@@ -28,14 +28,12 @@ def report(days: Days = None, limit: Limit = 100_000, as_json: AsJson = False) -
     """Show how routing turned out, beside the predictions."""
 
     async def work(context: Context) -> int:
-        from dataclasses import asdict
-
+        from chargehand.app.json_view import appraisal_value
         from chargehand.cli.show.routing import appraisal_lines
-        from chargehand.routing.report import appraised
 
-        found = appraised(await context.queries.routing(days, limit))
+        found = await context.app.routing_report(days, limit)
         context.screen.show(*appraisal_lines(found))
-        context.screen.answer(asdict(found))
+        context.screen.answer(appraisal_value(found))
         return DONE
 
     return launch(work, as_json=as_json)
@@ -46,22 +44,12 @@ def replay(policy: Named = None, days: Days = None, limit: Limit = 10_000, as_js
     """Repeat stored routing decisions from their facts."""
 
     async def work(context: Context) -> int:
-        from dataclasses import asdict
-
+        from chargehand.app.json_view import replay_value
         from chargehand.cli.show.routing import comparison_lines
-        from chargehand.domain.plans import WorkTask
-        from chargehand.routing.replay import replayed
-        from chargehand.routing.report import compared
-        from chargehand.routing.router import policy_named
 
-        set_up = context.app.settings
-        other = policy_named(policy, {}, set_up.routing_minimum_runs) if policy else None
-        rows = await context.queries.routing(days, limit)
-        pairs = [(row, replayed(WorkTask.model_validate(row["spec"]), row, other)) for row in rows]
-        found = compared(pairs)
-        context.screen.show(*comparison_lines(found, pairs, policy))
-        context.screen.answer({**asdict(found), "policy": policy})
-        differs = policy is None and found.exact + found.older + found.unreadable < found.decisions
-        return FAILED if differs else DONE
+        found = await context.app.routing_replay(policy, days, limit)
+        context.screen.show(*comparison_lines(found))
+        context.screen.answer(replay_value(found))
+        return DONE if found.holds else FAILED
 
     return launch(work, as_json=as_json)

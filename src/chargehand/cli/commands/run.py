@@ -128,20 +128,18 @@ def start_time(said: str, now: datetime) -> datetime:
 
 
 def _submit(sentence: str, key: str | None, run_mode: RunMode, terms: _Terms, *, as_json: bool) -> int:
-    import os
     import secrets
 
-    from chargehand.understanding import nlu
+    from chargehand.app.words import clean
 
-    wording = nlu.clean(os.fsencode(sentence))  # before anything is started: bad words need no database
+    wording = clean(sentence)  # before anything is started: bad words need no database
     options = terms.options(datetime.now().astimezone())
     key = key or f"cli-{secrets.token_hex(6)}"
 
     async def work(context: Context) -> int:
         from chargehand.cli.flows.conversation import Conversation
 
-        engine = context.app.engine
-        request_id = await engine.submit(wording, requester=context.who, key=key, **options)
+        request_id = await context.app.submit(wording, requester=context.who, key=key, **options)
         context.screen.show(Line(f"Request {short(request_id)}, key {key}", "dim"))
         return await Conversation(context, request_id, run_mode).on()
 

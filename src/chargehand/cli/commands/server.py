@@ -26,15 +26,14 @@ def server() -> int:
     import asyncio
 
     from chargehand import settings
-    from chargehand.app.application import open_application
+    from chargehand.app.application import needs_servers, open_application
     from chargehand.app.worker import serve, stop_signals
-    from chargehand.broker.transports import transport_of
     from chargehand.cli.terminal.logfile import log_to
     from chargehand.cli.terminal.screen import Screen
     from chargehand.domain.errors import BadConfiguration
 
     loaded = settings.load()
-    if not transport_of(loaded.amqp_url).shared:
+    if not needs_servers(loaded):
         raise BadConfiguration(
             "a server needs a broker: CHARGEHAND_AMQP_URL is not set",
             hint="On one machine no server is needed: `chargehand run` and `chargehand watch` do the work themselves.",
@@ -67,12 +66,11 @@ def _hold(request: str, task: str | None, *, held: bool, as_json: bool) -> int:
     async def work(context: Context) -> int:
         from chargehand.domain.errors import UnknownId
 
-        request_id = await context.queries.request_id(request)
-        task_id = await context.queries.task_id(task) if task else None
+        request_id = await context.app.request_id(request)
+        task_id = await context.app.task_id(task) if task else None
         if task and task_id is None:
             raise UnknownId(f"there is no step {task!r}", hint=f"`chargehand status {short(request_id)}` lists them.")
-        control = context.app.control
-        status = await (control.pause if held else control.resume)(request_id, context.who, task_id)
+        status = await (context.app.pause if held else context.app.resume)(request_id, context.who, task_id)
         what = f"Step {short(task_id)}" if task_id else f"Request {short(request_id)}"
         context.screen.show(Line(f"{what} is {'held back' if held else 'going on'}; the request is {status}.", "good"))
         context.screen.answer({"request_id": str(request_id), "status": status})

@@ -8,7 +8,6 @@ from uuid import UUID
 from chargehand.app.application import Application
 from chargehand.app.worker import Worker
 from chargehand.cli.terminal.screen import Screen
-from chargehand.store.queries import Queries
 
 PAUSE = 1.0
 """Seconds after which a watcher looks again although nobody said that anything has changed."""
@@ -23,11 +22,6 @@ class Context:
     worker: Worker | None = None
     request_id: UUID | None = None  # what Ctrl-C must say how to go on with
     told: set[str] = field(default_factory=set)
-
-    @property
-    def queries(self) -> Queries:
-        """What can be read."""
-        return self.app.queries
 
     @property
     def who(self) -> str:
@@ -58,6 +52,5 @@ class Context:
         """Return how many tasks run in this process's own agent."""
         if self.worker is None or not self.worker.holding.is_set():
             return 0
-        return sum(
-            row["in_flight"] for row in await self.queries.agents() if str(row["agent_id"]) == self.worker.agent_id
-        )
+        agents = await self.app.agents()
+        return sum(agent.in_flight for agent in agents if str(agent.agent_id) == self.worker.agent_id)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from chargehand.app.json_view import request_value
-from chargehand.app.snapshot import Snapshot, snapshot
+from chargehand.app.snapshot import Snapshot
 from chargehand.cli.flows.context import Context
 from chargehand.cli.flows.explain import story_lines
 from chargehand.cli.flows.follow import AT_WORK, follow
@@ -35,9 +35,8 @@ class Conversation:
     async def on(self) -> int:
         """Go on until it ends or waits, and return the exit code that says which."""
         while True:
-            found = await snapshot(self._desk.queries, self._request_id)
-            status = R(found.request["status"])
-            code = await self._step(status, found)
+            found = await self._desk.app.snapshot(self._request_id)
+            code = await self._step(found.request.status, found)
             if code is not None:
                 await self._answer()
                 return code
@@ -59,7 +58,7 @@ class Conversation:
             self._desk.screen.show(*standing(found.request, (), (), (), ()))
             return WAITS
         with self._desk.screen.waiting("Reading the request ..."):
-            while (await self._desk.queries.request(self._request_id))["status"] in (R.ACCEPTED, R.DECOMPOSING):
+            while (await self._desk.app.request(self._request_id)).status in (R.ACCEPTED, R.DECOMPOSING):
                 await self._desk.changed()
         return None
 
@@ -72,14 +71,14 @@ class Conversation:
         if not words:
             screen.show(Line(f'Answer with: chargehand answer {name} "..."'))
             return WAITS
-        await self._desk.app.control.answer(self._request_id, words, self._desk.who)
+        await self._desk.app.answer(self._request_id, words, self._desk.who)
         return None
 
     async def agree(self, found: Snapshot) -> int | None:
         """Show the plan and have it approved, or leave it to whoever may."""
         await self._show_once(found)
         assert found.plan is not None
-        digest, run_mode = found.plan["digest"], self._manner
+        digest, run_mode = found.plan.digest, self._manner
         if run_mode.only_plan or not (run_mode.yes or run_mode.digest or self._desk.screen.can_ask):
             self._waits_for_approval(digest)
             return WAITS
@@ -89,7 +88,7 @@ class Conversation:
 
     async def look_at(self, found: Snapshot) -> int | None:
         """Show what a person must look at; only they can go on."""
-        reviews = await self._desk.queries.reviews(self._request_id)
+        reviews = await self._desk.app.reviews(self._request_id)
         self._desk.screen.show(*standing(found.request, found.tasks, found.attempts, reviews, found.questions))
         return WAITS
 
@@ -99,13 +98,13 @@ class Conversation:
             if decision.kind == "yes":
                 return await self._approve(digest)
             if decision.kind in ("no", "words"):
-                await self._desk.app.control.reject(self._request_id, digest, self._desk.who, decision.words)
+                await self._desk.app.reject(self._request_id, self._desk.who, decision.words, digest)
                 return None
             if decision.kind == "left":
                 self._waits_for_approval(digest)
                 return WAITS
             if decision.kind == "why":
-                self._desk.screen.show(*await story_lines(self._desk.queries, self._request_id))
+                self._desk.screen.show(*await story_lines(self._desk.app, self._request_id))
 
     async def _ask_decision(self) -> Decision:
         screen = self._desk.screen
@@ -125,8 +124,7 @@ class Conversation:
         return (await read_line() or "").strip()
 
     async def _approve(self, digest: str) -> int | None:
-        app = self._desk.app
-        status = await app.control.approve(self._request_id, digest, self._desk.who)
+        status = await self._desk.app.approve(self._request_id, digest, self._desk.who)
         if status is R.AWAITING_APPROVAL:
             text = f"One more person must agree: chargehand approve {short(self._request_id)}"
             self._desk.screen.show(Line(text, "warn"))
@@ -136,12 +134,12 @@ class Conversation:
     async def _show_once(self, found: Snapshot) -> None:
         """Show the plan that is, or was, agreed to, once."""
         plan = found.plan
-        if plan is not None and plan["digest"] not in self._shown:
-            self._shown.add(plan["digest"])
+        if plan is not None and plan.digest not in self._shown:
+            self._shown.add(plan.digest)
             self._desk.screen.show(*plan_lines(found.request, plan, found.decomposition), BLANK)
 
     async def _ended(self, found: Snapshot) -> int:
-        status = R(found.request["status"])
+        status = found.request.status
         hint = await self._hint() if status is R.REFUSED else ""
         lines = ending_lines(found.request, found.tasks, found.attempts, found.seconds, hint)
         self._desk.screen.show(*lines)
@@ -149,9 +147,9 @@ class Conversation:
 
     async def _hint(self) -> str:
         """A refusal's hint stands in its event; where there is none, the catalog helps."""
-        events = await self._desk.queries.events(self._request_id)
+        events = await self._desk.app.events(self._request_id)
         refused = next((e for e in reversed(events) if e.kind == "request.refused"), None)
-        return str((refused.data.get("hint") if refused else "") or "`chargehand catalog` shows what can be asked for.")
+        return (refused.hint if refused else "") or "`chargehand catalog` shows what can be asked for."
 
     def _waits_for_approval(self, digest: str) -> None:
         name = short(self._request_id)
@@ -166,9 +164,7 @@ class Conversation:
 
     async def _answer(self) -> None:
         if self._desk.screen.as_json:
-            found = await snapshot(self._desk.queries, self._request_id)
-            value = request_value(found.request, found.plan, found.tasks, found.attempts, found.questions)
-            self._desk.screen.answer(value)
+            self._desk.screen.answer(request_value(await self._desk.app.snapshot(self._request_id)))
 
 
 STEPS: dict[R, Callable[[Conversation, Snapshot], Awaitable[int | None]]] = {

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from chargehand.app.snapshot import of_plan
+from chargehand.app.history import HistoryEvent
+from chargehand.app.snapshot import Task, of_plan
 from chargehand.cli.flows.context import PAUSE, Context
 from chargehand.cli.show.progress import board, event_line
 from chargehand.cli.terminal.lines import Line
 from chargehand.cli.terminal.screen import Board
-from chargehand.domain.records import Event
 from chargehand.domain.states import RequestStatus as R
-from chargehand.store.queries import Rows
+from chargehand.domain.states import TaskStatus as T
 
 AT_WORK = frozenset({R.RUNNING, R.PAUSED, R.CANCELLING})
 FRAME = 0.2
@@ -38,20 +39,20 @@ class Following:
         self._began: dict[UUID, datetime] = {}
         self._took: dict[UUID, float] = {}
         self._waits: dict[UUID, str] = {}
-        self._tasks: Rows = ()
+        self._tasks: Sequence[Task] = ()
         self._tick = 0
 
     async def look(self) -> bool:
         """Show what is new. Returns whether the request is still worked on."""
-        queries = self._desk.queries
-        request = await queries.request(self._request_id)
-        self._tasks = of_plan(await queries.tasks(self._request_id), await queries.plan(self._request_id))
-        steps = {task["task_id"]: task["task_order"] for task in self._tasks}
-        for event in await queries.events(self._request_id, self.seen):
+        app = self._desk.app
+        request = await app.request(self._request_id)
+        self._tasks = of_plan(await app.tasks(self._request_id), await app.plan(self._request_id))
+        steps = {task.task_id: task.task_order for task in self._tasks}
+        for event in await app.events(self._request_id, self.seen):
             self._take(event, steps.get(event.task_id) if event.task_id else None)
         self._redraw()
         self._tell_waits()
-        return R(request["status"]) in AT_WORK
+        return request.status in AT_WORK
 
     async def pause(self) -> None:
         """Wait until there is something new, at most `PAUSE`; a board turns its spinner meanwhile."""
@@ -68,19 +69,19 @@ class Following:
             self._tick += 1
             self._draw(board(self._tasks, self._latest, self._elapsed(), self._tick))
 
-    def _take(self, event: Event, step: int | None) -> None:
+    def _take(self, event: HistoryEvent, step: int | None) -> None:
         self.seen = event.seq
         if event.task_id is not None:
             self._note(event.task_id, event)
-        line = event_line(event.kind, event.data, step)
+        line = event_line(event, step)
         if line and not self._draw:
             self._desk.screen.show(line)
 
-    def _note(self, task_id: UUID, event: Event) -> None:
+    def _note(self, task_id: UUID, event: HistoryEvent) -> None:
         if event.kind == "task.running":
             self._began[task_id] = event.at
         elif event.kind == "task.progress":
-            self._latest[task_id] = str(event.data["message"])
+            self._latest[task_id] = event.message
         elif event.kind.startswith("task.") and task_id in self._began:
             self._took[task_id] = (event.at - self._began.pop(task_id)).total_seconds()
 
@@ -91,7 +92,7 @@ class Following:
     def _tell_waits(self) -> None:
         """A task that waits for an agent or a key makes no event; its reason tells why. A board shows it anyway."""
         for task in () if self._draw else self._tasks:
-            reason = task["status_reason"] if task["status"] == "ready" and task["wants_capacity"] else ""
-            if reason and self._waits.get(task["task_id"]) != reason:
-                self._desk.screen.show(Line(f"{task['task_order']} waits: {reason}", "warn"))
-            self._waits[task["task_id"]] = reason
+            reason = task.status_reason if task.status is T.READY and task.wants_capacity else ""
+            if reason and self._waits.get(task.task_id) != reason:
+                self._desk.screen.show(Line(f"{task.task_order} waits: {reason}", "warn"))
+            self._waits[task.task_id] = reason

@@ -8,12 +8,14 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from chargehand.app.fleet import properties, required
+from chargehand.app.snapshot import LlmCall
 from chargehand.domain.errors import BadConfiguration, BadDecomposition, BadRequest
-from chargehand.store.queries import Rows
+from chargehand.domain.intents import IntentSpec
 
 MOST_OFFERS = 60  # intents listed in the comment; `chargehand catalog` has all of them
 FROM_OUTPUTS = (
@@ -21,13 +23,13 @@ FROM_OUTPUTS = (
 )
 
 
-def draft(wording: str, calls: Rows, offers: Sequence[Mapping[str, Any]]) -> str:
+def draft(wording: str, calls: Sequence[LlmCall], offers: Sequence[IntentSpec]) -> str:
     """Return what a person starts from: the newest answer with subtasks that was refused, else an empty one."""
-    written = next((value for call in reversed(calls) if (value := _answer(call["answer"]))), None)
+    written = next((value for call in reversed(calls) if (value := _answer(call.answer))), None)
     told = "The request, and what can be asked for. Lines that begin with # are left out."
     head = [told, "", f"  {_line(wording)}", ""]
-    head += [f"  {_signature(offer)}  {_line(offer['description'])}" for offer in offers[:MOST_OFFERS]]
-    if any(_outputs(offer) for offer in offers):
+    head += [f"  {_signature(offer)}  {_line(offer.description)}" for offer in offers[:MOST_OFFERS]]
+    if any(properties(offer.outputs) for offer in offers):
         head += ["", FROM_OUTPUTS]
     return "".join(f"# {line}\n" for line in head) + "\n" + _dumped(written or _empty(wording, offers))
 
@@ -40,25 +42,22 @@ def _answer(text: str | None) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and value.get("subtasks") else None
 
 
-def _empty(wording: str, offers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    intent = offers[0]["intent"] if offers else "an_intent"
+def _empty(wording: str, offers: Sequence[IntentSpec]) -> dict[str, Any]:
+    intent = offers[0].intent if offers else "an_intent"
     head = {"order": 1, "name": wording, "intent": intent, "confidence": 1.0}
     return {"subtasks": [{**head, "parameters": {}, "depends_on": []}]}
 
 
-def _parameters(offer: Mapping[str, Any]) -> list[str]:
-    needed = set(offer["parameters"].get("required", ()))
-    return [name if name in needed else f"{name}?" for name in offer["parameters"].get("properties", {})]
+def _parameters(offer: IntentSpec) -> list[str]:
+    needed = required(offer.parameters)
+    return [name if name in needed else f"{name}?" for name in properties(offer.parameters)]
 
 
-def _outputs(offer: Mapping[str, Any]) -> list[str]:
-    return list(offer.get("outputs", {}).get("properties", ()))
-
-
-def _signature(offer: Mapping[str, Any]) -> str:
+def _signature(offer: IntentSpec) -> str:
     """Return `intent(needed, optional?) -> outputs`."""
-    returns = f" -> {', '.join(_outputs(offer))}" if _outputs(offer) else ""
-    return f"{offer['intent']}({', '.join(_parameters(offer))}){returns}"
+    outputs = properties(offer.outputs)
+    returns = f" -> {', '.join(outputs)}" if outputs else ""
+    return f"{offer.intent}({', '.join(_parameters(offer))}){returns}"
 
 
 def _line(text: str) -> str:

@@ -19,8 +19,3 @@ def check_lines(checks: Sequence[Check]) -> list[Line]:
         if check.remedy and check.state != "ok":
             lines.append(Line(check.remedy, "", 6))
     return lines
-
-
-def is_sound(checks: Sequence[Check]) -> bool:
-    """Whether nothing keeps Chargehand from working."""
-    return all(check.state != "fail" for check in checks)

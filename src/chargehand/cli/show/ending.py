@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
-from chargehand.app.json_view import taken
+from chargehand.app.snapshot import Attempt, Request, Task, attempts_of, taken
 from chargehand.cli.show.inputs import taken_lines
 from chargehand.cli.terminal.lines import Line, count, cut, lasting, said, short
-from chargehand.store.queries import Row, Rows
+from chargehand.domain.states import RequestStatus as R
+from chargehand.domain.states import TaskStatus as T
 
-WORDS = {
-    "succeeded": ("done", "good"),
-    "failed": ("failed", "bad"),
-    "skipped": ("skipped", "warn"),
-    "cancelled": ("cancelled", "warn"),
-    "in_review": ("a person must look", "warn"),
-    "pending": ("waits", "dim"),
-    "paused": ("held back", "warn"),
-    "ready": ("waits for an agent", "dim"),
-    "dispatched": ("handed out", ""),
-    "running": ("runs", ""),
+WORDS: Mapping[T, tuple[str, str]] = {
+    T.SUCCEEDED: ("done", "good"),
+    T.FAILED: ("failed", "bad"),
+    T.SKIPPED: ("skipped", "warn"),
+    T.CANCELLED: ("cancelled", "warn"),
+    T.IN_REVIEW: ("a person must look", "warn"),
+    T.PENDING: ("waits", "dim"),
+    T.PAUSED: ("held back", "warn"),
+    T.READY: ("waits for an agent", "dim"),
+    T.DISPATCHED: ("handed out", ""),
+    T.RUNNING: ("runs", ""),
 }
-HEADS = {
-    "completed": ("Done", "good"),
-    "failed": ("Failed", "bad"),
-    "cancelled": ("Cancelled", "warn"),
-    "rejected": ("Rejected", "warn"),
-    "expired": ("Expired", "warn"),
-    "refused": ("Refused", "bad"),
+HEADS: Mapping[R, tuple[str, str]] = {
+    R.COMPLETED: ("Done", "good"),
+    R.FAILED: ("Failed", "bad"),
+    R.CANCELLED: ("Cancelled", "warn"),
+    R.REJECTED: ("Rejected", "warn"),
+    R.EXPIRED: ("Expired", "warn"),
+    R.REFUSED: ("Refused", "bad"),
 }
-NEXT = {
-    "failed": (("retry", "continue from the failed step"), ("why", "every decision with its reason")),
-    "rejected": (("why", "every decision with its reason"),),
-    "cancelled": (("why", "every decision with its reason"),),
-    "expired": (("why", "every decision with its reason"),),
-    "refused": (("why", "every decision with its reason"),),
-    "completed": (("why", "every decision with its reason"),),
+WHY = ("why", "every decision with its reason")
+NEXT: Mapping[R, tuple[tuple[str, str], ...]] = {
+    R.FAILED: (("retry", "continue from the failed step"), WHY),
+    R.REJECTED: (WHY,),
+    R.CANCELLED: (WHY,),
+    R.EXPIRED: (WHY,),
+    R.REFUSED: (WHY,),
+    R.COMPLETED: (WHY,),
 }
 CHANGED: dict[tuple[bool, object], str] = {  # by whether it was a dry run, and what the agent says about it
     (False, True): ", changed",
@@ -48,35 +49,39 @@ MAX_DIFF = 200  # lines of one dry run's diff on a screen; `status --json` has a
 MAX_OUTPUT = 500  # characters
 
 
-def ending_lines(request: Row, tasks: Rows, attempts: Rows, seconds: float | None, hint: str = "") -> list[Line]:
+def ending_lines(
+    request: Request, tasks: Sequence[Task], attempts: Sequence[Attempt], seconds: float | None, hint: str = ""
+) -> list[Line]:
     """Return the last word on a request that has ended. `hint` is what a refusal advises."""
-    status = request["status"]
+    status = request.status
     head, style = HEADS[status]
-    took = f" in {lasting(seconds)}" if seconds is not None and status in ("completed", "failed") else ""
-    reason = f": {_changes(tasks, request['dry_run'])}" if status == "completed" else f": {request['status_reason']}"
-    lines = [Line(f"{head}{took}{reason}", style)]
+    took = f" in {lasting(seconds)}" if seconds is not None and status in (R.COMPLETED, R.FAILED) else ""
+    reason = _changes(tasks, request.dry_run) if status is R.COMPLETED else request.status_reason
+    lines = [Line(f"{head}{took}: {reason}", style)]
     lines += [Line(hint, "", 2)] if hint else []
     for task in tasks:
-        lines += task_lines(task, tasks, attempts, dry_run=request["dry_run"])
-    return lines + next_steps(request["request_id"], NEXT[status])
+        lines += task_lines(task, tasks, attempts, dry_run=request.dry_run)
+    return lines + next_steps(request.request_id, NEXT[status])
 
 
-def task_lines(task: Row, tasks: Rows, attempts: Rows, *, dry_run: bool = False) -> Iterator[Line]:
+def task_lines(
+    task: Task, tasks: Sequence[Task], attempts: Sequence[Attempt], *, dry_run: bool = False
+) -> Iterator[Line]:
     """Return one step: how it stands, where it ran, what it said and gave."""
-    own = [a for a in attempts if a["task_id"] == task["task_id"]]
-    word, style = WORDS[task["status"]]
-    result: Mapping[str, Any] = task["result"] or {}
-    changed = CHANGED.get((dry_run, result.get("changed")), "")
-    yield Line(f"{task['task_order']}. {task['spec']['name']}: {word}{changed}{_where(own)}", style, 2)
-    if task["status_reason"]:
-        yield Line(task["status_reason"], "", 5)
+    word, style = WORDS[task.status]
+    result = task.returned
+    changed = CHANGED.get((dry_run, result.changed), "")
+    where = _where(attempts_of(task, attempts))
+    yield Line(f"{task.task_order}. {task.spec.name}: {word}{changed}{where}", style, 2)
+    if task.status_reason:
+        yield Line(task.status_reason, "", 5)
     yield from taken_lines(taken(task, tasks), 5)
-    if "unfit_outputs" in result:
-        yield Line(f"its outputs differ from its declaration: {result['unfit_outputs']}", "warn", 5)
-    for name, value in (result.get("outputs") or {}).items():
+    if result.unfit_outputs is not None:
+        yield Line(f"its outputs differ from its declaration: {result.unfit_outputs}", "warn", 5)
+    for name, value in result.outputs.items():
         if name != "summary":  # it is in the reason
             yield Line(f"{name}: {cut(said(value), MAX_OUTPUT)}", "", 5)
-    yield from _diff((result.get("data") or {}).get("diff"))
+    yield from _diff(result.data.get("diff"))
 
 
 def next_steps(request_id: object, steps: tuple[tuple[str, str], ...]) -> list[Line]:
@@ -84,8 +89,8 @@ def next_steps(request_id: object, steps: tuple[tuple[str, str], ...]) -> list[L
     return [Line(f"chargehand {command} {short(request_id)}   {what}", "dim", 2) for command, what in steps]
 
 
-def _changes(tasks: Rows, dry_run: bool) -> str:
-    said = [(task["result"] or {}).get("changed") for task in tasks]
+def _changes(tasks: Sequence[Task], dry_run: bool) -> str:
+    said = [task.returned.changed for task in tasks]
     changed, steps = said.count(True), count(len(tasks), "step")
     if dry_run:
         return f"{steps} tried, {changed or 'none'} would change something; nothing was changed"
@@ -94,13 +99,13 @@ def _changes(tasks: Rows, dry_run: bool) -> str:
     return f"{steps}, nothing had to be changed" if said.count(False) == len(said) else steps
 
 
-def _where(attempts: Rows) -> str:
+def _where(attempts: Sequence[Attempt]) -> str:
     if not attempts:
         return ""
     last = attempts[-1]
-    took = f"{lasting(last['duration_ms'] / 1000)} " if last["duration_ms"] is not None else ""
+    took = f"{lasting(last.seconds)} " if last.seconds is not None else ""
     times = f", attempt {len(attempts)}" if len(attempts) > 1 else ""
-    return f" ({took}on {last['agent']}{times})"
+    return f" ({took}on {last.agent}{times})"
 
 
 def _diff(diff: object) -> Iterator[Line]:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
+from chargehand.app.snapshot import TakenInput
 from chargehand.cli.terminal.lines import Line, cut, said
+from chargehand.domain.plans import WorkTask
 
 MAX_VALUE = 200  # characters of one value; `status --json` has it all
 
 
-def references(task: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
+def references(task: WorkTask, tasks: Sequence[WorkTask]) -> Iterator[Line]:
     """Yield what a planned task takes from others: `kuma_url: from task 1 (deploy_kuma) output url`."""
-    intents = {other["order"]: other["intent"] for other in tasks}
-    for name, ref in task.get("inputs", {}).items():
-        yield Line(f"{name}: from task {ref['task']} ({intents[ref['task']]}) output {ref['output']}", "", 5)
+    intents = {other.order: other.intent for other in tasks}
+    for name, ref in task.inputs.items():
+        yield Line(f"{name}: from task {ref.task} ({intents[ref.task]}) output {ref.output}", "", 5)
 
 
-def taken_lines(inputs: Mapping[str, Mapping[str, Any]], indent: int) -> Iterator[Line]:
+def taken_lines(inputs: Mapping[str, TakenInput], indent: int) -> Iterator[Line]:
     """Yield what a step was given of earlier ones: `kuma_url = http://here (output url of task 1)`."""
-    for name, ref in inputs.items():
-        if "value" in ref:
-            value = cut(said(ref["value"]), MAX_VALUE)
-            yield Line(f"{name} = {value} (output {ref['output']} of task {ref['task']})", "", indent)
+    for name, given in inputs.items():
+        if given.known:
+            value = cut(said(given.value), MAX_VALUE)
+            yield Line(f"{name} = {value} (output {given.ref.output} of task {given.ref.task})", "", indent)

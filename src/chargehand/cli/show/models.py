@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from chargehand.app.reports import FEW, Report
 from chargehand.cli.terminal.lines import Line, columns, count
-from chargehand.understanding.feedback import FEW, Report
 
 
 def report_lines(found: Sequence[Report]) -> list[Line]:

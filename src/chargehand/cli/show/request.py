@@ -2,108 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
+from chargehand.app.snapshot import Attempt, Request, Review, Task
 from chargehand.cli.show.ending import next_steps, task_lines
 from chargehand.cli.terminal.lines import BLANK, Line, clock, columns, cut, lasting, short
 from chargehand.domain.records import ReviewKind
-from chargehand.store.queries import Row, Rows
+from chargehand.domain.states import RequestStatus as R
 
 MAX_WORDS = 80  # of a request in a list
-WAITING = {
-    "asking": (('answer ID "..."', "say it again, more plainly"), ("cancel", "forget it")),
-    "awaiting_approval": (("approve", "look at the plan and agree to it"), ("reject", "say no")),
-    "in_review": (("why", "what happened"),),  # its reviews say what can be done
-    "paused": (("cancel", "stop it"),),
-    "running": (("watch", "follow it, and work on it if nobody does"), ("cancel", "stop it")),
-    "cancelling": (("watch", "follow it"),),
-    "accepted": (("watch", "go on with it"), ("cancel", "forget it")),
-    "decomposing": (("watch", "go on with it"), ("cancel", "forget it")),
+WAITING: Mapping[R, tuple[tuple[str, str], ...]] = {
+    R.ASKING: (('answer ID "..."', "say it again, more plainly"), ("cancel", "forget it")),
+    R.AWAITING_APPROVAL: (("approve", "look at the plan and agree to it"), ("reject", "say no")),
+    R.IN_REVIEW: (("why", "what happened"),),  # its reviews say what can be done
+    R.PAUSED: (("cancel", "stop it"),),
+    R.RUNNING: (("watch", "follow it, and work on it if nobody does"), ("cancel", "stop it")),
+    R.CANCELLING: (("watch", "follow it"),),
+    R.ACCEPTED: (("watch", "go on with it"), ("cancel", "forget it")),
+    R.DECOMPOSING: (("watch", "go on with it"), ("cancel", "forget it")),
 }
 """What can be done with a request that is open: (command, what it does)."""
 
 
-def overview(open_requests: Rows, reviews: Rows, now: datetime) -> list[Line]:
+def overview(open_requests: Sequence[Request], reviews: Sequence[Review], now: datetime) -> list[Line]:
     """Return the open requests, those that wait for a person marked by what they wait for."""
     if not open_requests:
         return [Line("Nothing waits and nothing runs. `chargehand requests` shows what has ended.", "dim")]
     lines = request_list(open_requests, now)
-    waits = [r for r in open_requests if r["status"] in ("asking", "awaiting_approval", "in_review")]
+    waits = [r for r in open_requests if r.status in (R.ASKING, R.AWAITING_APPROVAL, R.IN_REVIEW)]
     if waits:
         lines += [BLANK, Line("These wait for a person:", "warn")]
         for request in waits:
-            command = _step(WAITING[request["status"]][0][0], short(request["request_id"]))
-            lines.append(Line(f"chargehand {command}   {request['status_reason']}", "", 2))
+            command = _step(WAITING[request.status][0][0], short(request.request_id))
+            lines.append(Line(f"chargehand {command}   {request.status_reason}", "", 2))
     if reviews:
         lines.append(Line("`chargehand reviews` shows what went wrong with those in review.", "dim"))
     return lines
 
 
-def request_list(requests: Rows, now: datetime) -> list[Line]:
+def request_list(requests: Sequence[Request], now: datetime) -> list[Line]:
     """Return requests as a table, as ordered."""
     rows = [
         (
-            short(r["request_id"]),
-            r["status"] + (" (dry run)" if r["dry_run"] else ""),
-            f"{lasting((now - r['created_at']).total_seconds())} ago",
-            r["requester"],
-            cut(r["wording"], MAX_WORDS),
+            short(r.request_id),
+            r.status + (" (dry run)" if r.dry_run else ""),
+            f"{lasting((now - r.created_at).total_seconds())} ago",
+            r.requester,
+            cut(r.wording, MAX_WORDS),
         )
         for r in requests
     ]
     return columns(rows, ("REQUEST", "STATUS", "ASKED", "BY", "WORDS"))
 
 
-def head(request: Row) -> list[Line]:
+def head(request: Request) -> list[Line]:
     """Return what was asked, by whom, and where it stands."""
     lines = [
-        Line(f"Request {request['request_id']}", "title"),
-        Line(f"“{request['text']}”", "", 2),
+        Line(f"Request {request.request_id}", "title"),
+        Line(f"“{request.text}”", "", 2),
     ]
-    if request["wording"] != request["text"]:
-        lines.append(Line(f"said again as “{request['wording']}”", "", 2))
-    dry = ", dry run" if request["dry_run"] else ""
-    lines.append(Line(f"asked by {request['requester']} at {clock(request['created_at'])}{dry}", "dim", 2))
-    reason = f": {request['status_reason']}" if request["status_reason"] else ""
-    return [*lines, Line(f"{request['status']}{reason}", "warn" if request["status"] in WAITING else "", 2)]
+    if request.wording != request.text:
+        lines.append(Line(f"said again as “{request.wording}”", "", 2))
+    dry = ", dry run" if request.dry_run else ""
+    lines.append(Line(f"asked by {request.requester} at {clock(request.created_at)}{dry}", "dim", 2))
+    reason = f": {request.status_reason}" if request.status_reason else ""
+    return [*lines, Line(f"{request.status}{reason}", "warn" if request.status in WAITING else "", 2)]
 
 
-def standing(request: Row, tasks: Rows, attempts: Rows, reviews: Rows, questions: tuple[str, ...]) -> list[Line]:
+def standing(
+    request: Request,
+    tasks: Sequence[Task],
+    attempts: Sequence[Attempt],
+    reviews: Sequence[Review],
+    questions: tuple[str, ...],
+) -> list[Line]:
     """Return an open request in detail, with what can be done about it."""
     lines = head(request)
-    if request["status"] == "asking":
+    if request.status is R.ASKING:
         lines += [Line(question, "warn", 2) for question in questions]
     for task in tasks:
-        lines += task_lines(task, tasks, attempts, dry_run=request["dry_run"])
+        lines += task_lines(task, tasks, attempts, dry_run=request.dry_run)
     lines += [line for review in reviews for line in review_lines(review)]
     return lines + what_now(request)
 
 
-def what_now(request: Row) -> list[Line]:
+def what_now(request: Request) -> list[Line]:
     """Return the commands that fit an open request's status."""
     lines = []
-    for command, what in WAITING[request["status"]]:
+    for command, what in WAITING[request.status]:
         if " ID" in command:
-            lines.append(Line(f"chargehand {_step(command, short(request['request_id']))}   {what}", "dim", 2))
+            lines.append(Line(f"chargehand {_step(command, short(request.request_id))}   {what}", "dim", 2))
         else:
-            lines += next_steps(request["request_id"], ((command, what),))
+            lines += next_steps(request.request_id, ((command, what),))
     return lines
 
 
-def review_lines(review: Row) -> Iterator[Line]:
+def review_lines(review: Review) -> Iterator[Line]:
     """Return one thing a person must look at, and the ways out of it."""
-    request_id = short(review["request_id"])
-    yield Line(f"Review {review['review_id']} of request {request_id}: {review['reason']}", "warn", 2)
-    for tried in review["context"].get("tried", ()):
-        yield Line(f"{tried['tier']} ({tried['model']}): {tried['error']}", "dim", 5)
-    task = review["context"].get("task")
-    if task:
-        yield Line(f"step {task['order']}, {task['name']}", "", 5)
-    failure = review["context"].get("failure")
-    if failure:
-        yield Line(failure["message"], "", 5)
-    for command, what in WAYS_OUT[review["kind"]]:
+    request_id, context = short(review.request_id), review.context
+    yield Line(f"Review {review.review_id} of request {request_id}: {review.reason}", "warn", 2)
+    for tried in context.tried:
+        yield Line(f"{tried.tier} ({tried.model}): {tried.error}", "dim", 5)
+    if context.task:
+        yield Line(f"step {context.task.order}, {context.task.name}", "", 5)
+    if context.failure:
+        yield Line(context.failure.message, "", 5)
+    for command, what in WAYS_OUT[review.kind]:
         yield Line(f"chargehand {_step(command, request_id)}   {what}", "dim", 5)
 
 

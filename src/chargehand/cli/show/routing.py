@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
 
+from chargehand.app.reports import Appraisal, Comparison, Difference, Replayed
 from chargehand.cli.terminal.lines import Line, columns, count, short
-from chargehand.routing.replay import Replay
-from chargehand.routing.report import Appraisal, Comparison
 
 DIFFERENCES = 20  # more are counted, not listed
 
@@ -41,34 +39,32 @@ def _table(title: str, rows: Mapping[str, tuple[int, int]]) -> list[Line]:
     return columns(cells, (title, "ended", "succeeded")) if cells else []
 
 
-def comparison_lines(
-    found: Comparison, pairs: Sequence[tuple[Mapping[str, Any], Replay | None]], policy: str | None
-) -> list[Line]:
+def comparison_lines(replayed: Replayed) -> list[Line]:
     """Return how decisions taken again compare with the stored ones."""
-    again = found.decisions - found.unreadable
+    found, policy, again = replayed.comparison, replayed.policy, replayed.again
     by = f"by {policy}" if policy else "each by the policy it was taken by"
     lines = [Line(f"{count(again, 'decision')} taken again, {by}", "title")]
-    if policy is None:
-        style = "good" if found.exact + found.older == again else "bad"
-        lines.append(Line(f"{found.exact} of {again} came out the same in every detail", style, 2))
-        if found.older:
-            text = f"{found.older} came out otherwise, as they were taken by another version of the scorer"
-            lines.append(Line(text, "warn", 2))
-    else:
-        lines.append(Line(f"{found.same} of {again} chose the same agent", "", 2))
-        if found.partial:
-            text = f"{found.partial} are partial: it might have looked at agents whose facts were not stored"
-            lines.append(Line(text, "warn", 2))
+    lines += _by_their_own(found, again) if policy is None else _by_another(found, again)
     if found.unreadable:
         lines.append(Line(f"{found.unreadable} looked at no agent, or were stored in another form", "dim", 2))
-    return [*lines, *list(_differences(pairs, policy))[:DIFFERENCES]]
+    return [*lines, *map(_difference, replayed.differences[:DIFFERENCES])]
 
 
-def _differences(pairs: Sequence[tuple[Mapping[str, Any], Replay | None]], policy: str | None) -> Iterator[Line]:
-    for row, replay in pairs:
-        if replay is None:
-            continue
-        if replay.decision.selected != row["decision"]["selected"] or (policy is None and not replay.same):
-            partial = " (partial)" if replay.partial else " (another version)" if replay.older else ""
-            text = f"task {short(row['task_id'])}: {replay.decision.reason}{partial}; it was {row['reason']}"
-            yield Line(text, "", 4)
+def _by_their_own(found: Comparison, again: int) -> Iterator[Line]:
+    style = "good" if found.exact + found.older == again else "bad"
+    yield Line(f"{found.exact} of {again} came out the same in every detail", style, 2)
+    if found.older:
+        text = f"{found.older} came out otherwise, as they were taken by another version of the scorer"
+        yield Line(text, "warn", 2)
+
+
+def _by_another(found: Comparison, again: int) -> Iterator[Line]:
+    yield Line(f"{found.same} of {again} chose the same agent", "", 2)
+    if found.partial:
+        text = f"{found.partial} are partial: it might have looked at agents whose facts were not stored"
+        yield Line(text, "warn", 2)
+
+
+def _difference(one: Difference) -> Line:
+    how = " (partial)" if one.partial else " (another version)" if one.older else ""
+    return Line(f"task {short(one.task_id)}: {one.now}{how}; it was {one.then}", "", 4)
