@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import logit
-from bench.logit import Choice
 from chargehand.llm.catalogue_match.ranking import BY_MEANING, BY_WORDS, Setting, Traits, Weights, shares
 
 PLAIN = Setting(always=1.0, stranger=-3.0, likeness=0.2, aside=0.1, unknown=0.0, choice=2.5)
@@ -45,18 +41,3 @@ def test_more_that_speaks_for_an_intent_never_makes_it_less_likely(name: str) ->
     more = middle._replace(**{name: getattr(middle, name) + 0.3})
     for weights in (BY_WORDS, BY_MEANING):
         assert shares([more, middle], PLAIN, weights)[0][0] > shares([middle, middle], PLAIN, weights)[0][0]
-
-
-def test_a_fit_finds_what_choices_were_made_by() -> None:
-    """The weights that people chose by are found again, in sign and order."""
-    chance = Random(7)
-    choices = []
-    for _ in range(400):
-        each = tuple(CLEAR._replace(said=chance.random(), recall=chance.random()) for _ in range(4))
-        found, none = shares(each, PLAIN, Weights((0, 0, 0, 0, 6.0, 0, 2.0), (3.0, 0, 0, 0, 0, 0)))
-        place = chance.choices(range(5), [*found, none])[0]
-        choices.append(Choice(each, PLAIN, frozenset({place} - {4}), none=place == 4))
-    fitted = logit.fit([choices])
-    weights = dict(zip(Traits._fields, fitted.traits, strict=True))
-    assert weights["said"] == pytest.approx(6.0, abs=1.5)
-    assert weights["recall"] == pytest.approx(2.0, abs=1.5)
