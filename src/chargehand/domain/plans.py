@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from chargehand.domain.intents import Deadlines, OutputRef, Resources, Risk, Value
+from chargehand.domain.intents import Deadlines, Order, OutputRef, Resources, Risk, Value
 
 
 class Subtask(Value):
@@ -22,7 +22,7 @@ class Subtask(Value):
     twice, for people.
     """
 
-    order: int = Field(ge=1)
+    order: Order
     name: str
     intent: str
     confidence: float = Field(ge=0, le=1)
@@ -57,7 +57,7 @@ class WorkTask(Value):
     """
 
     task_id: UUID
-    order: int = Field(ge=1)
+    order: Order
     name: str
     intent: str
     work_type: str

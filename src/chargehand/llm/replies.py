@@ -46,7 +46,8 @@ KINDS: Mapping[str, str] = {
 }
 
 VALUE: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
-FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n\s*```", re.DOTALL)
+FENCE = "```"
+MOST_FENCED = 20  # pieces of an answer that are tried; a model that obeys writes one
 THOUGHT = "</think>"  # some models think aloud before they answer
 
 
@@ -193,7 +194,8 @@ def value(read: Completion) -> dict[str, JsonValue]:
 
 def _object(text: str) -> dict[str, JsonValue] | None:
     answer = text.rpartition(THOUGHT)[2].strip()
-    for candidate in (answer, *FENCED.findall(answer)):
+    fenced = answer.split(FENCE)[1 : MOST_FENCED + 1]
+    for candidate in (answer, *(each.removeprefix("json").strip() for each in fenced)):
         try:
             return VALUE.validate_json(candidate)
         except ValidationError:

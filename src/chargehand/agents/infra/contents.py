@@ -21,11 +21,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from chargehand.domain.errors import BadConfiguration
+from chargehand.agents import bounded_yaml
+from chargehand.domain.errors import BadConfiguration, UnreadableText
 
 _BESIDE = """
 tasks files templates roles vars handlers group_vars host_vars collections library module_utils
@@ -59,9 +58,11 @@ class Reading:
     def texts(self, path: Path) -> frozenset[str]:
         """Return what may be a path among the texts of a YAML file; nothing when it cannot be read as YAML."""
         try:
-            documents = list(YAML(typ="safe", pure=True).compose_all(path.read_text(encoding="utf-8")))
-        except (YAMLError, UnicodeDecodeError):
+            documents = bounded_yaml.compose_all(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError:
             return frozenset()  # Ansible could not read it either
+        except UnreadableText as error:
+            raise UnfitContent(f"{path.name} cannot be read: {error}", hint="Mend it, or make it smaller.") from error
         return frozenset(part for node in documents for text in _scalars(node) for part in _possible_paths(text))
 
 

@@ -13,10 +13,12 @@ from typing import Any
 from pydantic import JsonValue
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import CommentMark, MarkedYAMLError, YAMLError
+from ruamel.yaml.error import CommentMark
 from ruamel.yaml.tokens import CommentToken
 
+from chargehand.agents.bounded_yaml import load_with_comments
 from chargehand.agents.infra.broken import broken
+from chargehand.domain.errors import UnreadableText
 
 # How lists may be indented: (mapping, sequence, offset of the dash). The one that reproduces the file best is used.
 LAYOUTS = ((2, 4, 2), (2, 2, 0), (4, 4, 2), (4, 4, 0), (4, 6, 4), (2, 3, 1), (3, 3, 0), (8, 8, 0))
@@ -31,12 +33,9 @@ Leaf = tuple[Block, Any]  # the innermost block and its last key or index
 def load(text: str, name: str) -> Any:
     """Return the document with its comments. Raises `TaskFailed` naming the line when there is not exactly one."""
     try:
-        loaded = _yaml(LAYOUT_OF_NEW).load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise broken(name, mark.line + 1 if mark else 1, error.problem or error.context) from error
-    except YAMLError as error:
-        raise broken(name, 1, error) from error
+        loaded = load_with_comments(text, _yaml(LAYOUT_OF_NEW))
+    except UnreadableText as error:
+        raise broken(name, error.line or 1, error) from error
     return {} if loaded is None else loaded
 
 
@@ -45,12 +44,22 @@ def write(text: str, values: Mapping[str, JsonValue], name: str, merge: Merge) -
     loaded = load(text, name)
     if not loaded:  # empty, or nothing but comments, which only the text itself keeps
         return text + ("" if not text or text.endswith("\n") else "\n") + _dump(dict(values), "", LAYOUT_OF_NEW)
-    layout = min(LAYOUTS, key=lambda layout: _lines_touched(text, _dump(load(text, name), text, layout)))
+    layout = _layout_of(text, name)
     before = [(block, _last_leaf(block)) for block in _blocks(loaded)]
     merge(loaded, _commented(values))
     for block, leaf in before:
         _move_tail(leaf, _last_leaf(block))
     return _dump(loaded, text, layout)
+
+
+def _layout_of(text: str, name: str) -> tuple[int, int, int]:
+    """Return the layout that reproduces the text best; reading and writing it is dear, so the first perfect one."""
+    touched: dict[tuple[int, int, int], int] = {}
+    for layout in LAYOUTS:
+        touched[layout] = _lines_touched(text, _dump(load(text, name), text, layout))
+        if touched[layout] == 0:
+            return layout
+    return min(LAYOUTS, key=touched.__getitem__)
 
 
 def _yaml(layout: tuple[int, int, int]) -> YAML:

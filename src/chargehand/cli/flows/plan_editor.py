@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shlex
 import subprocess
@@ -12,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chargehand.domain.errors import BadConfiguration, BadDecomposition, BadRequest
+from chargehand.domain import bounded_json
+from chargehand.domain.errors import BadConfiguration, BadDecomposition, BadRequest, UnreadableText
 from chargehand.store.queries import Rows
 
 MOST_OFFERS = 60  # intents listed in the comment; `chargehand catalog` has all of them
@@ -34,8 +34,8 @@ def draft(wording: str, calls: Rows, offers: Sequence[Mapping[str, Any]]) -> str
 
 def _answer(text: str | None) -> dict[str, Any] | None:
     try:
-        value = json.loads(text or "")
-    except ValueError:  # a long one is kept in part
+        value = bounded_json.loads(text or "")
+    except UnreadableText:  # a long one is kept in part
         return None
     return value if isinstance(value, dict) and value.get("subtasks") else None
 
@@ -75,15 +75,17 @@ def _dumped(value: Any) -> str:
 
 def parsed(text: str) -> dict[str, Any]:
     """Return YAML as the value it stands for. Raises `BadDecomposition`."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from chargehand.agents import bounded_yaml
 
     try:
-        value = YAML(typ="safe").load(text)
-    except YAMLError as error:
-        raise BadDecomposition(f"this is not YAML: {str(error).splitlines()[0]}") from error
+        value = bounded_yaml.load(text)
+    except UnreadableText as error:
+        where = f" at line {error.line}" if error.line else ""
+        raise BadDecomposition(f"this is not YAML{where}: {error}") from error
     if not isinstance(value, dict):
         raise BadDecomposition("this holds no subtasks", hint="Write `subtasks:` and a list below it.")
+    if problem := bounded_yaml.unlike_json(value):
+        raise BadDecomposition(problem)
     return value
 
 
