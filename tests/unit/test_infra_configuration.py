@@ -96,7 +96,7 @@ def test_new_keys_come_before_what_follows_their_block() -> None:
 
 
 def test_a_file_nested_too_deeply_is_refused() -> None:
-    with pytest.raises(TaskFailed, match="nested too deeply"):
+    with pytest.raises(TaskFailed, match="nested more than 64 levels deep"):
         merged('{"a":' * 100_000, {"b": 1}, "json", "x")
 
 

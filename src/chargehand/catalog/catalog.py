@@ -19,7 +19,7 @@ from typing import Any, cast
 from jsonschema.exceptions import ValidationError, best_match
 from pydantic import JsonValue
 
-from chargehand.catalog import json_schema
+from chargehand.catalog import hosts, json_schema
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration, BadParameters
 from chargehand.domain.intents import IntentSpec
@@ -88,6 +88,7 @@ def check_parameters(
         spec = _less(spec, later)
     filled = {**_defaults(spec), **parameters}
     problems = [*_unstorable(filled), *_violations(spec, filled)]
+    problems += [] if problems else hosts.problems(spec, filled)
     if problems:
         raise BadParameters("; ".join(problems), hint=_allowed(spec))
     exclusive_keys(spec, filled)  # what locks too much is unfit, too

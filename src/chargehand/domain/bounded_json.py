@@ -22,9 +22,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+\\?(?:"|\Z)|[\[{]|[\]}]', re.DOTALL)  # a
 Pairs = Callable[[list[tuple[str, Any]]], Any]
 
 
-def loads(
-    text: str | bytes, *, most: int = MOST_BYTES, deepest: int = DEEPEST, pairs: Pairs | None = None
-) -> Any:
+def loads(text: str | bytes, *, most: int = MOST_BYTES, deepest: int = DEEPEST, pairs: Pairs | None = None) -> Any:
     """Return the value of a JSON text. Raises `UnreadableText` saying what is wrong with it, and in which line.
 
     `pairs` makes an object of its keys and values, as `object_pairs_hook` does.

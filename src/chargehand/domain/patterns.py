@@ -61,6 +61,11 @@ def found_in(pattern: str, text: str) -> bool:
     return compiled(pattern).search(_encodable(text)) is not None
 
 
+def replaced(pattern: str, by: str, text: str) -> str:
+    r"""Return a text with every match replaced; `\1` and `\g<name>` in `by` stand for groups. Raises `BadPattern`."""
+    return compiled(pattern).sub(by, _encodable(text))
+
+
 def _as_re2(escape: re.Match[str]) -> str:
     """JSON schemas come from several languages: `\\u00e4` and Python's `\\Z` have other names in RE2."""
     if escape[1]:

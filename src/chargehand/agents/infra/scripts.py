@@ -25,6 +25,8 @@ from chargehand.agents.infra.discovery import unsafe_script
 from chargehand.agents.infra.environment import child_environment
 from chargehand.agents.infra.options import InfraOptions
 from chargehand.agents.infra.workdir import private_file
+from chargehand.domain import bounded_json
+from chargehand.domain.errors import UnreadableText
 from chargehand.domain.intents import IntentSpec
 
 PROGRESS = "progress: "
@@ -83,10 +85,10 @@ def _read_output(path: Path) -> dict[str, JsonValue]:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_OUTPUT + 1)
-        value = json.loads(raw) if len(raw) <= MAX_OUTPUT else None
+        value = bounded_json.loads(raw, most=MAX_OUTPUT)
     except FileNotFoundError:
         return {}
-    except ValueError:
+    except UnreadableText:
         value = None
     if not isinstance(value, dict):
         raise TaskFailed(f"it ran, but $CHARGEHAND_OUTPUT_FILE is not a JSON object of at most {MAX_OUTPUT:,} bytes")
