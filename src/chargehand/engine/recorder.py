@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from chargehand.domain.records import (
 from chargehand.domain.signed_messages import Letterhead, Message, SignedMessages, rounds, sender_of
 from chargehand.domain.states import ATTEMPT_OPEN, AttemptStatus, RequestStatus, TaskStatus
 from chargehand.engine import admission
+from chargehand.engine.pace import HEARTBEATS, REGISTRATIONS, Pace
 from chargehand.execution import task_flow
 from chargehand.execution.outcomes import Ending, effects_of, lost_lease, plain, repeatable
 from chargehand.execution.retry import RetryPolicy
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("chargehand.engine.recorder")
 
+LONGEST_LINE = 2_000  # characters of one: what an agent of ours writes at most
 MOST_LINES = 20
 """Lines of one progress message that are kept, the latest: twice what an agent of ours puts into one."""
 
@@ -64,10 +67,11 @@ class Recorder:
         self._settings = settings
         self._correspondence = rows
         self._retry = RetryPolicy(max_attempts=settings.max_attempts)
+        self._registrations, self._beats = Pace(REGISTRATIONS), Pace(HEARTBEATS)
 
     async def record(self, tx: Transaction, wires: Sequence[bytes]) -> None:
         """Apply messages from the events queue. What is malformed, unsigned, late or forged is kept as an anomaly."""
-        messages = await self.open(tx, wires)
+        messages = await self._paced(tx, await self.open(tx, wires), AgentRegistration, self._registrations)
         arriving = [message for message in messages if isinstance(message.payload, AgentRegistration)]
         if arriving:
             await self._lock_for(tx, messages, arriving)
@@ -88,7 +92,7 @@ class Recorder:
         database that was restored, forgets what the agent knows to be confirmed. A copy of the agent, which writes
         another journal, is not asked: the two would take the name from each other with every heartbeat.
         """
-        messages = await self.open(tx, wires)
+        messages = await self._paced(tx, await self.open(tx, wires), Heartbeat, self._beats)
         beats = [(x.agent, x.payload) for x in messages if isinstance(x.payload, Heartbeat)]
         # In this order: whoever waits for an agent must not hold attempts, which others take after agents.
         await tx.beat([beat for agent, beat in beats if beat.incarnation == agent.incarnation])
@@ -120,6 +124,20 @@ class Recorder:
                 anomalies.append(Anomaly("bad_envelope", {"error": str(error)}, agent_id=str(sender)))
         await tx.keep_anomalies(anomalies)
         return messages
+
+    async def _paced(
+        self, tx: Transaction, messages: Sequence[Message], form: type[Value], pace: Pace
+    ) -> list[Message]:
+        """Return the messages without those of a kind that come too often; that they did is kept, now and then."""
+        now = asyncio.get_running_loop().time()
+        kept = [m for m in messages if not isinstance(m.payload, form) or pace.allows(m.agent.agent_id, now)]
+        anomalies = []
+        for agent in {message.agent.agent_id: message.agent for message in messages}.values():
+            if dropped := pace.news(agent.agent_id, now):
+                detail = {"kind": form.__name__, "dropped": dropped}
+                anomalies.append(Anomaly("too_frequent", detail, str(agent.agent_id)))
+        await tx.keep_anomalies(anomalies)
+        return kept
 
     def order(
         self,
@@ -351,7 +369,7 @@ class Recorder:
             await self._task_runs(tx, task, agent)
         if said.message:  # the first words often come with the word that the work has begun
             for line in said.message.splitlines()[-MOST_LINES:]:
-                data = {"message": plain(line), "agent": agent.name, **said.data}
+                data = {"message": plain(line[:LONGEST_LINE]), "agent": agent.name, **said.data}
                 tx.note(task.request_id, "task.progress", data, task_id=task.task_id, attempt_id=attempt.attempt_id)
         await tx.renew([(attempt.attempt_id, agent.agent_id)])
 
