@@ -141,6 +141,7 @@ def compose_all(text: str) -> list[Node]:
 def load_with_comments(text: str, yaml: YAML) -> Any:
     """Return the document as `yaml`, which keeps comments, reads it. Raises `UnreadableText` with the line."""
     yaml.Parser, yaml.Scanner = _KeepingParser, _KeepingScanner
+    yaml.composer.warn_double_anchors = False  # a stranger's text must not fill anybody's terminal
     return _read(text, lambda: _writable(yaml.load(text)))
 
 
@@ -169,6 +170,7 @@ def _plain_yaml() -> YAML:
     yaml = YAML(typ="safe", pure=True)
     yaml.Parser, yaml.Scanner = _SafeParser, _SafeScanner
     yaml.Constructor = _PlainConstructor
+    yaml.composer.warn_double_anchors = False  # a stranger's text must not fill anybody's terminal
     return yaml
 
 

@@ -26,12 +26,15 @@ MOST_NODES, DEEPEST = 5_000, 40
 """Of a schema: one that people write has some dozen nodes in a few levels."""
 MOST_STEPS = 50_000
 """Keywords looked at in one check: half a second's work, and ten times that of the longest list a task may return."""
+DEAR = {"$ref": 10, "$dynamicRef": 10}
+"""What following a reference costs, in steps."""
 MOST_ERRORS = 20  # that are told; nobody reads more
 
 Schema = Mapping[str, Any]
 Errors = Iterator[ValidationError]
 Keyword = Callable[[Any, Any, Any, Any], Any]
 
+NOTHING = FormatChecker(formats=())
 REFERENCES = FormatChecker(formats=())  # other formats are notes to people, as JSON schema has it
 REFERENCES.checks(secret_refs.FORMAT)(lambda value: secret_refs.reference_in(value) is not None)
 
@@ -50,7 +53,7 @@ def check_schema(schema: Any) -> None:
     if nodes > MOST_NODES:
         raise BadSchema(f"a schema of more than {MOST_NODES:,} parts is too large")
     try:
-        Draft202012Validator.check_schema(schema)
+        Draft202012Validator.check_schema(schema, format_checker=NOTHING)  # a pattern is tried in RE2, below
     except SchemaError as error:
         raise BadSchema(error.message[:500]) from error
     except (RecursionError, OverflowError) as error:
@@ -173,11 +176,11 @@ def _plain(value: Any) -> Any:
     return {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
-def _step(keyword: Keyword) -> Keyword:
+def _step(keyword: Keyword, steps: int) -> Keyword:
     def counted(validator: Any, rule: Any, instance: Any, schema: Any) -> Any:
         left = _steps_left.get(None)
         if left is not None:
-            left[0] -= 1
+            left[0] -= steps
             if left[0] < 0:
                 raise _TooMuch
         return keyword(validator, rule, instance, schema)
@@ -193,5 +196,5 @@ _LINEAR: dict[str, Keyword] = {
 }
 _KEYWORDS: dict[str, Keyword] = {**Draft202012Validator.VALIDATORS, **_LINEAR}
 _Validator: Any = extend(  # type: ignore[no-untyped-call]
-    Draft202012Validator, {word: _step(keyword) for word, keyword in _KEYWORDS.items()}
+    Draft202012Validator, {word: _step(keyword, DEAR.get(word, 1)) for word, keyword in _KEYWORDS.items()}
 )

@@ -13,7 +13,8 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, MutableSequence, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from configupdater import ConfigUpdater, DuplicateOptionError, DuplicateSectionError, ParsingError, Section
@@ -178,31 +179,42 @@ def _ini(text: str, name: str) -> ConfigUpdater:
         raise broken(name, text.count("\n", 0, gap.start()) + 1, f"more than {MOST_SPACES} spaces in a row")
     updater = ConfigUpdater(allow_no_value=True)
     updater.optionxform = str  # type: ignore[method-assign,assignment] # keeps the case of the keys
+    return updater.read_string(text, name)
+
+
+@contextmanager
+def _ini_explained(name: str) -> Iterator[None]:
     try:
-        return updater.read_string(text, name)
+        yield
+    except TaskFailed:
+        raise
     except (DuplicateOptionError, DuplicateSectionError) as error:
         raise broken(name, error.lineno or 1, str(error).split(": ", 1)[-1]) from error
     except NoSection as error:
         raise broken(name, error.lineno, "a value before the first [section]") from error
     except ParsingError as error:
         raise broken(name, error.errors[0][0], f"not a setting: {error.errors[0][1]}") from error
+    except Exception as error:  # the library trips over lines that go on below a setting without a value
+        raise broken(name, 1, f"it is not an INI file that can be read ({type(error).__name__})") from error
 
 
 def _load_ini(text: str, name: str) -> Any:
-    updater = _ini(text, name)
-    return {section.name: {key: option.value for key, option in section.items()} for section in updater.iter_sections()}
+    with _ini_explained(name):
+        sections = _ini(text, name).iter_sections()
+        return {section.name: {key: option.value for key, option in section.items()} for section in sections}
 
 
 def _write_ini(text: str, values: Values, name: str) -> str:
-    updater = _ini(text, name)
-    for section, options in _ini_values(values).items():
-        if not updater.has_section(section):
-            if text.strip() and not str(updater).endswith("\n\n"):
-                updater.last_block.add_after.space() if updater.last_block else None
-            updater.add_section(section)
-        for key, value in options.items():
-            _set_ini(updater[section], key, value)
-    return str(updater)
+    with _ini_explained(name):
+        updater = _ini(text, name)
+        for section, options in _ini_values(values).items():
+            if not updater.has_section(section):
+                if text.strip() and not str(updater).endswith("\n\n"):
+                    updater.last_block.add_after.space() if updater.last_block else None
+                updater.add_section(section)
+            for key, value in options.items():
+                _set_ini(updater[section], key, value)
+        return str(updater)
 
 
 def _set_ini(section: Section, key: str, value: str) -> None:

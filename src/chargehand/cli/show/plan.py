@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chargehand.cli.show.inputs import references
-from chargehand.cli.terminal.lines import Line, count, cut, lasting, said, short
+from chargehand.cli.terminal.lines import Line, count, lasting, said, short
 from chargehand.store.queries import Row
 
 RISKS = {"read": "only looks", "change": "changes things", "destroy": "DESTROYS something"}
@@ -38,8 +38,8 @@ def resources(needs: Mapping[str, int]) -> str:
 
 
 def parameters(given: Mapping[str, Any]) -> str:
-    """Return parameters on one line, long values cut."""
-    return ", ".join(f"{name} = {cut(said(value), MAX_VALUE)}" for name, value in given.items())
+    """Return parameters on one line; of a long value its length is told."""
+    return ", ".join(f"{name} = {said(value, MAX_VALUE)}" for name, value in given.items())
 
 
 def _task(task: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
