@@ -25,7 +25,8 @@ MOST_CORES = 100_000  # ten times the largest machine there is
 MOST_MIB = 1 << 30  # one PiB: the largest number of MiB of which two still fit an INTEGER column
 MOST_TASKS = 100_000  # of a plan; orders are INTEGER, and people write some eight
 MOST_EXAMPLES, MOST_VARIANTS, MOST_KEYS = 200, 20, 50  # of one intent; what people write has a tenth
-
+LONGEST_DESCRIPTION, LONGEST_EXAMPLE = 10_000, 1_000  # characters: as long as a request may be, and ten lines
+Example = Annotated[str, Field(max_length=LONGEST_EXAMPLE)]
 Order = Annotated[int, Field(ge=1, le=MOST_TASKS)]
 """The place of a task in its plan, from 1."""
 Seconds = Annotated[float, Field(gt=0, le=YEAR, allow_inf_nan=False)]
@@ -96,9 +97,9 @@ class IntentSpec(Value):
     intent: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
     work_type: str
     agent_type: str = "infra"
-    description: str = ""
+    description: str = Field(default="", max_length=LONGEST_DESCRIPTION)
     service: str | None = None
-    examples: tuple[str, ...] = Field(default=(), max_length=MOST_EXAMPLES)
+    examples: tuple[Example, ...] = Field(default=(), max_length=MOST_EXAMPLES)
     parameters: dict[str, JsonValue] = {"type": "object", "properties": {}}
     outputs: dict[str, JsonValue] = {}
     resources: Resources = Resources()

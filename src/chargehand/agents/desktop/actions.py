@@ -32,7 +32,7 @@ from chargehand.domain.intents import Deadlines, IntentSpec, Resources, Risk, Va
 
 SLOT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 INTENT = re.compile(r"^[a-z][a-z0-9_]{1,62}$")
-PARAMETER = re.compile(r"^[a-z_][a-zA-Z0-9_]*$")
+PARAMETER = re.compile(r"[a-z_][a-zA-Z0-9_]*")
 MAX_ARGUMENT = 100_000
 """Bytes: Linux takes no more than 128 KiB in one argument."""
 ENDING = 15
@@ -196,7 +196,7 @@ def _program_problems(program: str) -> Iterator[str]:
 
 
 def _parameter_problems(name: str, parameter: Parameter) -> Iterator[str]:
-    if not PARAMETER.match(name):
+    if not PARAMETER.fullmatch(name):
         yield f"{name!r} cannot be the name of a parameter (lower_case)"
     schema = parameter.schema_
     try:

@@ -62,7 +62,7 @@ MOST_SHOWN = 200  # characters of a wrong value in a message
 _TYPES: Mapping[str, type] = {"text": str, "mapping": dict, "true or false": bool}
 _START = re.compile(r"^#\s*chargehand:\s*$")
 _BEFORE = re.compile(r"^(#.*|---\s*|\s*)$")
-_PARAMETER_NAME = re.compile(r"^[a-z_][a-zA-Z0-9_]*$")
+_PARAMETER_NAME = re.compile(r"[a-z_][a-zA-Z0-9_]*")
 _INTENT_LINE = re.compile(r"^\s*intent:\s*([a-z][a-z0-9_]{1,62})\s*$", re.MULTILINE)
 _SLOT = re.compile(r"\{([^{}]*)\}")
 
@@ -230,7 +230,7 @@ class _Reader:
 
     def _property(self, name: str, schema: object) -> dict[str, JsonValue]:
         where = f"parameters.{name}"
-        if not _PARAMETER_NAME.match(str(name)) or (self.kind == "script" and name in RESERVED_FOR_SCRIPTS):
+        if not _PARAMETER_NAME.fullmatch(str(name)) or (self.kind == "script" and name in RESERVED_FOR_SCRIPTS):
             raise self.error(where, f"{name!r} cannot be the name of a parameter (lower_case, not reserved)")
         if not isinstance(schema, dict) or ("type" not in schema and not _is_secret(schema)):
             raise self.error(where, f"parameter {name} must be a mapping with at least a type, or secret: true")
@@ -280,7 +280,7 @@ class _Reader:
 
     def _output(self, name: str, schema: object) -> dict[str, JsonValue]:
         where = f"outputs.{name}"
-        if not _PARAMETER_NAME.match(str(name)):
+        if not _PARAMETER_NAME.fullmatch(str(name)):
             raise self.error(where, f"{name!r} cannot be the name of an output (lower_case)")
         if not isinstance(schema, dict) or "type" not in schema:
             raise self.error(where, f"output {name} must be a mapping with at least a type")
