@@ -163,9 +163,9 @@ SELECT w.intent, g.agent_id::text, g.name, g.agent_type, g.pool_name, g.status, 
     -- Of an offer without a grant nothing is taken but that there is one.
     COALESCE(i.content_hash, (SELECT '' FROM agent_intents u WHERE u.agent_id = g.agent_id AND u.intent = w.intent))
         AS content_hash, i.unavailable, g.specializations, g.slots, g.in_flight,
-    COALESCE(LEAST((g.resources->>'cpu_cores')::numeric, 2147483647)::int, 0) AS cpu_cores,
-    COALESCE(LEAST((g.resources->>'memory_mb')::numeric, 2147483647)::int, 0) AS memory_mb,
-    COALESCE(LEAST((g.resources->>'gpu_vram_mb')::numeric, 2147483647)::int, 0) AS gpu_vram_mb,
+    LEAST(COALESCE((g.resources->>'cpu_cores')::numeric, 0), 2147483647)::int AS cpu_cores,
+    LEAST(COALESCE((g.resources->>'memory_mb')::numeric, 0), 2147483647)::int AS memory_mb,
+    LEAST(COALESCE((g.resources->>'gpu_vram_mb')::numeric, 0), 2147483647)::int AS gpu_vram_mb,
     0 AS promised_memory_mb, 0 AS promised_gpu_vram_mb, -- of interest for few tasks: see `promised`
     COALESCE(p.success_count, 0) AS success_count, COALESCE(p.failure_count, 0) AS failure_count,
     COALESCE(p.total_duration_ms, 0) AS total_duration_ms,
