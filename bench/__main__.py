@@ -20,6 +20,7 @@ BENCHES = {
     "chaos": "thousands of small plans while servers, agents, RabbitMQ and PostgreSQL are killed; then the accounts",
     "decompose": "requests understood against a catalog, both from files: right, asked, wrong, confidence, time",
     "fleet": "two servers and three agents as programs of their own, on a private PostgreSQL and RabbitMQ",
+    "fuzz": "each parser of foreign text given texts that chance has made: no hang, no crash, no flood of memory",
     "ordering": "how far orders are from the shortest schedule, and the CPU they cost; --set FILE for PSPLIB instances",
     "path": "CPU and time per plan of three no-op tasks, in one process on a private PostgreSQL",
     "routing": "policies of choosing an agent side by side in simulated pools, and what a decision costs",

@@ -15,7 +15,7 @@ def pool(tx: Transaction, intents: Sequence[str], work_types: Sequence[str]) -> 
     everybody = sorted(tx.rows("agent_registry"), key=lambda row: row["agent_id"])
     found = []
     for intent, work_type in sorted(zip(intents, work_types, strict=True)):
-        agents = [row for row in everybody if tx.get("agent_intents", (row["agent_id"], intent))] or everybody
+        agents = [row for row in everybody if _granted(tx, row["agent_id"], intent)] or everybody
         done = [tx.get("agent_performance", (agent["agent_id"], work_type)) or {} for agent in agents]
         good, runs = (sum(row.get(name, 0) for row in done) for name in ("lately_successes", "lately_runs"))
         usual = (good + 1) / (runs + 2)
@@ -23,17 +23,23 @@ def pool(tx: Transaction, intents: Sequence[str], work_types: Sequence[str]) -> 
     return found
 
 
+def _granted(tx: Transaction, agent_id: UUID, intent: str) -> Row | None:
+    offer = tx.get("agent_intents", (agent_id, intent))
+    return offer if offer is not None and offer["granted"] else None
+
+
 def _seen(tx: Transaction, intent: str, agent: Row, done: Row, usual_rate: float) -> Row:
     """Return what the router may know, in the order of the columns."""
-    offer = tx.get("agent_intents", (agent["agent_id"], intent)) or {}
+    offer = _granted(tx, agent["agent_id"], intent) or {}
     size = agent["resources"]
     last, beat, circuit = done.get("last_execution_at"), agent["last_heartbeat_at"], agent["circuit_open_until"]
     return {
         "intent": intent, "agent_id": str(agent["agent_id"]),
         **columns("name", "agent_type", "pool_name", "status")(agent), "granted": offer.get("granted", False),
-        "content_hash": offer.get("content_hash"), "unavailable": offer.get("unavailable"),
+        "content_hash": offer.get("content_hash", "" if tx.get("agent_intents", (agent["agent_id"], intent)) else None),
+        "unavailable": offer.get("unavailable"),
         **columns("specializations", "slots", "in_flight")(agent),
-        **{name: size.get(name, 0) for name in ("cpu_cores", "memory_mb", "gpu_vram_mb")},
+        **{name: min(size.get(name, 0), 2**31 - 1) for name in ("cpu_cores", "memory_mb", "gpu_vram_mb")},
         "promised_memory_mb": 0, "promised_gpu_vram_mb": 0,
         **{name: done.get(name, 0) for name in ("success_count", "failure_count", "total_duration_ms")},
         **{name: done.get(name, 0.0) for name in ("lately_successes", "lately_runs")},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -104,6 +105,7 @@ class Settings(_OfModels):
     playbooks: Annotated[tuple[Path, ...], NoDecode] = ()
     scripts: Annotated[tuple[Path, ...], NoDecode] = ()
     config_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    check_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()  # of this machine and its link
     inventory: Path | None = None
     ansible_vars: Path | None = None
     become_secret: str | None = Field(default=None, pattern=secret_refs.NAME)  # names: the values are the agent's
@@ -149,7 +151,7 @@ class Settings(_OfModels):
     def _paths(cls, value: object) -> object:
         return tuple(Path(p) for p in value.split(os.pathsep) if p) if isinstance(value, str) else value
 
-    @field_validator("pass_env", mode="before")
+    @field_validator("pass_env", "check_networks", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:
         return tuple(n.strip() for n in value.split(",") if n.strip()) if isinstance(value, str) else value

@@ -42,3 +42,12 @@ def test_growth_has_a_figure_for_each_step() -> None:
     grown = bench("--tasks", "3,9", "--agents", "3,9")
     assert all(grown["tasks"][step]["cpu_ms_per_task"] > 0 for step in ("3", "9"))
     assert all(grown["agents"][step]["cpu_ms"] > 0 for step in ("3", "9"))
+
+
+def test_fuzzing_runs_each_target_in_its_own_process_and_finds_nothing() -> None:
+    command = [sys.executable, "-m", "bench", "fuzz", "--seconds", "1", "--seed", "3", "--json"]
+    chosen = ["--target", "header", "--target", "answer"]
+    ran = subprocess.run([*command, *chosen], check=True, capture_output=True, text=True, timeout=120)
+    figures = json.loads(ran.stdout.splitlines()[-1])
+    assert figures["broken"] == []
+    assert all(figures[name]["cases"] > 0 for name in ("header", "answer"))

@@ -2,6 +2,9 @@
 
 import errno
 import os
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import pytest
 
 from chargehand.agent import Outcome, TaskFailed, TaskInterrupted
+from chargehand.agents.infra import beneath
 from chargehand.agents.infra.configure import add_configuration, change_file
 from chargehand.domain.errors import DiskFull
 from tests.integration.infra_work import make_work
@@ -140,3 +144,60 @@ def test_a_file_edited_meanwhile_is_not_overwritten(
 async def test_an_attempt_of_the_agent_does_the_same(config: Path, tmp_path: Path) -> None:
     work = make_work(tmp_path, parameters={"file": "page.yml", "values": {"port": 3}}, dry_run=True)
     assert "+port: 3" in str((await add_configuration(work, [tmp_path / "etc"])).data["diff"])
+
+
+def swapping(folder: Path, outside: Path, until: threading.Event) -> None:
+    """Put a link in the place of a directory and back again, as fast as it goes."""
+    aside = folder.with_name("aside")
+    while not until.is_set():
+        folder.rename(aside)
+        folder.symlink_to(outside)
+        folder.unlink()
+        aside.rename(folder)
+
+
+@pytest.mark.parametrize("openat2", [True, False])
+def test_a_directory_that_is_swapped_for_a_link_leads_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, openat2: bool
+) -> None:
+    if not openat2:
+        monkeypatch.setattr(beneath, "_by_openat2", lambda *_: None)
+    folder, outside, stop = tmp_path / "etc" / "app", tmp_path / "outside", threading.Event()
+    folder.mkdir(parents=True)
+    outside.mkdir()
+    attacker = threading.Thread(target=swapping, args=(folder, outside, stop))
+    attacker.start()
+    ended, until = Counter[str](), time.monotonic() + 1.5
+    while time.monotonic() < until:
+        try:
+            add(folder / "page.yml", tmp_path, values={"port": sum(ended.values())})
+            ended["written"] += 1
+        except (TaskFailed, TaskInterrupted) as error:
+            ended[type(error).__name__] += 1
+    stop.set()
+    attacker.join()
+    assert not list(outside.iterdir())
+    assert ended["TaskFailed"] + ended["TaskInterrupted"], "the race was never lost, so nothing was tried"
+
+
+def test_a_link_on_the_way_is_refused_by_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for _ in range(2):
+        with (
+            pytest.raises(OSError, match=r"symbolic links|Not a directory"),
+            beneath.folder_below(tmp_path, tmp_path / "link"),
+        ):
+            pass
+        with beneath.folder_below(tmp_path, tmp_path / "real") as handle:
+            assert beneath.is_still(handle, tmp_path, tmp_path / "real")
+        monkeypatch.setattr(beneath, "_by_openat2", lambda *_: None)
+
+
+async def test_a_new_file_with_a_secret_is_only_its_owners(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    for name, password, mode in (("a.yml", "hunter2-long", 0o600), ("b.yml", "not a secret", 0o644)):
+        work = make_work(tmp_path, parameters={"file": name, "values": {"password": password}})
+        work.redactor.learn("db", "hunter2-long")
+        await add_configuration(work, [tmp_path / "etc"])
+        assert (tmp_path / "etc" / name).stat().st_mode & 0o777 == mode

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -245,3 +246,36 @@ def test_the_agent_follows_what_is_on_disk(home: Home, tmp_path: Path) -> None:
     assert offer.content_hash() == offer.spec.content_hash
     assert agent.agent.specializations == ("add_configuration", "monitor_system")
     assert agent.agent.find("add_configuration").spec.unavailable  # type: ignore[union-attr] # no roots
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join([f'*{last}'] * 9)}]\n" for last, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        f"- hosts: all\n  vars:\n    {BOMB.replace(chr(10), chr(10) + '    ')}\n",
+        "# chargehand:\n" + "".join(f"#   {line}\n" for line in BOMB.splitlines()) + PLAY,
+        "# chargehand:\n#   intent: run_evil\n#   description: !!int x\n" + PLAY,
+        "# chargehand:\n#   intent: run_evil\n#   resources: {cpu_cores: 3000000000}\n" + PLAY,
+        "# chargehand:\n#   intent: run_evil\n#   parameters: {a: {type: string, pattern: '(?=x)'}}\n" + PLAY,
+        "- hosts: all\n  vars: " + "[" * 20_000 + "\n",
+        "- hosts: all\n  vars: {a: &a [*a]}\n",
+    ],
+)
+def test_a_hostile_playbook_makes_itself_unavailable_and_nothing_else(home: Home, hostile: str) -> None:
+    home.write("evil.yml", hostile)
+    home.write("good.yml", PLAY)
+    started = time.process_time()
+    found = home.found()
+    assert time.process_time() - started < 3.0
+    assert found["run_good"].unavailable is None
+    assert found["run_evil"].unavailable
+
+
+def test_what_a_playbook_names_is_read_within_the_same_limits(home: Home) -> None:
+    home.write("good.yml", "- hosts: all\n  vars_files: [vars/evil.yml]\n")
+    home.write("vars/evil.yml", BOMB)
+    assert "evil.yml cannot be read" in str(home.found()["run_good"].unavailable)

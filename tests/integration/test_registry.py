@@ -10,6 +10,7 @@ import pytest
 from chargehand.app.application import open_application
 from chargehand.domain.envelopes import MessageType, derive_key
 from chargehand.domain.errors import BadRequest, UnknownId
+from chargehand.domain.intents import Resources
 from chargehand.domain.ports import control_queue, work_queue
 from chargehand.domain.states import RequestStatus as R
 from chargehand.engine.agent_registry import Registry
@@ -171,3 +172,38 @@ async def test_the_catalogue_match_learns_what_is_granted_before_anybody_asks(
             await asyncio.sleep(0.1)
         learning.cancel()
         assert has_learned(tmp_path)
+
+
+async def test_an_offer_without_a_grant_takes_no_part_in_planning_whatever_it_says(
+    world: World, registry: Registry
+) -> None:
+    """Three thousand million cores fit no INTEGER: planning of every intent it named stopped."""
+    await world.agent("good", SAFE)
+    thief = await joined(world, registry, "thief")
+    evil = SAFE.model_copy(update={"content_hash": "0" * 64, "description": "ours now"})
+    await thief.register(evil)
+    stored = 'UPDATE agent_registry SET resources = \'{"cpu_cores": 3000000000, "memory_mb": 1e30}\' WHERE name = $1'
+    await world.run(stored, "thief")  # as an older release let it in
+    async with world.store.transaction() as tx:
+        pool = await tx.pool([(SAFE.intent, SAFE.work_type), ("nobody_does_it", "custom_work")])
+    assert [agent.name for agent in pool[SAFE.intent]] == ["good"]
+    assert {agent.name: agent.cpu_cores for agent in pool["nobody_does_it"]}["thief"] == 2**31 - 1
+    assert await world.approved(SAFE.intent)
+
+
+async def test_a_registration_with_numbers_beyond_any_machine_is_refused(world: World, registry: Registry) -> None:
+    agent = await joined(world, registry)
+    huge = SAFE.model_copy(update={"resources": Resources.model_construct(cpu_cores=3_000_000_000)})
+    await agent.register(huge, SAFE)
+    assert [row["kind"] for row in await world.run("SELECT kind FROM anomalies")] == ["bad_envelope"]
+
+
+async def test_a_flood_of_registrations_is_dropped_and_kept_as_one_anomaly(world: World, registry: Registry) -> None:
+    agent, other = await joined(world, registry), await joined(world, registry, "other")
+    for _ in range(40):
+        await agent.register(SAFE)
+    rows = await world.run("SELECT kind, agent_id, detail FROM anomalies")
+    assert [(row["kind"], row["agent_id"]) for row in rows] == [("too_frequent", str(agent.agent_id))]
+    assert rows[0]["detail"]["kind"] == "AgentRegistration"
+    await other.register(make_spec("other_work"))
+    assert len(await world.run("SELECT 1 FROM agent_intents WHERE intent = 'other_work'")) == 1

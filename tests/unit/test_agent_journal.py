@@ -200,3 +200,27 @@ async def test_a_cancelled_writer_does_not_stop_the_others(tmp_path: Path) -> No
     await journal.write(accepted(kept))
     assert kept in journal.entries
     await journal.close()
+
+
+async def test_a_line_that_cannot_be_read_is_set_aside_and_never_read_again(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path)
+    good, bad = uuid4(), uuid4()
+    await journal.write(accepted(good), started(good), finished(bad))
+    await journal.close()
+    file, aside = tmp_path / "journal.jsonl", tmp_path / "journal.aside"
+    lines = file.read_text().splitlines()
+    hostile = [
+        lines[-1].replace('"outputs":{}', '"outputs":{"a":' + "[" * 5_000 + "]" * 5_000 + "}"),
+        lines[-1].replace('"duration_ms":0', '"duration_ms":-99999999999999'),
+        '{"line":"finished"' + " " * 3_000_000 + "}",
+    ]
+    assert len({*hostile, *lines}) == 3 + len(lines), "each line was made hostile"
+    file.write_text("\n".join([*hostile, *lines[:-1]]) + "\n")
+    again = Journal.open(tmp_path)
+    assert list(again.entries) == [good]
+    assert again.entries[good].started
+    await again.close()
+    assert aside.read_text().splitlines() == hostile
+    assert aside.stat().st_mode & 0o777 == 0o600
+    await Journal.open(tmp_path).close()
+    assert aside.read_text().splitlines() == hostile

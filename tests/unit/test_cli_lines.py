@@ -57,6 +57,13 @@ def test_small_formats() -> None:
     assert cut("abcdef", 4) == "abc…"
     assert short("4f5c0001-0000-4000") == "4f5c0001"
     assert said(["a", 1]) == "a, 1"
+    assert said("8421, host = db") == '"8421, host = db"', "one value must not look like two"
+    assert [said(odd) for odd in ("", " a", "secret:x", 'say "hi"', "a\nb")] == [
+        *('""', '" a"', '"secret:x"', r'"say \"hi\""', r'"a\nb"')
+    ]
+    assert said(["a, b", "c"]) == '"a, b", c'
+    assert said("x" * 300, 10) == "xxxxxxxxx… (300 characters)"
+    assert said("x" * 10, 10) == "x" * 10
     assert said({"a": [{}]}) == '{"a": [{}]}'
     assert len(clock(datetime(2026, 1, 2, tzinfo=UTC))) == len("2026-01-02 00:00:00")
 

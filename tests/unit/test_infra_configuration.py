@@ -1,6 +1,7 @@
 """Merging values into the text of a configuration file."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -96,7 +97,7 @@ def test_new_keys_come_before_what_follows_their_block() -> None:
 
 
 def test_a_file_nested_too_deeply_is_refused() -> None:
-    with pytest.raises(TaskFailed, match="nested too deeply"):
+    with pytest.raises(TaskFailed, match="nested more than 64 levels deep"):
         merged('{"a":' * 100_000, {"b": 1}, "json", "x")
 
 
@@ -177,3 +178,71 @@ def test_a_merged_text_means_the_merged_values(old: dict[str, Any], new: dict[st
     text = merged("", old, form, "x") if old else ""
     once = merged(text, new, form, "x")
     assert merged(once, new, form, "x") == once
+
+
+OLD_WORDS = [
+    "yes",
+    "No",
+    "on",
+    "OFF",
+    "y",
+    "null",
+    "~",
+    "",
+    "012",
+    "0x1F",
+    "1_000",
+    "12:30",
+    "1:2:3",
+    "2001-01-01",
+    "1e3",
+    ".5",
+    "=",
+    "-.inf",
+]
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join([f'*{last}'] * 9)}]\n" for last, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize("text", OLD_WORDS)
+@pytest.mark.parametrize("before", ["", "a: 1\n"])
+def test_texts_stay_texts_for_readers_of_the_old_yaml(text: str, before: str) -> None:
+    """PyYAML reads YAML 1.1, as do Ansible and most others."""
+    old = pytest.importorskip("yaml")
+    written = yaml(before, a=text, b=[text], on={"yes": text})
+    assert old.safe_load(written) == {"a": text, "b": [text], "on": {"yes": text}}
+    assert yaml(written, a=text, b=[text], on={"yes": text}) == written, "once is enough"
+
+
+def test_numbers_and_words_are_written_bare() -> None:
+    assert yaml("", a=1, b=True, c="web", d=None, e=1.5) == "a: 1\nb: true\nc: web\nd:\ne: 1.5\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ("yaml", BOMB),
+        ("yaml", "a: 2001-99-99\n"),
+        ("yaml", "[" * 10_000),
+        ("json", "[" * 100_000),
+        ("json", '{"a": NaN}'),
+        ("ini", "[a]\nb" + " " * 100_000 + "c\n"),
+        ("ini", "[a]\nb\n c\n"),
+    ],
+)
+def test_a_hostile_file_is_an_error_soon(form: str, text: str) -> None:
+    started = time.process_time()
+    with pytest.raises(TaskFailed):
+        merged(text, {"z": {"k": "v"}}, form, "it")
+    assert time.process_time() - started < 3.0
+
+
+def test_long_lists_are_merged_in_time() -> None:
+    numbers = [str(n) for n in range(20_000)]
+    started = time.process_time()
+    result = merged(json.dumps({"a": numbers}), {"a": [*reversed(numbers), "x"]}, "json", "it")
+    assert json.loads(result)["a"] == [*numbers, "x"]
+    assert time.process_time() - started < 3.0

@@ -151,3 +151,40 @@ def test_a_playbook_without_a_header_is_offered_by_its_name_and_plays() -> None:
 @pytest.mark.parametrize("stem", ["x" * 100, "Ünïcode", "---", "1.2"])
 def test_any_file_name_gives_an_intent(stem: str) -> None:
     assert without_header(stem, []).spec.intent.startswith("run_")
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+@pytest.mark.parametrize("then", ["#   risk: read", "   risk: read", "\n#   risk: read"])
+def test_only_a_line_break_ends_a_line(end: str, then: str) -> None:
+    remark = f"# a remark{end}# chargehand:{end}#   intent: evil_one\n- hosts: all\n"
+    assert parse(remark, "it.yml", "playbook") is None
+    text = f"# chargehand:\n#   intent: good_one\n#   description: a{end}{then}\n"
+    try:
+        found = parse(text, "it.yml", "playbook")
+    except BadHeader:  # control characters are none of YAML's
+        return
+    assert found
+    assert found.spec.risk == ("read" if then.startswith("\n") else "change")
+
+
+def test_a_date_is_a_text_and_never_an_end() -> None:
+    found = parse("# chargehand:\n#   intent: a_b\n#   description: 2001-99-99\n", "it.yml", "playbook")
+    assert found
+    assert found.spec.description == "2001-99-99"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("examples: &a [*a]", "stands inside"),
+        ("description: !!int x", "not YAML"),
+        ("resources: {cpu_cores: 3000000000}", "less than or equal"),
+        ("parameters: {a: {type: string, pattern: '(?=x)'}}", "cannot be run"),
+        ("parameters: {a: {type: number, default: .nan}}", "not a finite number"),
+        ("outputs: {a: {type: array, enum: [!!binary aGk=]}}", "is a bytes"),
+        ("{" * 500, "nested"),
+    ],
+)
+def test_what_is_hostile_in_a_header_is_a_bad_header(line: str, told: str) -> None:
+    with pytest.raises(BadHeader, match=told):
+        parse(f"# chargehand:\n#   intent: a_b\n#   {line}\n", "it.yml", "playbook")

@@ -26,6 +26,16 @@ KEY = (
 
 SPELT: dict[str, Callable[[str], str]] = {
     "plain": str,
+    "upper case": str.upper,
+    "lower case": str.lower,
+    "base32": lambda v: base64.b32encode(v.encode()).decode().rstrip("=")[: len(v.encode()) * 8 // 5],
+    "base32 inside": lambda v: base64.b32encode(b"ab" + v.encode() + b"xyz").decode(),
+    "hexadecimal with colons": lambda v: v.encode().hex(":"),
+    "hexadecimal in C": lambda v: ", ".join(f"0x{byte:02X}" for byte in v.encode()),
+    "hexadecimal escapes": lambda v: "".join(f"\\x{byte:02x}" for byte in v.encode()),
+    "hexadecimal dump": lambda v: v.encode().hex(" ", 2),
+    "two lines": lambda v: f"{v[: len(v) // 2]}\n    {v[len(v) // 2 :]}",
+    "two lines in json": lambda v: json.dumps(f"{v[:2]}\n{v[2:]}", ensure_ascii=False) if v.isalnum() else v,
     "json": json.dumps,
     "json, not escaped": lambda v: json.dumps(v, ensure_ascii=False),
     "json in json": lambda v: json.dumps(json.dumps({"a": v})),

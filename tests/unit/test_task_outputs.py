@@ -111,7 +111,9 @@ def test_what_was_returned_is_compared_with_what_was_declared(
 
 def test_a_broken_declaration_does_not_stop_a_result_from_being_recorded() -> None:
     problem = unfit(make_task(outputs={"properties": {"url": {"type": "text"}}}), {})
-    assert problem == "the parameter schema of deploy_service_a is broken"
+    assert problem == (
+        "the parameter schema of deploy_service_a is broken: 'text' is not valid under any of the given schemas"
+    )
 
 
 # --- the rest of a request ---

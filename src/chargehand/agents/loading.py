@@ -61,6 +61,7 @@ def infra_options(settings: Settings, home: Path, name: str) -> InfraOptions:
         name=name,
         pool="local",
         slots=settings.agent_slots,
+        check_networks=settings.check_networks,
         extra_env={name: os.environ[name] for name in settings.pass_env if name in os.environ},
     )
 

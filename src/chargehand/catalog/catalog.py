@@ -13,14 +13,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
-from typing import cast
+from math import prod
+from typing import Any, cast
 
-from jsonschema import Draft202012Validator, FormatChecker
-from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from jsonschema.exceptions import ValidationError, best_match
 from pydantic import JsonValue
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
+from chargehand.catalog import hosts, json_schema
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration, BadParameters
 from chargehand.domain.intents import IntentSpec
@@ -29,9 +28,9 @@ Parameters = Mapping[str, JsonValue]
 
 SLOT = re.compile(r"\{([A-Za-z_]\w*)\}")
 SHOWN_CHARACTERS = 60  # of a value in a message: enough to recognise it, too little to flood a terminal
-
-REFERENCES = FormatChecker(formats=())  # other formats are notes to people, as JSON schema has it
-REFERENCES.checks(secret_refs.FORMAT)(lambda value: secret_refs.reference_in(value) is not None)
+MOST_KEYS = 500  # of one template: lists of two parameters multiply, and every key is a row that must be taken
+LONGEST_KEY = 2_000  # bytes: PostgreSQL indexes no more than 2,700
+MOST_CHOICES, LONGEST_RULE = 50, 300  # of a schema's own words in a message: choices, and characters of each
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,10 @@ def check_parameters(
         spec = _less(spec, later)
     filled = {**_defaults(spec), **parameters}
     problems = [*_unstorable(filled), *_violations(spec, filled)]
+    problems += [] if problems else hosts.problems(spec, filled)
     if problems:
         raise BadParameters("; ".join(problems), hint=_allowed(spec))
+    exclusive_keys(spec, filled)  # what locks too much is unfit, too
     return filled
 
 
@@ -114,14 +115,21 @@ def exclusive_keys(spec: IntentSpec, parameters: Parameters) -> tuple[str, ...]:
     """Fill the `{parameter}` slots of the spec's exclusive keys. A list gives one key per element.
 
     A slot without a value stays as it is written: all work that leaves the target open then excludes each other.
+    Raises `BadParameters` where the values would lock too much.
     """
     return tuple(sorted({key for template in spec.exclusive_keys for key in _filled(template, parameters)}))
 
 
 def _filled(template: str, parameters: Parameters) -> Iterator[str]:
     slots = sorted(set(SLOT.findall(template)) & parameters.keys())
-    for values in product(*(_texts(parameters[slot]) for slot in slots)):
-        yield _fill(template, dict(zip(slots, values, strict=True)))
+    choices = [_texts(parameters[slot]) for slot in slots]
+    if prod(map(len, choices)) > MOST_KEYS:
+        raise BadParameters(f"{', '.join(slots)} would lock more than {MOST_KEYS} things at once", hint="Ask in parts.")
+    for values in product(*choices):
+        key = _fill(template, dict(zip(slots, values, strict=True)))
+        if len(key.encode(errors="replace")) > LONGEST_KEY:
+            raise BadParameters(f"{', '.join(slots)} is too long for the name of what is locked ({template})")
+        yield key
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:
@@ -163,20 +171,20 @@ def _violations(spec: IntentSpec, parameters: Parameters) -> list[str]:
     # What a schema does not name is refused unless it says otherwise: a misspelt parameter must not be ignored.
     schema = {"additionalProperties": False, **spec.parameters, "type": "object"}
     try:
-        errors = list(_validator(json.dumps(schema)).iter_errors(parameters))
-    except (SchemaError, Unresolvable, re.error) as error:
+        errors = json_schema.errors(_validator(json.dumps(schema)), parameters)
+    except json_schema.BadSchema as error:
         raise BadConfiguration(
-            f"the parameter schema of {spec.intent} is broken",
+            f"the parameter schema of {spec.intent} is broken: {error}",
             hint=f"Its agent must offer a schema of JSON Schema draft 2020-12 without outside references{_of(spec)}.",
         ) from error
     return sorted({_problem(spec, _innermost(error)) for error in errors})
 
 
 @lru_cache(maxsize=1000)  # checking a schema costs 1.5 ms, a hundred times what checking parameters does
-def _validator(schema: str) -> Draft202012Validator:
+def _validator(schema: str) -> Any:
     parsed = json.loads(schema)
-    Draft202012Validator.check_schema(parsed)
-    return Draft202012Validator(secret_refs.referring(parsed), registry=Registry(), format_checker=REFERENCES)
+    json_schema.check_schema(parsed)
+    return json_schema.validator(secret_refs.referring(parsed))
 
 
 def _of(spec: IntentSpec) -> str:
@@ -234,7 +242,9 @@ def _inside(where: str, name: str) -> str:
 
 def _rule(value: object) -> str:
     values = value if isinstance(value, list) else [value]
-    return ", ".join(item if isinstance(item, str) else json.dumps(item, default=str) for item in values)
+    told = [item if isinstance(item, str) else json.dumps(item, default=str) for item in values[:MOST_CHOICES]]
+    more = [f"and {len(values) - MOST_CHOICES} more"] if len(values) > MOST_CHOICES else []
+    return ", ".join([*(_clip(item, LONGEST_RULE) for item in told), *more])
 
 
 HIDDEN = ("writeOnly", "$ref", secret_refs.HOLDS)
@@ -246,9 +256,9 @@ def _shown(error: ValidationError) -> str:
     return "its value is not shown" if marked else f"it is {_clip(json.dumps(error.instance, default=str))}"
 
 
-def _clip(text: str) -> str:
-    printable = "".join(character if character.isprintable() else "?" for character in text)
-    return printable if len(printable) <= SHOWN_CHARACTERS else printable[: SHOWN_CHARACTERS - 3] + "..."
+def _clip(text: str, most: int = SHOWN_CHARACTERS) -> str:
+    printable = "".join(character if character.isprintable() else "?" for character in text[: most + 1])
+    return printable if len(printable) <= most else printable[: most - 3] + "..."
 
 
 BOUNDS = {"minimum": "from", "maximum": "to", "pattern": "matching", "default": "default"}

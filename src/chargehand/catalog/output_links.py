@@ -14,10 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import JsonValue
 
+from chargehand.catalog import json_schema
 from chargehand.catalog.catalog import SLOT, Catalog
 from chargehand.catalog.schema_subset import NotPlain, mismatch, written_out
 from chargehand.domain import secret_refs
@@ -128,10 +127,10 @@ def _unlike(both: str) -> str | None:
     of_output, output, of_parameter, parameter = json.loads(both)
     try:
         for schema in (of_output, of_parameter):
-            Draft202012Validator.check_schema(schema)
+            json_schema.check_schema(schema)
         one, other = written_out(output, of_output), written_out(parameter, of_parameter)
         return "it is declared as a secret" if secret_refs.takes_secrets(one) else mismatch(one, other)
-    except (SchemaError, re.error):
+    except json_schema.BadSchema:
         return "its schema is broken"
     except NotPlain as error:
         return f"its schema cannot be read: {error}"

@@ -10,8 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from referencing import Registry
+from chargehand.catalog import json_schema
 
 Schema = Mapping[str, Any]
 
@@ -109,7 +108,7 @@ def _choices(output: Schema) -> list[Any] | None:
 
 
 def _fits(value: Any, parameter: Any) -> bool:
-    return bool(Draft202012Validator(parameter, registry=Registry()).is_valid(value))
+    return json_schema.fits(parameter, value)
 
 
 def _both(one: Any, other: Any) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -18,12 +19,16 @@ from uuid import UUID
 
 from pydantic import JsonValue, ValidationError
 
-from chargehand.domain.errors import BadEnvelope
+from chargehand.domain import bounded_json
+from chargehand.domain.errors import BadEnvelope, UnreadableText
 from chargehand.domain.intents import Value
 
 PROTOCOL = 1
 MAX_BYTES = 1_000_000  # a result with its diff fits; RabbitMQ is not a file store
 MAX_HEAD = 1_000  # a name and a MAC; read before the signature is checked, so nobody may make it long or deep
+MOST_BITS = 1_024  # of a whole number: as large as the largest fraction; Python writes none of over 4,300 digits
+_ODD_NUMBER = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}|\d{300}")  # only with these a message is looked through
+DEEPEST = bounded_json.DEEPEST + 8  # levels: an envelope around a payload around what somebody returned
 ORCHESTRATOR = "orchestrator"
 
 
@@ -91,15 +96,30 @@ def decode(wire: bytes, key: bytes, direction: Direction) -> Envelope:
     body = wire.split(b"\n", 1)[1]
     if not hmac.compare_digest(str(head.get("mac", "")), _mac(key, direction, body)):
         raise BadEnvelope(f"the signature of a message from {head.get('from')!r} is wrong")
+    if bounded_json.is_deeper(body.decode(errors="replace"), DEEPEST):
+        raise BadEnvelope(f"a signed message is nested more than {DEEPEST} levels deep")
     try:
         envelope = Envelope.model_validate_json(body)
     except ValidationError as error:
         raise BadEnvelope(f"a signed message does not fit the protocol: {error.error_count()} errors") from error
+    if _ODD_NUMBER.search(body) and not _is_storable(envelope.payload):
+        raise BadEnvelope("a signed message holds a number that is none in JSON, or of more than 300 digits")
     if envelope.protocol != PROTOCOL:
         raise BadEnvelope(f"protocol {envelope.protocol} is not spoken here (this is {PROTOCOL})")
     if envelope.from_agent != head.get("from") or _direction(envelope) != direction:
         raise BadEnvelope("the envelope names another sender than its signature")
     return envelope
+
+
+def _is_storable(value: JsonValue) -> bool:
+    """Whether the database's JSON can hold every number: one that it refuses would stop a whole batch of messages."""
+    if isinstance(value, dict):
+        return all(map(_is_storable, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_storable, value))
+    if isinstance(value, float):
+        return float("-inf") < value < float("inf")
+    return not isinstance(value, int) or value.bit_length() <= MOST_BITS
 
 
 def _direction(envelope: Envelope) -> Direction:
@@ -117,8 +137,8 @@ def _head(wire: bytes) -> dict[str, Any]:
     if len(first) > MAX_HEAD:
         raise BadEnvelope("the message is not in the wire format")
     try:
-        head = json.loads(first)
-    except ValueError as error:
+        head = bounded_json.loads(first, most=MAX_HEAD, deepest=1)
+    except UnreadableText as error:
         raise BadEnvelope("the message is not in the wire format") from error
     if not separator or not isinstance(head, dict) or head.get("v") != PROTOCOL:
         raise BadEnvelope("the message is not in the wire format")

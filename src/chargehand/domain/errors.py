@@ -16,6 +16,7 @@ ChargehandError
 │   ├── TaskFailed            an agent's work failed, and would again
 │   ├── OutcomeUnknown        work started and nobody knows how it ended
 │   ├── BadEnvelope           a message that is malformed, too large or not signed as it must be
+│   ├── UnreadableText        JSON or YAML of a stranger that is broken, too large, too deep or too much
 │   ├── BadConfiguration      a wrong setting, a bad file, or a missing program
 │   │   ├── SchemaTooNew      the database was written by a newer Chargehand
 │   │   └── UnknownTier       a tier is named that the table of tiers does not have
@@ -151,6 +152,16 @@ class BadEnvelope(PermanentError):
     """A message is malformed, too large, or not signed by the one it claims to be from."""
 
     code, http_status = "bad-envelope", 400
+
+
+class UnreadableText(PermanentError):
+    """JSON or YAML that somebody else wrote is broken, or over a limit. `line` is where, from 1, if that is known."""
+
+    code, http_status = "unreadable-text", 422
+
+    def __init__(self, message: str, *, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class BadConfiguration(PermanentError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -18,6 +18,21 @@ WORK_TYPES = (
 )
 
 
+# An agent, a model or a header says these numbers; they end up in INTEGER and BIGINT columns, in sums and in orders.
+# One that fits no column would stop the work of everybody whose request names the same intent.
+YEAR = 366 * 86_400
+"""Seconds: nothing that is handed out takes longer, and a year in milliseconds times a million runs fits a BIGINT."""
+MOST_CORES = 100_000  # ten times the largest machine there is
+MOST_MIB = 1 << 30  # one PiB: the largest number of MiB of which two still fit an INTEGER column
+MOST_TASKS = 100_000  # of a plan; orders are INTEGER, and people write some eight
+MOST_EXAMPLES, MOST_VARIANTS, MOST_KEYS = 200, 20, 50  # of one intent; what people write has a tenth
+LONGEST_DESCRIPTION, LONGEST_EXAMPLE = 10_000, 1_000  # characters: as long as a request may be, and ten lines
+Example = Annotated[str, Field(max_length=LONGEST_EXAMPLE)]
+Order = Annotated[int, Field(ge=1, le=MOST_TASKS)]
+"""The place of a task in its plan, from 1."""
+Seconds = Annotated[float, Field(gt=0, le=YEAR, allow_inf_nan=False)]
+
+
 class Value(BaseModel):
     """An immutable value; unknown fields are a mistake, not a surprise for later."""
 
@@ -27,10 +42,10 @@ class Value(BaseModel):
 class Resources(Value):
     """What a task needs of its agent. Durations in seconds, memory in MiB."""
 
-    estimated_duration_seconds: int = Field(default=60, ge=0)
-    cpu_cores: int = Field(default=1, ge=0)
-    memory_mb: int = Field(default=0, ge=0)
-    gpu_vram_mb: int = Field(default=0, ge=0)
+    estimated_duration_seconds: int = Field(default=60, ge=0, le=YEAR)
+    cpu_cores: int = Field(default=1, ge=0, le=MOST_CORES)
+    memory_mb: int = Field(default=0, ge=0, le=MOST_MIB)
+    gpu_vram_mb: int = Field(default=0, ge=0, le=MOST_MIB)
 
 
 Otherwise = Literal["wait", "variant"]
@@ -48,9 +63,9 @@ class Variant(Value):
 class Deadlines(Value):
     """A task's own limits in seconds; None: the settings'. `heartbeat_seconds` of silence and it is lost."""
 
-    start_seconds: float | None = Field(default=None, gt=0)
-    run_seconds: float | None = Field(default=None, gt=0)
-    heartbeat_seconds: float | None = Field(default=None, gt=0)
+    start_seconds: Seconds | None = None
+    run_seconds: Seconds | None = None
+    heartbeat_seconds: Seconds | None = None
 
 
 class OutputRef(Value):
@@ -59,7 +74,7 @@ class OutputRef(Value):
     It stands beside the parameters, in a field of its own: nothing that is written among them can be taken for one.
     """
 
-    task: int = Field(ge=1)
+    task: Order
     output: str = Field(min_length=1, max_length=64)
 
 
@@ -75,18 +90,20 @@ class IntentSpec(Value):
     intent: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
     work_type: str
     agent_type: str = "infra"
-    description: str = ""
+    description: str = Field(default="", max_length=LONGEST_DESCRIPTION)
     service: str | None = None
-    examples: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = Field(default=(), max_length=MOST_EXAMPLES)
     parameters: dict[str, JsonValue] = {"type": "object", "properties": {}}
     outputs: dict[str, JsonValue] = {}
     resources: Resources = Resources()
-    variants: tuple[Variant, ...] = ()  # the best one first
+    variants: tuple[Variant, ...] = Field(default=(), max_length=MOST_VARIANTS)  # the best one first
     risk: Risk = Risk.CHANGE
     retry_safe: bool = False
-    exclusive_keys: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    state: tuple[str, ...] = ()  # what it may write among its own files; all else it gets is a copy
+    exclusive_keys: tuple[str, ...] = Field(default=(), max_length=MOST_KEYS)
+    after: tuple[str, ...] = Field(default=(), max_length=MOST_KEYS)
+    state: tuple[str, ...] = Field(
+        default=(), max_length=MOST_KEYS
+    )  # what it may write among its own files; the rest is a copy
     dry_run: bool = False
     deadlines: Deadlines = Deadlines()
     content_hash: str = ""

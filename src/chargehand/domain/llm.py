@@ -39,9 +39,9 @@ class Reply(Value):
     error: str | None = None  # first line, for the audit
     error_class: str | None = None
     seconds: float = 0.0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    cost_usd: float = 0.0
+    tokens_in: int = Field(default=0, ge=0, le=2**31 - 1)  # an INTEGER
+    tokens_out: int = Field(default=0, ge=0, le=2**31 - 1)
+    cost_usd: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False)  # beyond belief, and still a NUMERIC
     retry_after: float = 0.0
     notice: str = ""
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from chargehand.domain.intents import IntentSpec, Resources, Value
+from chargehand.domain.intents import YEAR, IntentSpec, Resources, Seconds, Value
+
+MOST_SLOTS = 1_000  # of one agent; each is a process on its machine
+MOST_OPEN = 10 * MOST_SLOTS  # attempts that one heartbeat names: those that run, and the few per slot that wait
+MOST_INTENTS = 500  # of one agent; above a hundred nobody finds the right one
+MOST_USED = 1e15  # of a resource: a petabyte in bytes
+MOST_FIGURES = 50  # resources that one result tells of
+MOST_LOAD = 1e6  # runnable programs on one machine
+
+Token = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""A lease's number: a BIGINT, counted up by the database."""
+Milliseconds = Annotated[int, Field(ge=0, le=YEAR * 1000)]
+Used = Annotated[float, Field(ge=-MOST_USED, le=MOST_USED, allow_inf_nan=False)]
 
 
 class Failure(Value):
@@ -30,16 +42,16 @@ class WorkOrder(Value):
 
     attempt_id: UUID
     task_id: UUID
-    lease_token: int
-    number: int  # which attempt of the task, from 1
+    lease_token: Token
+    number: Annotated[int, Field(ge=1, le=2**31 - 1)]  # an INTEGER; which attempt of the task, from 1
     intent: str
     work_type: str
     parameters: dict[str, JsonValue]
     content_hash: str
     retry_safe: bool
     dry_run: bool = False
-    lease_seconds: float  # how long the lease runs without being renewed, from sending
-    deadline_seconds: float  # how long the work may take in all
+    lease_seconds: Seconds  # how long the lease runs without being renewed, from sending
+    deadline_seconds: Seconds  # how long the work may take in all
     name: str = ""
     journal: str = ""  # the journal its agent registered with: a copy of the agent, with another one, leaves it alone
 
@@ -48,15 +60,15 @@ class WorkResult(Value):
     """The payload of a `work_result`: exactly one per attempt counts."""
 
     attempt_id: UUID
-    lease_token: int
+    lease_token: Token
     ok: bool
     summary: str = ""
     changed: bool | None = None
     outputs: dict[str, JsonValue] = Field(default_factory=dict)  # values later tasks and people may use
     data: dict[str, JsonValue] = Field(default_factory=dict)  # counts, diffs: for the record
     failure: Failure | None = None
-    duration_ms: int = 0
-    resources_used: dict[str, float] = Field(default_factory=dict)
+    duration_ms: Milliseconds = 0
+    resources_used: dict[str, Used] = Field(default_factory=dict, max_length=MOST_FIGURES)
     difficulty: Literal["straightforward", "tricky", "failed"] | None = None
 
 
@@ -64,7 +76,7 @@ class Acceptance(Value):
     """The payload of `work_accepted`: the order is in the agent's journal. `needs_grant` asks for a `start`."""
 
     attempt_id: UUID
-    lease_token: int
+    lease_token: Token
     incarnation: str
     needs_grant: bool
 
@@ -76,7 +88,7 @@ class Progress(Value):
     """
 
     attempt_id: UUID
-    lease_token: int
+    lease_token: Token
     message: str = ""
     data: dict[str, JsonValue] = Field(default_factory=dict)
     started: bool = False
@@ -91,10 +103,10 @@ class AgentRegistration(Value):
     agent_type: str
     pool_name: str
     version: str
-    slots: int = Field(default=1, ge=1)
-    specializations: tuple[str, ...] = ()
+    slots: int = Field(default=1, ge=1, le=MOST_SLOTS)
+    specializations: tuple[str, ...] = Field(default=(), max_length=MOST_FIGURES)
     resources: Resources = Resources(estimated_duration_seconds=0)
-    intents: tuple[IntentSpec, ...] = ()
+    intents: tuple[IntentSpec, ...] = Field(default=(), max_length=MOST_INTENTS)
     draining: bool = False  # asked who it is, an agent on its way out answers without being taken for ready
 
 
@@ -103,7 +115,7 @@ class Heartbeat(Value):
 
     agent_id: str
     incarnation: str
-    running: tuple[UUID, ...] = ()
+    running: tuple[UUID, ...] = Field(default=(), max_length=MOST_OPEN)
     free: Resources = Resources(estimated_duration_seconds=0)
-    load: float = 0.0
+    load: float = Field(default=0.0, ge=0, le=MOST_LOAD, allow_inf_nan=False)
     draining: bool = False

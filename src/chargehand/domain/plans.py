@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from chargehand.domain.intents import Deadlines, OutputRef, Resources, Value
+from chargehand.domain.intents import Deadlines, Order, OutputRef, Resources, Value
 from chargehand.domain.risks import Risk
 
 
@@ -20,7 +20,7 @@ class Subtask(Value):
     twice, for people.
     """
 
-    order: int = Field(ge=1)
+    order: Order
     name: str
     intent: str
     confidence: float = Field(ge=0, le=1)
@@ -59,7 +59,7 @@ class WorkTask(Value):
     """
 
     task_id: UUID
-    order: int = Field(ge=1)
+    order: Order
     name: str
     intent: str
     work_type: str

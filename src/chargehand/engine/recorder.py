@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from chargehand.domain.records import (
 from chargehand.domain.signed_messages import Letterhead, Message, SignedMessages, sender_of, split_into_rounds
 from chargehand.domain.states import RequestStatus, TaskStatus
 from chargehand.engine import admission
+from chargehand.engine.pace import HEARTBEATS, REGISTRATIONS, Pace
 from chargehand.execution import recording, task_flow
 from chargehand.execution.limits import limits_of
 from chargehand.execution.outcomes import Ending, repeatable
@@ -47,12 +49,13 @@ class Recorder:
     def __init__(self, settings: Settings, signed: SignedMessages) -> None:
         self._settings = settings
         self._signed = signed
+        self._registrations, self._beats = Pace(REGISTRATIONS), Pace(HEARTBEATS)
         usual = Limits(settings.lease_seconds, settings.start_deadline, settings.task_deadline)
         self._policy = RecordingPolicy(RetryPolicy(max_attempts=settings.max_attempts), usual)
 
     async def record(self, tx: Transaction, wires: Sequence[bytes]) -> None:
         """Apply messages from the events queue. What is malformed, unsigned, late or forged is kept as an anomaly."""
-        messages = await self.open(tx, wires)
+        messages = await self._paced(tx, await self.open(tx, wires), AgentRegistration, self._registrations)
         arriving = [message for message in messages if isinstance(message.payload, AgentRegistration)]
         if arriving:
             await self._lock_for(tx, messages, arriving)
@@ -73,7 +76,7 @@ class Recorder:
         database that was restored, forgets what the agent knows to be confirmed. A copy of the agent, which writes
         another journal, is not asked: the two would take the name from each other with every heartbeat.
         """
-        messages = await self.open(tx, wires)
+        messages = await self._paced(tx, await self.open(tx, wires), Heartbeat, self._beats)
         beats = [(x.agent, x.payload) for x in messages if isinstance(x.payload, Heartbeat)]
         # In this order: whoever waits for an agent must not hold attempts, which others take after agents.
         await tx.beat([beat for agent, beat in beats if beat.incarnation == agent.incarnation])
@@ -105,6 +108,20 @@ class Recorder:
                 anomalies.append(Anomaly("bad_envelope", {"error": str(error)}, agent_id=str(sender)))
         await tx.keep_anomalies(anomalies)
         return messages
+
+    async def _paced(
+        self, tx: Transaction, messages: Sequence[Message], form: type[Value], pace: Pace
+    ) -> list[Message]:
+        """Return the messages without those of a kind that come too often; that they did is kept, now and then."""
+        now = asyncio.get_running_loop().time()
+        kept = [m for m in messages if not isinstance(m.payload, form) or pace.allows(m.agent.agent_id, now)]
+        anomalies = []
+        for agent in {message.agent.agent_id: message.agent for message in messages}.values():
+            if dropped := pace.news(agent.agent_id, now):
+                detail = {"kind": form.__name__, "dropped": dropped}
+                anomalies.append(Anomaly("too_frequent", detail, str(agent.agent_id)))
+        await tx.keep_anomalies(anomalies)
+        return kept
 
     def order(
         self,

@@ -36,6 +36,7 @@ from chargehand.execution.limits import limits_of
 from chargehand.execution.outcomes import Ending, effects_of, lost_result, plain, repeatable
 from chargehand.execution.retry import RetryPolicy
 
+LONGEST_LINE = 2_000  # characters: as many as an agent of ours writes at most
 MOST_LINES = 20
 """Lines of one progress message that are kept, the latest: twice what an agent of ours puts into one."""
 
@@ -264,7 +265,7 @@ def _progressed(case: Case) -> Recorded:
             NewEvent(
                 case.task.request_id,
                 "task.progress",
-                {"message": plain(line), "agent": case.agent.name, **said.data},
+                {"message": plain(line[:LONGEST_LINE]), "agent": case.agent.name, **said.data},
                 *ids,
             )
             for line in said.message.splitlines()[-MOST_LINES:]

@@ -133,7 +133,10 @@ class Transaction(Deciding):
         return found
 
     async def pool(self, intents: Iterable[tuple[str, str]]) -> dict[str, list[AgentFacts]]:
-        """Return what the router may know of every agent, per (intent, work type) asked about."""
+        """Return what the router may know, per (intent, work type) asked about, of the agents that may run it.
+
+        Where none may, of all agents: so that it can be said who is there. Offers without a grant are not looked at.
+        """
         wanted = sorted(set(intents))
         rows = await self.fetch("pool", [i for i, _ in wanted], [w for _, w in wanted])
         found: dict[str, list[AgentFacts]] = {intent: [] for intent, _ in wanted}

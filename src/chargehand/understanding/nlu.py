@@ -109,12 +109,15 @@ Line = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
 Wire = ConfigDict(extra="forbid", strict=True)
 
 
+MOST_SUBTASKS = 100  # that are read at all: four times the most that any setting lets through
+
+
 class WireInput(BaseModel):
     """Where a parameter's value comes from, as a model writes it: an output of an earlier subtask."""
 
     model_config = Wire
 
-    subtask: int = Field(ge=1, le=100)
+    subtask: int = Field(ge=1, le=MOST_SUBTASKS)
     output: str = Field(min_length=1, max_length=64)
 
 
@@ -123,13 +126,13 @@ class WireSubtask(BaseModel):
 
     model_config = Wire
 
-    order: int = Field(ge=1, le=100)
+    order: int = Field(ge=1, le=MOST_SUBTASKS)
     name: Line = Field(min_length=1)
     intent: str
     confidence: float = Field(ge=0, le=1)
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     inputs: dict[str, WireInput] = Field(default_factory=dict)
-    depends_on: list[int] = Field(default_factory=list)
+    depends_on: list[int] = Field(default_factory=list, max_length=MOST_SUBTASKS)
     words: Annotated[str, Field(max_length=MAX_CHARACTERS), AfterValidator(_printable)] = ""
     flags: list[Line] = Field(default_factory=list, max_length=20)
 
@@ -139,7 +142,7 @@ class WireDecomposition(BaseModel):
 
     model_config = Wire
 
-    subtasks: list[WireSubtask] = Field(default_factory=list)
+    subtasks: list[WireSubtask] = Field(default_factory=list, max_length=MOST_SUBTASKS)
     ambiguities: list[Line] = Field(default_factory=list, max_length=50)
     out_of_scope: list[Line] = Field(default_factory=list, max_length=50)
     assumptions: list[Line] = Field(default_factory=list, max_length=50)

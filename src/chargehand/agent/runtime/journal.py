@@ -1,8 +1,9 @@
 """What an agent must remember when it dies: which attempts it accepted, started and finished.
 
 An append-only file of JSON lines. Writers that wait at the same time share one write and one fsync, done in a thread.
-A torn last line, which a crash can leave, is dropped: nobody was told that it was written. After a failed write or
-fsync the file is not trusted again but written anew beside it and renamed.
+A torn last line, which a crash can leave, is dropped: nobody was told that it was written. A line that cannot be read,
+or is over a limit, is set aside in a file of its own and never read again: what ended one life must not end the next.
+After a failed write or fsync the file is not trusted again but written anew beside it and renamed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from uuid import UUID, uuid4
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from chargehand.domain.errors import BadConfiguration, DiskFull
+from chargehand.domain import bounded_json
+from chargehand.domain.envelopes import DEEPEST, MAX_BYTES
+from chargehand.domain.errors import BadConfiguration, DiskFull, UnreadableText
 from chargehand.domain.intents import Value
 from chargehand.domain.messages import WorkOrder, WorkResult
 
@@ -29,6 +32,10 @@ log = logging.getLogger("chargehand.agent")
 
 COMPACT_ABOVE = 1_000_000
 """Bytes: below it, reading the file at start-up takes milliseconds."""
+MOST_LINE = 2 * MAX_BYTES
+"""Bytes of a line: an order or a result, which came or goes as one message, and what stands around it."""
+MOST_ASIDE = 10_000_000
+"""Bytes of what is set aside: enough to see what happened."""
 REMEMBERED = 10_000
 """Recorded attempts kept against late copies of their orders: an hour of the busiest agent."""
 SYNC_DATA = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
@@ -205,7 +212,7 @@ class _File:
         self._fd: int | None = None
 
     def read(self) -> list[Accepted | Started | Finished | Forgotten]:
-        """Return the lines that can be read; say so when one cannot that is not the torn last one."""
+        """Return the lines that can be read; set aside those that cannot, but for a torn last one."""
         try:
             raw = self.path.read_bytes()
         except FileNotFoundError:
@@ -214,11 +221,25 @@ class _File:
         lines = []
         for number, row in enumerate(rows, start=1):
             try:
-                lines += [LINES.validate_json(row)] if row else []
-            except ValidationError:
+                lines += [_line(row)] if row else []
+            except (ValidationError, UnreadableText) as error:
                 if number < len(rows):
-                    log.warning("line %d of the journal %s cannot be read and is left out", number, self.path)
+                    self._set_aside(row, number, error)
         return lines
+
+    def _set_aside(self, row: bytes, number: int, error: Exception) -> None:
+        """Keep a line for people where no life of the agent reads it."""
+        aside = self.path.with_suffix(".aside")
+        log.warning(
+            "line %d of the journal %s cannot be read and is kept in %s (%s)",
+            number,
+            self.path,
+            aside,
+            type(error).__name__,
+        )
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as file:
+            if file.tell() + len(row) <= MOST_ASIDE:
+                file.write(row + b"\n")
 
     def append(self, head: bytes, data: bytes) -> None:
         """Write and sync; `head` is what the file must hold before it when the old one is not trusted."""
@@ -251,6 +272,12 @@ class _File:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _line(row: bytes) -> Accepted | Started | Finished | Forgotten:
+    if len(row) > MOST_LINE or bounded_json.is_deeper(row.decode(errors="replace"), DEEPEST):
+        raise UnreadableText("it is too long, or nested too deeply")
+    return LINES.validate_json(row)
 
 
 def _locked(path: Path) -> int:

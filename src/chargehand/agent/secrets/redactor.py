@@ -1,8 +1,9 @@
 """Hides the values of secrets, however they are spelt, in everything that leaves the agent.
 
 A value becomes `[secret NAME]`. It is recognised as it is, line by line, and in the spellings of programs that print
-it: JSON, Python, YAML, shells, URLs, HTML, hexadecimal, Base64 (also inside of something longer). Texts that may have
-been cut off in the middle of a value are searched for its rest as well.
+it: JSON, Python, YAML, shells, URLs, HTML, hexadecimal, Base64, Base32 (also inside of something longer), in upper and
+lower case. A value that goes on in the next line is found, too, and hexadecimal with something between its digits.
+Texts that may have been cut off in the middle of a value are searched for its rest as well.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import json
 import logging
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import quote, quote_plus
 
 from pydantic import JsonValue
@@ -30,10 +32,12 @@ class Redactor:
 
     def __init__(self) -> None:
         self._forms: dict[str, str] = {}  # spelling -> name; replaced whole, so that threads may read it
+        self._digits: dict[str, str] = {}  # the same, for hexadecimal alone
 
     def learn(self, name: str, value: str) -> None:
         """Hide this value from now on."""
-        self._forms = {**dict.fromkeys(spellings(value), name), **self._forms}
+        self._forms = {**dict.fromkeys(map(_folded, spellings(value)), name), **self._forms}
+        self._digits = {value.encode(errors="surrogateescape").hex(): name, **self._digits}
 
     def text(self, text: str) -> str:
         """Return the text with every known value hidden."""
@@ -55,7 +59,7 @@ class Redactor:
         if isinstance(value, list):
             return [self.value(item) for item in value]
         if isinstance(value, int | float) and not isinstance(value, bool):
-            name = self._forms.get(json.dumps(value))
+            name = self._forms.get(_folded(json.dumps(value)))
             return value if name is None else mask(name)
         return value
 
@@ -64,13 +68,56 @@ class Redactor:
         return {self.text(key): self.value(item) for key, item in values.items()}
 
     def _found(self, text: str) -> Iterator[tuple[int, int, str]]:
+        if not self._forms:
+            return
+        plain = _folded(text)
         for form, name in self._forms.items():
-            start = text.find(form)
-            while start >= 0:
-                yield start, start + len(form), name
-                start = text.find(form, start + 1)
+            yield from ((start, end, name) for start, end in _places(plain, form))
             if len(text) >= MAY_BE_CUT:
-                yield from ((start, end, name) for start, end in _rests(text, form))
+                yield from ((start, end, name) for start, end in _rests(plain, form))
+        for between, forms in ((LINE_END, self._forms), (BETWEEN_DIGITS, self._digits)):
+            if between.search(plain):
+                yield from _found_without(between, forms, plain)
+
+
+LINE_END = re.compile(r"(?:\r?\n|(?:\\r)?\\n)[ \t]*")
+"""The end of a line, also as JSON writes it, and the spaces that the next one is set in by."""
+BETWEEN_DIGITS = re.compile(r"(?:0x|\\x|[\s:,._|-])+")
+"""What stands between the digits of `de:ad:be:ef`, `0xde, 0xad` or `dead beef`."""
+
+
+def _folded(text: str) -> str:
+    """Return text in lower case, character by character: places in it must be those of the text."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+
+
+def _places(text: str, form: str) -> Iterator[tuple[int, int]]:
+    """Yield where a form stands; places that overlap are one."""
+    start = text.find(form)
+    while start >= 0:
+        end = start + len(form)
+        while (more := text.find(form, end - len(form) + 1, end + len(form))) >= 0:
+            end = more + len(form)
+        yield start, end
+        start = text.find(form, end)
+
+
+def _found_without(between: re.Pattern[str], forms: Mapping[str, str], text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield what stands in a text when what matches `between` is left out, at its places in the whole text."""
+    rest = between.sub("", text)
+    found = [(*place, name) for form, name in forms.items() for place in _places(rest, form)]
+    if not found:
+        return
+    kept, starts, at, length = [], [], 0, 0  # where each piece begins: in the text, and in the rest
+    for gap in (*((each.start(), each.end()) for each in between.finditer(text)), (len(text), len(text))):
+        kept.append(at)
+        starts.append(length)
+        length += gap[0] - at
+        at = gap[1]
+    for start, end, name in found:
+        first, last = bisect_right(starts, start) - 1, bisect_right(starts, end - 1) - 1
+        yield kept[first] + start - starts[first], kept[last] + end - starts[last], name
 
 
 def mask(name: str) -> str:
@@ -112,7 +159,10 @@ def _in_addresses(value: str) -> Iterator[str]:
 
 def _as_bytes(value: str) -> Iterator[str]:
     raw = value.encode()
-    yield from (raw.hex(), raw.hex().upper())
+    yield raw.hex()
+    for shift in range(5):  # as Base64 below, with groups of five bytes
+        padded = bytes(shift) + raw
+        yield base64.b32encode(padded).decode()[-(-shift * 8 // 5) : len(padded) * 8 // 5]
     for shift in range(3):  # a value inside of something longer may begin at any of three places of a group
         padded = bytes(shift) + raw
         whole = base64.b64encode(padded).decode()[-(-shift * 8 // 6) : len(padded) * 8 // 6]

@@ -22,20 +22,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import Field, JsonValue, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from chargehand.domain.errors import BadConfiguration, BadParameters
+from chargehand.agents import bounded_yaml
+from chargehand.catalog import json_schema
+from chargehand.domain.errors import BadConfiguration, BadParameters, UnreadableText
 from chargehand.domain.intents import Deadlines, IntentSpec, Resources, Value
 from chargehand.domain.risks import Risk
 
 SLOT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 INTENT = re.compile(r"^[a-z][a-z0-9_]{1,62}$")
-PARAMETER = re.compile(r"^[a-z_][a-zA-Z0-9_]*$")
+PARAMETER = re.compile(r"[a-z_][a-zA-Z0-9_]*")
 MAX_ARGUMENT = 100_000
 """Bytes: Linux takes no more than 128 KiB in one argument."""
 ENDING = 15
@@ -106,13 +104,10 @@ def parse(text: str, file: str) -> tuple[Entry, ...]:
     Raises `BadAutomation` naming file and line when it is no such list at all.
     """
     try:
-        node = YAML(typ="safe", pure=True).compose(text)
-        loaded = YAML(typ="safe", pure=True).load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise BadAutomation(f"{file} line {mark.line + 1 if mark else 1}: {error.problem}") from error
-    except YAMLError as error:
-        raise BadAutomation(f"{file} is not YAML: {error}") from error
+        node = bounded_yaml.compose(text)
+        loaded = bounded_yaml.load(text)
+    except UnreadableText as error:
+        raise BadAutomation(f"{file} line {error.line or 1}: {error}") from error
     if loaded is None:
         return ()
     if not isinstance(loaded, dict) or set(loaded) != {"actions"} or not isinstance(loaded["actions"], list):
@@ -202,15 +197,16 @@ def _program_problems(program: str) -> Iterator[str]:
 
 
 def _parameter_problems(name: str, parameter: Parameter) -> Iterator[str]:
-    if not PARAMETER.match(name):
+    if not PARAMETER.fullmatch(name):
         yield f"{name!r} cannot be the name of a parameter (lower_case)"
     schema = parameter.schema_
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        yield f"parameter {name}: {error.message}"
+        fits = parameter.default is None or json_schema.fits(schema, parameter.default)
+        json_schema.check_schema(schema)
+    except json_schema.BadSchema as error:
+        yield f"parameter {name}: {error}"
     else:
-        if parameter.default is not None and not Draft202012Validator(schema).is_valid(parameter.default):
+        if not fits:
             yield f"parameter {name}: its default does not fit its own schema"
 
 
@@ -236,7 +232,7 @@ def _unique(entries: Iterator[Entry], file: str) -> Iterator[Entry]:
         yield claims[0] if len(claims) == 1 else Entry(intent, problem=f"{file} lists {intent or 'no intent'} twice")
 
 
-def _lines(node: Node) -> list[int]:
+def _lines(node: Node | None) -> list[int]:
     """Return the line of each action, from 1."""
     assert isinstance(node, MappingNode)
     for key, value in node.value:

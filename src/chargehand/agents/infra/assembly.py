@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chargehand.agent import Agent, Offer, Outcome, Work
-from chargehand.agents.infra import configuration, configure, monitor
+from chargehand.agent import Agent, Offer, Outcome
+from chargehand.agents.infra import addresses, beneath, configuration, configure, monitor
 from chargehand.agents.infra.checks import CHECKS
 from chargehand.agents.infra.configure import add_configuration
 from chargehand.agents.infra.discovery import Discovery, Found
@@ -23,7 +23,7 @@ from chargehand.agents.infra.snapshots import Snapshots
 
 log = logging.getLogger("chargehand.agents.infra")
 
-Run = Callable[[Work], Awaitable[Outcome]]
+Run = Callable[..., Awaitable[Outcome]]
 
 CHECKERS: Mapping[str, Run] = {
     "check_http": monitor.check_http,
@@ -32,6 +32,7 @@ CHECKERS: Mapping[str, Run] = {
     "check_memory": monitor.check_memory,
     "check_process": monitor.check_process,
 }
+REACHING = frozenset({"check_http", "check_tcp"})  # these ask an address that the request names
 
 
 class InfraAgent:
@@ -90,12 +91,15 @@ class InfraAgent:
 
     def _built_in(self) -> Iterator[Offer]:
         for spec in CHECKS:
-            yield _built_in_offer(spec, CHECKERS[spec.intent], monitor)
+            checker = CHECKERS[spec.intent]
+            if spec.intent in REACHING:
+                checker = partial(checker, allowed=self.options.check_networks)
+            yield _built_in_offer(spec, checker, monitor, addresses)
         spec = configure.SPEC
         if not self.options.config_roots:
             spec = spec.model_copy(update={"unavailable": "no directories are configured that it may edit"})
         handler = partial(add_configuration, roots=self.options.config_roots)
-        yield _built_in_offer(spec, handler, configure, configuration)
+        yield _built_in_offer(spec, handler, configure, configuration, beneath)
 
     def _handler(self, found: Found) -> Run:
         run = run_playbook if found.subject.kind == "playbook" else run_script

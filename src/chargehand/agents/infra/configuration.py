@@ -11,7 +11,10 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, MutableSequence, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from configupdater import ConfigUpdater, DuplicateOptionError, DuplicateSectionError, ParsingError, Section
@@ -20,7 +23,8 @@ from pydantic import JsonValue
 
 from chargehand.agents.infra import yaml_text
 from chargehand.agents.infra.broken import broken
-from chargehand.domain.errors import TaskFailed
+from chargehand.domain import bounded_json
+from chargehand.domain.errors import TaskFailed, UnreadableText
 
 FORMATS: Mapping[str, str] = {
     ".yaml": "yaml",
@@ -92,9 +96,10 @@ def same(one: Any, other: Any) -> bool:
 
 def _merge_lists(old: MutableSequence[Any], new: Sequence[Any]) -> MutableSequence[Any]:
     key = next((key for key in LIST_KEYS if _identifies(key, old) and _identifies(key, new)), None)
+    places = {_identity(known, key): at for at, known in reversed(list(enumerate(old)))}
     for item in new:
-        place = next((at for at, known in enumerate(old) if _is_same_item(known, item, key)), None)
-        if place is None:
+        place = places.setdefault(_identity(item, key), len(old))
+        if place == len(old):
             old.append(copy.deepcopy(item))
         else:
             old[place] = merge(old[place], item)
@@ -108,8 +113,8 @@ def _identifies(key: str, items: Sequence[Any]) -> bool:
     return len({_comparable(item[key]) for item in items}) == len(items)
 
 
-def _is_same_item(known: Any, item: Any, key: str | None) -> bool:
-    return same(known, item) if key is None else same(known[key], item[key])
+def _identity(item: Any, key: str | None) -> Any:
+    return _comparable(item if key is None else item[key])
 
 
 def _comparable(value: Any) -> Any:
@@ -140,15 +145,15 @@ def _load_json(text: str, name: str) -> Any:
     if not text.strip():
         return {}
     try:
-        return json.loads(text, object_pairs_hook=lambda pairs: _without_duplicates(pairs, name))
-    except json.JSONDecodeError as error:
-        raise broken(name, error.lineno, error.msg) from error
+        return bounded_json.loads(text, pairs=lambda pairs: _without_duplicates(pairs, name))
+    except UnreadableText as error:
+        raise broken(name, error.line or 1, error) from error
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]], name: str) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        twice = next(key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1)
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
         raise TaskFailed(f"{name}: the key {twice!r} is in one object twice", hint="Repair the file.")
     return found
 
@@ -165,35 +170,51 @@ def _write_json(text: str, values: Values, name: str) -> str:
 
 # INI
 
+MOST_SPACES = 200  # in a row within a line: the INI reader looks at each of them again for each before it
+_GAP = re.compile(rf"[^\s]([^\S\n]{{{MOST_SPACES + 1}}})")
+
 
 def _ini(text: str, name: str) -> ConfigUpdater:
+    if (gap := _GAP.search(text)) is not None:
+        raise broken(name, text.count("\n", 0, gap.start()) + 1, f"more than {MOST_SPACES} spaces in a row")
     updater = ConfigUpdater(allow_no_value=True)
     updater.optionxform = str  # type: ignore[method-assign,assignment] # keeps the case of the keys
+    return updater.read_string(text, name)
+
+
+@contextmanager
+def _ini_explained(name: str) -> Iterator[None]:
     try:
-        return updater.read_string(text, name)
+        yield
+    except TaskFailed:
+        raise
     except (DuplicateOptionError, DuplicateSectionError) as error:
         raise broken(name, error.lineno or 1, str(error).split(": ", 1)[-1]) from error
     except NoSection as error:
         raise broken(name, error.lineno, "a value before the first [section]") from error
     except ParsingError as error:
         raise broken(name, error.errors[0][0], f"not a setting: {error.errors[0][1]}") from error
+    except Exception as error:  # the library trips over lines that go on below a setting without a value
+        raise broken(name, 1, f"it is not an INI file that can be read ({type(error).__name__})") from error
 
 
 def _load_ini(text: str, name: str) -> Any:
-    updater = _ini(text, name)
-    return {section.name: {key: option.value for key, option in section.items()} for section in updater.iter_sections()}
+    with _ini_explained(name):
+        sections = _ini(text, name).iter_sections()
+        return {section.name: {key: option.value for key, option in section.items()} for section in sections}
 
 
 def _write_ini(text: str, values: Values, name: str) -> str:
-    updater = _ini(text, name)
-    for section, options in _ini_values(values).items():
-        if not updater.has_section(section):
-            if text.strip() and not str(updater).endswith("\n\n"):
-                updater.last_block.add_after.space() if updater.last_block else None
-            updater.add_section(section)
-        for key, value in options.items():
-            _set_ini(updater[section], key, value)
-    return str(updater)
+    with _ini_explained(name):
+        updater = _ini(text, name)
+        for section, options in _ini_values(values).items():
+            if not updater.has_section(section):
+                if text.strip() and not str(updater).endswith("\n\n"):
+                    updater.last_block.add_after.space() if updater.last_block else None
+                updater.add_section(section)
+            for key, value in options.items():
+                _set_ini(updater[section], key, value)
+        return str(updater)
 
 
 def _set_ini(section: Section, key: str, value: str) -> None:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
 
 from chargehand.agent import Outcome, TaskFailed, TaskInterrupted, Work
+from chargehand.agents.infra import beneath
 from chargehand.agents.infra.configuration import FORMATS, merged
 from chargehand.agents.infra.diffs import clip, unified
 from chargehand.agents.infra.workdir import disk_full_explained
 from chargehand.domain.intents import IntentSpec, Resources
 from chargehand.domain.risks import Risk
 
-MAX_BYTES = 5_000_000  # of a file; configuration is written by people
+MAX_BYTES = 1_000_000  # of a file; configuration is written by people
+READABLE = 0o644  # of a new file, as an editor would leave it: what reads it may run as another user
+PRIVATE = 0o600  # of a new file with the value of a secret in it
+MOVED = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EXDEV, errno.ESTALE})  # a link, or a file, where a directory was
 MAX_DIFF = 100_000  # characters: a result must fit into one message
 
 SPEC = IntentSpec(
@@ -58,31 +63,38 @@ SPEC = IntentSpec(
 
 async def add_configuration(work: Work, roots: Sequence[Path]) -> Outcome:
     """Handle one attempt; see `change_file`."""
-    hide = work.redactor.text
-    return await asyncio.to_thread(change_file, work.parameters, roots, dry_run=work.dry_run, hide=hide)
+    hide = work.redactor
+    private = hide.value(work.parameters["values"]) != work.parameters["values"]
+    change = partial(change_file, dry_run=work.dry_run, hide=hide.text, private=private)
+    return await asyncio.to_thread(change, work.parameters, roots)
 
 
 def change_file(
-    parameters: Mapping[str, Any], roots: Sequence[Path], *, dry_run: bool = False, hide: Callable[[str], str] = str
+    parameters: Mapping[str, Any],
+    roots: Sequence[Path],
+    *,
+    dry_run: bool = False,
+    hide: Callable[[str], str] = str,
+    private: bool = False,
 ) -> Outcome:
     """Merge `values` into `file`, which must lie below one of the roots. `hide` is for the diff. Blocks.
 
-    Raises `TaskFailed`, `TaskInterrupted` (somebody else changed the file meanwhile) and `DiskFull`; the file is then
-    as it was.
+    A new file is only its owner's when what goes into it is `private`. Raises `TaskFailed`, `TaskInterrupted` (somebody
+    else changed the file or moved its directory meanwhile) and `DiskFull`; the file is then as it was.
     """
     path = locate(str(parameters["file"]), roots)
     form = parameters.get("format") or FORMATS.get(path.suffix.lower())
     if form is None:
         raise TaskFailed(f"cannot tell the format of {path} by its name", hint="Say format: yaml, json or ini.")
-    before, stamp = _read(path)
-    after = merged(before, parameters["values"], form, str(path))
-    outputs: dict[str, JsonValue] = {"file": str(path)}
-    if after == before:
-        return Outcome(f"{path} already has these values", changed=False, outputs=outputs)
-    data: dict[str, JsonValue] = {"diff": clip(hide(unified(before, after, str(path))), MAX_DIFF)}
-    if dry_run:
-        return Outcome(f"dry run: {path} would change", changed=True, outputs=outputs, data=data)
-    backup = _replace(path, before, after, stamp)
+    with _opened(path, roots) as place:
+        after = merged(place.text, parameters["values"], form, str(path))
+        outputs: dict[str, JsonValue] = {"file": str(path)}
+        if after == place.text:
+            return Outcome(f"{path} already has these values", changed=False, outputs=outputs)
+        data: dict[str, JsonValue] = {"diff": clip(hide(unified(place.text, after, str(path))), MAX_DIFF)}
+        if dry_run:
+            return Outcome(f"dry run: {path} would change", changed=True, outputs=outputs, data=data)
+        backup = _replace(place, after, PRIVATE if private else READABLE)
     outputs["backup"] = str(backup) if backup else None
     verb = "changed" if backup else "created"
     return Outcome(f"{path} {verb}", changed=True, outputs=outputs, data=data)
@@ -110,89 +122,96 @@ def locate(file: str, roots: Sequence[Path]) -> Path:
     return path
 
 
-def _read(path: Path) -> tuple[str, os.stat_result | None]:
-    """Return the text and the file's state; an empty text for a file that does not exist yet."""
+@dataclass(frozen=True)
+class _Place:
+    """A file by the handle of its directory, and as it was found: an empty text and no handle when there is none."""
+
+    path: Path
+    root: Path
+    folder: int
+    file: int | None
+    stamp: tuple[int, int, int] | None
+    text: str
+
+
+@contextmanager
+def _opened(path: Path, roots: Sequence[Path]) -> Iterator[_Place]:
+    root = next(root for root in (each.resolve() for each in roots) if path.is_relative_to(root))
+    with ExitStack() as open_until_end:
+        with _explained(path, "read"):
+            folder = open_until_end.enter_context(beneath.folder_below(root, path.parent))
+            handle: int | None = None
+            with suppress(FileNotFoundError):
+                handle = opened = beneath.file_in(folder, path.name)
+                open_until_end.callback(os.close, opened)
+            stamp, text = (None, "") if handle is None else (_stamp(handle), _text(handle, path))
+        yield _Place(path, root, folder, handle, stamp, text)
+
+
+@contextmanager
+def _explained(path: Path, what: str) -> Iterator[None]:
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            stamp = os.fstat(file.fileno())
-            if stamp.st_size > MAX_BYTES:
-                raise TaskFailed(f"{path} is larger than {MAX_BYTES:,} bytes: that is not a configuration file")
-            return file.read().decode("utf-8"), stamp
-    except FileNotFoundError:
-        return "", None
+        yield
+    except OSError as error:
+        if error.errno in MOVED:
+            raise TaskInterrupted(f"somebody else moved what leads to {path} meanwhile; nothing was written") from error
+        raise TaskFailed(f"{path} cannot be {what}: {error.strerror}") from error
+
+
+def _text(handle: int, path: Path) -> str:
+    if os.fstat(handle).st_size > MAX_BYTES:
+        raise TaskFailed(f"{path} is larger than {MAX_BYTES:,} bytes: that is not a configuration file")
+    try:
+        with open(os.dup(handle), "rb") as file:
+            return file.read(MAX_BYTES + 1).decode("utf-8")
     except UnicodeDecodeError as error:
         raise TaskFailed(f"{path} is not text in UTF-8") from error
-    except OSError as error:
-        raise TaskFailed(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _replace(path: Path, before: str, after: str, stamp: os.stat_result | None) -> Path | None:
+def _replace(place: _Place, after: str, mode: int) -> Path | None:
     """Put the new text in place atomically; return the backup, or None for a new file.
 
     Both files are complete on disk before the first name changes, so a full disk leaves everything as it was.
     """
-    backup = path.parent / f"{path.name}.{_now()}.bak" if stamp else None
-    staged: list[Path] = []
+    name, folder = place.path.name, place.folder
+    backup = f"{name}.{_now()}.bak" if place.file is not None else None
+    staged: list[str] = []
     try:
-        with disk_full_explained(path):
-            staged = [_staged(path, text, stamp) for text in ([after, before] if backup else [after])]
-            _unchanged_or_raise(path, stamp)
+        with _explained(place.path, "written"), disk_full_explained(place.path):
+            for text in [after, place.text] if backup else [after]:
+                staged.append(beneath.staged(folder, name, text.encode(), like=place.file, mode=mode))  # noqa: PERF401
+            _unchanged_or_raise(place)
             if backup:
-                os.replace(staged[1], backup)
-            os.replace(staged[0], path)
-            _sync_directory(path.parent)
-    except OSError as error:
-        raise TaskFailed(f"{path} cannot be written: {error.strerror}") from error
+                beneath.rename(folder, staged[1], backup)
+            beneath.rename(folder, staged[0], name)
+            os.fsync(folder)
     finally:
         for leftover in staged:
-            leftover.unlink(missing_ok=True)
-    return backup
+            beneath.remove(folder, leftover)
+    return place.path.with_name(backup) if backup else None
 
 
-def _staged(path: Path, text: str, like: os.stat_result | None) -> Path:
-    """Write a complete temporary file beside `path`, with its mode, owner and attributes."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
-    with ExitStack() as undo, open(handle, "wb") as file:
-        undo.callback(temporary.unlink, missing_ok=True)
-        file.write(text.encode())
-        file.flush()
-        _dress(temporary, path, like)
-        os.fsync(file.fileno())
-        undo.pop_all()
-    return temporary
+def _unchanged_or_raise(place: _Place) -> None:
+    if not beneath.is_still(place.folder, place.root, place.path.parent) or not _is_unchanged(place):
+        raise TaskInterrupted(f"somebody else changed {place.path} meanwhile; nothing was written")
 
 
-def _dress(temporary: Path, path: Path, like: os.stat_result | None) -> None:
-    if like is None:
-        temporary.chmod(0o644)  # as an editor would leave it: what reads it may run as another user
-        return
-    own = temporary.stat()
-    if (own.st_uid, own.st_gid) != (like.st_uid, like.st_gid):
-        os.chown(temporary, like.st_uid, like.st_gid)
-    shutil.copystat(path, temporary)  # mode and extended attributes (labels, access lists)
-    os.utime(temporary)
-
-
-def _unchanged_or_raise(path: Path, stamp: os.stat_result | None) -> None:
+def _is_unchanged(place: _Place) -> bool:
     try:
-        now = path.stat()
+        now = beneath.file_in(place.folder, place.path.name)
     except FileNotFoundError:
-        now = None
-    if _stamp(now) != _stamp(stamp):
-        raise TaskInterrupted(f"somebody else changed {path} meanwhile; nothing was written")
-
-
-def _stamp(status: os.stat_result | None) -> tuple[int, int, int] | None:
-    return (status.st_ino, status.st_mtime_ns, status.st_size) if status else None
-
-
-def _sync_directory(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+        return place.file is None
+    except OSError:  # a link, a directory
+        return False
     try:
-        os.fsync(handle)
+        return _stamp(now) == place.stamp
     finally:
-        os.close(handle)
+        os.close(now)
+
+
+def _stamp(handle: int) -> tuple[int, int, int]:
+    status = os.fstat(handle)
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def _now() -> str:

@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
+from chargehand.agents import bounded_yaml
 from chargehand.agents.infra import headers
 from chargehand.agents.infra.headers import BadHeader, Header, Kind
 from chargehand.agents.infra.manifest import UnfitContent
 from chargehand.agents.infra.project import playbook_root, script_root
 from chargehand.agents.infra.snapshots import Snapshots, Subject, problem_of
+from chargehand.domain.errors import UnreadableText
 from chargehand.domain.intents import IntentSpec
 
 PLAY_KEYS = frozenset({"hosts", "import_playbook", "ansible.builtin.import_playbook"})
@@ -175,12 +175,9 @@ def _text(path: Path) -> tuple[str, str | None]:
 def _plays(text: str) -> tuple[tuple[str, ...] | None, str | None]:
     """Return the names of the plays and why the YAML is broken; no names when it is something else than plays."""
     try:
-        node = YAML(typ="safe", pure=True).compose(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        return None, f"broken YAML at line {mark.line + 1 if mark else 1}: {error.problem}"
-    except YAMLError as error:
-        return None, f"broken YAML: {error}"
+        node = bounded_yaml.compose(text)
+    except UnreadableText as error:
+        return None, f"broken YAML{f' at line {error.line}' if error.line else ''}: {error}"
     if not isinstance(node, SequenceNode) or not node.value or not all(_is_play(item) for item in node.value):
         return None, None
     return tuple(name for item in node.value if (name := _mapping(item).get("name"))), None

@@ -11,10 +11,13 @@ from pydantic import JsonValue
 
 from chargehand.agent import Outcome, TaskFailed, TaskInterrupted
 from chargehand.agents.infra.diffs import clip, one_line, redact
+from chargehand.domain import bounded_json
+from chargehand.domain.errors import UnreadableText
 
 MAX_MESSAGE = 500  # characters of a failed task's message that are shown
 MAX_TAIL = 1_500  # of Ansible's own output, where no task says what went wrong
 MAX_DIFFS = 100_000  # characters of all diffs together: a result must fit into one message
+MAX_EVENT = 2_000_000  # bytes of one event; the callback keeps them far smaller
 MAX_OUTPUT = 16_000  # characters of one value given on with set_stats
 
 COUNTS = ("ok", "changed", "failures", "unreachable", "skipped", "rescued", "ignored")
@@ -55,10 +58,10 @@ class PlaybookRun:
     def take(self, line: bytes) -> TaskEnd | None:
         """Take one line in; return how a task ended when that is what it says. Garbage is skipped."""
         try:
-            event = json.loads(line)
-        except ValueError:
+            event = bounded_json.loads(line, most=MAX_EVENT)
+            return self._take(event) if isinstance(event, dict) else None
+        except (UnreadableText, TypeError, ValueError, AttributeError):  # what a playbook runs may write here, too
             return None
-        return self._take(event) if isinstance(event, dict) else None
 
     def _take(self, event: Mapping[str, Any]) -> TaskEnd | None:
         match event.get("event"):

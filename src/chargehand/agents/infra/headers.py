@@ -18,15 +18,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import JsonValue, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node
 
+from chargehand.agents import bounded_yaml
+from chargehand.catalog import json_schema
 from chargehand.domain import secret_refs
-from chargehand.domain.errors import BadConfiguration
+from chargehand.domain.errors import BadConfiguration, UnreadableText
 from chargehand.domain.intents import WORK_TYPES, IntentSpec, Resources
 from chargehand.domain.risks import Risk
 
@@ -61,10 +59,12 @@ SECRET_KEYS = frozenset({"type", "format", "description", "required", "secret", 
 NOT_IN_SCHEMAS = frozenset({"secret", "default_secret", "holds_secrets"})  # ours; schemas say it in their own way
 RESERVED_FOR_SCRIPTS = frozenset({"dry_run", "parameters_file", "output_file"})  # names of variables scripts get anyway
 
+MOST_SHOWN = 200  # characters of a wrong value in a message
+
 _TYPES: Mapping[str, type] = {"text": str, "mapping": dict, "true or false": bool}
 _START = re.compile(r"^#\s*chargehand:\s*$")
 _BEFORE = re.compile(r"^(#.*|---\s*|\s*)$")
-_PARAMETER_NAME = re.compile(r"^[a-z_][a-zA-Z0-9_]*$")
+_PARAMETER_NAME = re.compile(r"[a-z_][a-zA-Z0-9_]*")
 _INTENT_LINE = re.compile(r"^\s*intent:\s*([a-z][a-z0-9_]{1,62})\s*$", re.MULTILINE)
 _SLOT = re.compile(r"\{([^{}]*)\}")
 
@@ -119,7 +119,8 @@ def _is_secret(schema: Mapping[str, Any]) -> bool:
 
 def _cut(text: str) -> tuple[str, int] | None:
     """Return the header's YAML and the number of the line before it (from 1)."""
-    lines = text.splitlines()
+    # `splitlines` ends lines at U+2028 and U+0085, too, which Ansible does not: a header could begin inside a comment.
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
     for index, line in enumerate(lines):
         if _START.match(line):
             return "\n".join(_body(lines[index + 1 :])), index + 1
@@ -173,18 +174,17 @@ class _Reader:
         return BadHeader(f"{self.file} line {line}: {message}", intent=intent[1] if intent else None)
 
     def _read(self) -> None:
-        yaml = YAML(typ="safe", pure=True)
         try:
-            node = yaml.compose(self.text)
-            loaded = YAML(typ="safe", pure=True).load(self.text)
-        except MarkedYAMLError as error:
-            self.lines[""] = self.before + 1 + (error.problem_mark.line if error.problem_mark else 0)
-            raise self.error("", f"the header is not YAML: {error.problem}") from error
-        except YAMLError as error:
+            node = bounded_yaml.compose(self.text)
+            loaded = bounded_yaml.load(self.text)
+        except UnreadableText as error:
+            self.lines[""] = self.before + (error.line or 1)
             raise self.error("", f"the header is not YAML: {error}") from error
-        if not isinstance(loaded, dict):
+        if not isinstance(loaded, dict) or not isinstance(node, MappingNode):
             raise self.error("", f"the header must be a mapping; allowed keys: {', '.join(sorted(KEYS))}")
-        self.values = {str(key): value for key, value in loaded.items()}
+        if problem := bounded_yaml.unlike_json(loaded):
+            raise self.error("", problem)
+        self.values = loaded
         self.lines = self._lines_of(node)
 
     def _lines_of(self, node: Node) -> dict[str, int]:
@@ -204,7 +204,8 @@ class _Reader:
         else:
             fits = isinstance(value, _TYPES[KEYS[key]])
         if not fits:
-            raise self.error(key, f"{key} must be a {KEYS[key]}, not {value!r}".replace("a true", "true"))
+            shown = repr(value)[:MOST_SHOWN]
+            raise self.error(key, f"{key} must be a {KEYS[key]}, not {shown}".replace("a true", "true"))
 
     def _check_choices(self, fields: Mapping[str, Any]) -> None:
         choices = {"work_type": WORK_TYPES, "risk": tuple(Risk)}
@@ -231,7 +232,7 @@ class _Reader:
 
     def _property(self, name: str, schema: object) -> dict[str, JsonValue]:
         where = f"parameters.{name}"
-        if not _PARAMETER_NAME.match(str(name)) or (self.kind == "script" and name in RESERVED_FOR_SCRIPTS):
+        if not _PARAMETER_NAME.fullmatch(str(name)) or (self.kind == "script" and name in RESERVED_FOR_SCRIPTS):
             raise self.error(where, f"{name!r} cannot be the name of a parameter (lower_case, not reserved)")
         if not isinstance(schema, dict) or ("type" not in schema and not _is_secret(schema)):
             raise self.error(where, f"parameter {name} must be a mapping with at least a type, or secret: true")
@@ -281,7 +282,7 @@ class _Reader:
 
     def _output(self, name: str, schema: object) -> dict[str, JsonValue]:
         where = f"outputs.{name}"
-        if not _PARAMETER_NAME.match(str(name)):
+        if not _PARAMETER_NAME.fullmatch(str(name)):
             raise self.error(where, f"{name!r} cannot be the name of an output (lower_case)")
         if not isinstance(schema, dict) or "type" not in schema:
             raise self.error(where, f"output {name} must be a mapping with at least a type")
@@ -298,16 +299,17 @@ class _Reader:
 
     def _check_form(self, kind: str, name: str, schema: dict[str, Any]) -> None:
         try:
-            Draft202012Validator.check_schema(schema)
-        except SchemaError as error:
-            raise self.error(f"{kind}s.{name}", f"{kind} {name}: {error.message}") from error
+            json_schema.check_schema(schema)
+        except json_schema.BadSchema as error:
+            raise self.error(f"{kind}s.{name}", f"{kind} {name}: {error}") from error
 
     def _check_schema(self, name: str, schema: dict[str, Any]) -> None:
         self._check_form("parameter", name, schema)
         if "default" in schema:
-            problem = next(Draft202012Validator(schema).iter_errors(schema["default"]), None)
-            if problem is not None:
-                raise self.error(f"parameters.{name}", f"parameter {name}: its default is wrong: {problem.message}")
+            problems = json_schema.errors(json_schema.validator(schema), schema["default"])
+            if problems:
+                message = problems[0].message[:MOST_SHOWN]
+                raise self.error(f"parameters.{name}", f"parameter {name}: its default is wrong: {message}")
 
     def _check_slots(self, parameters: Mapping[str, Any]) -> None:
         for key in ("examples", "exclusive_keys"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -16,22 +17,25 @@ import psutil
 from pydantic import JsonValue
 
 from chargehand.agent import Outcome, TaskFailed, Work
+from chargehand.agents.infra.addresses import Network, resolved, transport
 
 MAX_SECONDS = 60
 MAX_BODY = 1_000_000  # bytes that are searched for `contains`
+CHARSETS = ("utf-", "utf8", "us-ascii", "ascii", "iso-8859-", "windows-125", "shift_jis", "euc-", "gb", "big5", "koi8-")
 MAX_PIDS = 20  # named in the outputs
 GIB = 1024**3
 
 
-async def check_http(work: Work) -> Outcome:
-    """Ask a URL and compare the status and, when wanted, the text of the answer."""
+async def check_http(work: Work, allowed: Sequence[Network] = ()) -> Outcome:
+    """Ask a URL and compare the status and, when wanted, the text of the answer. `allowed`: see `addresses`."""
     import httpx  # takes 0.2 s, which nobody should wait for who checks nothing
 
     wanted: dict[str, Any] = {"expect_status": 200, "timeout_seconds": 10} | work.parameters
     shown = _without_login(wanted["url"])
     try:
         async with asyncio.timeout(wanted["timeout_seconds"]):
-            status, body, seconds = await _ask(wanted["url"], follow=not 300 <= wanted["expect_status"] < 400)
+            follow = not 300 <= wanted["expect_status"] < 400
+            status, body, seconds = await _ask(wanted["url"], follow=follow, allowed=allowed)
     except TimeoutError:
         return _verdict(False, "DOWN", f"{shown} did not answer within {wanted['timeout_seconds']} s")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -44,18 +48,18 @@ async def check_http(work: Work) -> Outcome:
     return _verdict(True, "DOWN", f"{shown} answers {status} in {seconds:.2f} s", found)
 
 
-async def check_tcp(work: Work) -> Outcome:
-    """Open a connection and close it again."""
+async def check_tcp(work: Work, allowed: Sequence[Network] = ()) -> Outcome:
+    """Open a connection and close it again. `allowed`: see `addresses`."""
     wanted: dict[str, Any] = {"timeout_seconds": 5} | work.parameters
     place = f"{wanted['host']}:{wanted['port']}"
     try:
         async with asyncio.timeout(wanted["timeout_seconds"]):
-            _, writer = await asyncio.open_connection(wanted["host"], wanted["port"])
+            _, writer = await _connected(wanted["host"], wanted["port"], allowed)
     except TimeoutError:
         return _verdict(False, "DOWN", f"{place} did not answer within {wanted['timeout_seconds']} s")
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         # asyncio puts the address into `strerror`; the plain words say what happened.
-        number = error.errno or 0
+        number = getattr(error, "errno", None) or 0
         return _verdict(False, "DOWN", f"{place}: {os.strerror(number) if number > 0 else error}")
     writer.close()
     return _verdict(True, "DOWN", f"{place} accepts connections")
@@ -87,23 +91,48 @@ async def check_process(work: Work) -> Outcome:
     return _verdict(bool(pids), "DOWN", text, found)
 
 
-async def _ask(url: str, *, follow: bool) -> tuple[int, str, float]:
+async def _connected(
+    host: str, port: int, allowed: Sequence[Network]
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    failure: OSError | None = None
+    for address in await resolved(host, port, allowed):
+        try:
+            return await asyncio.open_connection(address, port)
+        except OSError as error:
+            failure = error
+    raise failure or OSError(f"{host} has no address")
+
+
+async def _ask(url: str, *, follow: bool, allowed: Sequence[Network]) -> tuple[int, str, float]:
     import httpx
 
-    # Proxies of the environment are for the way out; a check asks the address itself.
+    # Proxies of the environment are for the way out; a check asks the address itself. Identity: a small body that
+    # unpacks to a large one is of no use to anybody.
+    headers = {"accept-encoding": "identity"}
     clock = asyncio.get_running_loop().time
     started = clock()
+    way = await asyncio.to_thread(transport, allowed)
     async with (
-        httpx.AsyncClient(follow_redirects=follow, timeout=MAX_SECONDS, trust_env=False) as client,
+        httpx.AsyncClient(
+            transport=way, trust_env=False, follow_redirects=follow, timeout=MAX_SECONDS, headers=headers
+        ) as client,
         client.stream("GET", url) as answer,
     ):
-        body = b""
-        async for chunk in answer.aiter_bytes():
+        body = bytearray()
+        async for chunk in answer.aiter_raw():
             body += chunk
             if len(body) > MAX_BODY:
                 break
-    text = body[:MAX_BODY].decode(answer.charset_encoding or "utf-8", errors="replace")
-    return answer.status_code, text, clock() - started
+    return answer.status_code, _text(bytes(body[:MAX_BODY]), answer.charset_encoding), clock() - started
+
+
+def _text(body: bytes, charset: str | None) -> str:
+    """Return an answer as text. Only charsets of texts: Python knows others, and one that takes the square of time."""
+    known = (charset or "").lower().startswith(CHARSETS)
+    try:
+        return body.decode(charset if known and charset else "utf-8", errors="replace")
+    except LookupError:
+        return body.decode("utf-8", errors="replace")
 
 
 def _pids_of(name: str) -> list[int]:

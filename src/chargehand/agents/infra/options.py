@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 
@@ -15,7 +16,8 @@ class InfraOptions:
     write below. Without an `inventory` playbooks run on this machine. `vars_file` holds variables of the operator's
     (YAML; may be encrypted with ansible-vault) for every playbook; a task's own parameters win over it. `become_secret`
     and `vault_secret` name the secrets of this agent that are the passwords for `become` and for ansible-vault. `home`
-    is the agent's private directory. `extra_env` is added to the small environment that playbooks and scripts get.
+    is the agent's private directory. `check_networks` are those of this machine and its link that checks may ask.
+    `extra_env` is added to the small environment that playbooks and scripts get.
     """
 
     home: Path
@@ -29,4 +31,5 @@ class InfraOptions:
     name: str = "infra-1"
     pool: str = "default"
     slots: int = 2
+    check_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     extra_env: Mapping[str, str] = field(default_factory=dict)

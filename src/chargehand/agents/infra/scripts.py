@@ -28,6 +28,8 @@ from chargehand.agents.infra.environment import child_environment
 from chargehand.agents.infra.options import InfraOptions
 from chargehand.agents.infra.snapshots import Snapshots, Subject
 from chargehand.agents.infra.workdir import private_file
+from chargehand.domain import bounded_json
+from chargehand.domain.errors import UnreadableText
 
 PROGRESS = "progress: "
 MAX_PROGRESS = 200  # characters
@@ -87,10 +89,10 @@ def _read_output(path: Path) -> dict[str, JsonValue]:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_OUTPUT + 1)
-        value = json.loads(raw) if len(raw) <= MAX_OUTPUT else None
+        value = bounded_json.loads(raw, most=MAX_OUTPUT)
     except FileNotFoundError:
         return {}
-    except ValueError:
+    except UnreadableText:
         value = None
     if not isinstance(value, dict):
         raise TaskFailed(f"it ran, but $CHARGEHAND_OUTPUT_FILE is not a JSON object of at most {MAX_OUTPUT:,} bytes")

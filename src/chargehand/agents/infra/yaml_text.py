@@ -13,15 +13,29 @@ from typing import Any
 from pydantic import JsonValue
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import CommentMark, MarkedYAMLError, YAMLError
+from ruamel.yaml.error import CommentMark
+from ruamel.yaml.scalarstring import SingleQuotedScalarString
 from ruamel.yaml.tokens import CommentToken
 
+from chargehand.agents.bounded_yaml import load_with_comments
 from chargehand.agents.infra.broken import broken
+from chargehand.domain.errors import UnreadableText
+from chargehand.domain.patterns import found_in
 
 # How lists may be indented: (mapping, sequence, offset of the dash). The one that reproduces the file best is used.
 LAYOUTS = ((2, 4, 2), (2, 2, 0), (4, 4, 2), (4, 4, 0), (4, 6, 4), (2, 3, 1), (3, 3, 0), (8, 8, 0))
 LAYOUT_OF_NEW = LAYOUTS[0]
 WIDTH = 100_000  # never fold a line that was not folded
+
+_OLD = (
+    "y|n|yes|no|true|false|on|off|null|~|=|<<|[-+]?[.]inf|[.]nan",
+    r"[-+]?0b[01_]+|[-+]?0[0-7_]+|[-+]?0x[0-9a-f_]+|[-+]?0o[0-7]+",
+    r"[-+]?[0-9][0-9_]*(:[0-9_]+)*(\.[0-9_]*)?(e[-+]?[0-9]+)?|[-+]?\.[0-9_]+(e[-+]?[0-9]+)?",
+    r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt \t].*)?",
+)
+OLD_WORDS = f"(?i)^(?:{'|'.join(_OLD)}|)$"
+"""Texts that readers of YAML 1.1 (most there are: PyYAML, Ansible) take for a truth value, a number, a date or nothing;
+here they are texts, because the new YAML has fewer of these words. They are written in quotes."""
 
 Merge = Callable[[Any, Any], Any]
 Block = CommentedMap | CommentedSeq
@@ -31,12 +45,9 @@ Leaf = tuple[Block, Any]  # the innermost block and its last key or index
 def load(text: str, name: str) -> Any:
     """Return the document with its comments. Raises `TaskFailed` naming the line when there is not exactly one."""
     try:
-        loaded = _yaml(LAYOUT_OF_NEW).load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise broken(name, mark.line + 1 if mark else 1, error.problem or error.context) from error
-    except YAMLError as error:
-        raise broken(name, 1, error) from error
+        loaded = load_with_comments(text, _yaml(LAYOUT_OF_NEW))
+    except UnreadableText as error:
+        raise broken(name, error.line or 1, error) from error
     return {} if loaded is None else loaded
 
 
@@ -44,13 +55,23 @@ def write(text: str, values: Mapping[str, JsonValue], name: str, merge: Merge) -
     """Return the text with the values merged in by `merge`."""
     loaded = load(text, name)
     if not loaded:  # empty, or nothing but comments, which only the text itself keeps
-        return text + ("" if not text or text.endswith("\n") else "\n") + _dump(dict(values), "", LAYOUT_OF_NEW)
-    layout = min(LAYOUTS, key=lambda layout: _lines_touched(text, _dump(load(text, name), text, layout)))
+        return text + ("" if not text or text.endswith("\n") else "\n") + _dump(_commented(values), "", LAYOUT_OF_NEW)
+    layout = _layout_of(text, name)
     before = [(block, _last_leaf(block)) for block in _blocks(loaded)]
     merge(loaded, _commented(values))
     for block, leaf in before:
         _move_tail(leaf, _last_leaf(block))
     return _dump(loaded, text, layout)
+
+
+def _layout_of(text: str, name: str) -> tuple[int, int, int]:
+    """Return the layout that reproduces the text best; reading and writing it is dear, so the first perfect one."""
+    touched: dict[tuple[int, int, int], int] = {}
+    for layout in LAYOUTS:
+        touched[layout] = _lines_touched(text, _dump(load(text, name), text, layout))
+        if touched[layout] == 0:
+            return layout
+    return min(LAYOUTS, key=touched.__getitem__)
 
 
 def _yaml(layout: tuple[int, int, int]) -> YAML:
@@ -77,10 +98,15 @@ def _lines_touched(before: str, after: str) -> int:
 def _commented(value: Any) -> Any:
     """Return plain values as ruamel's own, which can carry comments."""
     if isinstance(value, Mapping):
-        return CommentedMap({key: _commented(item) for key, item in value.items()})
+        return CommentedMap({_key(key): _commented(item) for key, item in value.items()})
     if isinstance(value, Sequence) and not isinstance(value, str):
         return CommentedSeq(_commented(item) for item in value)
-    return value
+    return SingleQuotedScalarString(value) if isinstance(value, str) and found_in(OLD_WORDS, value) else value
+
+
+def _key(key: str) -> str:
+    """A key of one letter stays bare: `y` beside `x` is a key to everybody, whatever the old YAML says."""
+    return key if len(key) == 1 else _commented(key)
 
 
 def _is_block(value: Any) -> bool:

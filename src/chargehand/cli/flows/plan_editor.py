@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shlex
 import subprocess
@@ -14,7 +13,8 @@ from typing import Any
 
 from chargehand.app.fleet import properties, required
 from chargehand.app.snapshot import LlmCall
-from chargehand.domain.errors import BadConfiguration, BadDecomposition, BadRequest
+from chargehand.domain import bounded_json
+from chargehand.domain.errors import BadConfiguration, BadRequest, UnreadableText
 from chargehand.domain.intents import IntentSpec
 
 MOST_OFFERS = 60  # intents listed in the comment; `chargehand catalog` has all of them
@@ -36,8 +36,8 @@ def draft(wording: str, calls: Sequence[LlmCall], offers: Sequence[IntentSpec]) 
 
 def _answer(text: str | None) -> dict[str, Any] | None:
     try:
-        value = json.loads(text or "")
-    except ValueError:  # a long one is kept in part
+        value = bounded_json.loads(text or "")
+    except UnreadableText:  # a long one is kept in part
         return None
     return value if isinstance(value, dict) and value.get("subtasks") else None
 
@@ -74,16 +74,9 @@ def _dumped(value: Any) -> str:
 
 def parsed(text: str) -> dict[str, Any]:
     """Return YAML as the value it stands for. Raises `BadDecomposition`."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from chargehand.app.words import written_yaml
 
-    try:
-        value = YAML(typ="safe").load(text)
-    except YAMLError as error:
-        raise BadDecomposition(f"this is not YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(value, dict):
-        raise BadDecomposition("this holds no subtasks", hint="Write `subtasks:` and a list below it.")
-    return value
+    return written_yaml(text)
 
 
 def read_file(path: str) -> str:

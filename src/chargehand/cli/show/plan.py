@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from chargehand.app.snapshot import Decomposition, Plan, Request
 from chargehand.cli.show.inputs import references
-from chargehand.cli.terminal.lines import Line, count, cut, lasting, said, short
+from chargehand.cli.terminal.lines import Line, count, lasting, said, short
 from chargehand.domain.intents import Resources
 from chargehand.domain.plans import WorkPlan, WorkTask
 from chargehand.domain.risks import RISKS
@@ -40,8 +40,8 @@ def resources(needs: Resources) -> str:
 
 
 def parameters(given: Mapping[str, JsonValue]) -> str:
-    """Return parameters on one line, long values cut."""
-    return ", ".join(f"{name} = {cut(said(value), MAX_VALUE)}" for name, value in given.items())
+    """Return parameters on one line; of a long value its length is told."""
+    return ", ".join(f"{name} = {said(value, MAX_VALUE)}" for name, value in given.items())
 
 
 def _task(task: WorkTask, tasks: Sequence[WorkTask]) -> Iterator[Line]:

@@ -26,6 +26,9 @@ SPACES = "\t\n\r\v\f\u00a0\u2028\u2029"
 HARMLESS = "\u200c\u200d\u00ad"  # joiners and the soft hyphen: nothing is lost without them
 
 
+AMBIGUOUS = (",", "=", ";", '"', "“", "”", "  ")  # in a text: what stands between values, and around them
+
+
 class Line(NamedTuple):
     """One line: its words, how it looks where colours are, and how far in it stands."""
 
@@ -87,15 +90,30 @@ def count(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def said(value: Any) -> str:
-    """Return a JSON value as people write it: texts bare, lists with commas, `secret:NAME`, the rest as JSON."""
+def said(value: Any, most: int | None = None) -> str:
+    """Return a JSON value as people write it: texts bare, lists with commas, `secret:NAME`, the rest as JSON.
+
+    A text that could be taken for something else (two values, a secret, nothing) is in quotes. What is longer than
+    `most` characters is cut, and how long it is stands behind it.
+    """
+    text = _said(value)
+    return text if most is None or len(text) <= most else f"{cut(text, most)} ({len(text):,} characters)"
+
+
+def _said(value: Any) -> str:
     if isinstance(value, str):
-        return value
+        return value if _is_plain(value) else json.dumps(value, ensure_ascii=False)
     if isinstance(value, dict) and value.keys() == {"secret"} and isinstance(value["secret"], str):
         return f"secret:{value['secret']}"
     if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
-        return ", ".join(said(item) for item in value)
+        return ", ".join(_said(item) for item in value)
     return json.dumps(value, ensure_ascii=False)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether nobody can take a text for more or less than one value: `8421, host = db` looks like two."""
+    odd = any(sign in text for sign in AMBIGUOUS) or text.startswith("secret:")
+    return bool(text) and text == text.strip() and visible(text) == text and not odd
 
 
 def columns(rows: Iterable[Sequence[str]], titles: Sequence[str]) -> list[Line]:

@@ -5,17 +5,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import JsonValue
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
+from chargehand.catalog import json_schema
 from chargehand.domain.secret_refs import referring
 from chargehand.llm.catalogue_match.lexicon import DETERMINERS, GENERIC, NOT_NAMES, NOUNS, PLACES, PRONOUNS
 from chargehand.llm.catalogue_match.profiles import Profile, Schema, choices, properties, required
@@ -150,10 +150,15 @@ def _take(found: Found, search: Search, matches: Iterator[Match]) -> None:
         found.refused.append(f"{search.name.replace('_', ' ')} cannot be {value!r}")
 
 
+@lru_cache(maxsize=1000)  # every value that the words offer is tried with each parameter
+def _validator(schema: str) -> Any:
+    return json_schema.validator(referring(json.loads(schema)))
+
+
 def _fits(schema: Schema, value: JsonValue) -> bool:
     try:
-        return Draft202012Validator(referring(schema), registry=Registry()).is_valid(value)
-    except (SchemaError, Unresolvable, re.error):  # a broken schema: the check of the whole answer names it
+        return not json_schema.errors(_validator(json.dumps(schema, sort_keys=True)), value)
+    except json_schema.BadSchema:  # a broken schema: the check of the whole answer names it
         return True
 
 

@@ -155,13 +155,17 @@ SELECT task_id, request_id, plan_id, task_order, intent, work_type, spec::text, 
 FROM tasks WHERE task_id = ANY($1::uuid[])
 
 -- name: pool
--- What the router may know: for every intent asked about every agent that offers it, or, when none does, all of them:
--- the others of a large fleet need not be looked at one by one. The columns after the intent are the fields of
--- AgentFacts, in their order. How often a work type usually succeeds starts from even odds.
+-- What the router may know: for every intent asked about every agent that may run it, or, when none may, all of them:
+-- the others of a large fleet need not be looked at one by one.
+-- The columns after the intent are the fields of AgentFacts, in their order. How often a work type usually succeeds
+-- starts from even odds. What an agent says of its machine may be from before numbers had limits.
 SELECT w.intent, g.agent_id::text, g.name, g.agent_type, g.pool_name, g.status, COALESCE(i.granted, false) AS granted,
-    i.content_hash, i.unavailable, g.specializations, g.slots, g.in_flight,
-    COALESCE((g.resources->>'cpu_cores')::int, 0) AS cpu_cores, COALESCE((g.resources->>'memory_mb')::int, 0) AS memory_mb,
-    COALESCE((g.resources->>'gpu_vram_mb')::int, 0) AS gpu_vram_mb,
+    -- Of an offer without a grant nothing is taken but that there is one.
+    COALESCE(i.content_hash, (SELECT '' FROM agent_intents u WHERE u.agent_id = g.agent_id AND u.intent = w.intent))
+        AS content_hash, i.unavailable, g.specializations, g.slots, g.in_flight,
+    LEAST(COALESCE((g.resources->>'cpu_cores')::numeric, 0), 2147483647)::int AS cpu_cores,
+    LEAST(COALESCE((g.resources->>'memory_mb')::numeric, 0), 2147483647)::int AS memory_mb,
+    LEAST(COALESCE((g.resources->>'gpu_vram_mb')::numeric, 0), 2147483647)::int AS gpu_vram_mb,
     0 AS promised_memory_mb, 0 AS promised_gpu_vram_mb, -- of interest for few tasks: see `promised`
     COALESCE(p.success_count, 0) AS success_count, COALESCE(p.failure_count, 0) AS failure_count,
     COALESCE(p.total_duration_ms, 0) AS total_duration_ms,
@@ -178,13 +182,13 @@ SELECT w.intent, g.agent_id::text, g.name, g.agent_type, g.pool_name, g.status, 
     (SELECT count(*)::int FROM tasks t WHERE t.waits_for = g.agent_id AND t.due_at > now()) AS in_line
 FROM unnest($1::text[], $2::text[]) AS w(intent, work_type)
 CROSS JOIN LATERAL (
-    SELECT o.agent_id FROM agent_intents o WHERE o.intent = w.intent
+    SELECT o.agent_id FROM agent_intents o WHERE o.intent = w.intent AND o.granted
     UNION ALL
     SELECT a.agent_id FROM agent_registry a
-    WHERE NOT EXISTS (SELECT FROM agent_intents o WHERE o.intent = w.intent)
+    WHERE NOT EXISTS (SELECT FROM agent_intents o WHERE o.intent = w.intent AND o.granted)
 ) AS asked
 JOIN agent_registry g ON g.agent_id = asked.agent_id
-LEFT JOIN agent_intents i ON i.agent_id = g.agent_id AND i.intent = w.intent
+LEFT JOIN agent_intents i ON i.agent_id = g.agent_id AND i.intent = w.intent AND i.granted
 LEFT JOIN agent_performance p ON p.agent_id = g.agent_id AND p.work_type = w.work_type
 WINDOW all_agents AS (PARTITION BY w.intent)
 ORDER BY w.intent, g.agent_id
