@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chargehand.agents.infra import manifest
+from chargehand.agents.infra import manifest, references
 from chargehand.agents.infra.copying import copy_tree, share
 from chargehand.agents.infra.manifest import Tree, UnfitContent, differences
 from chargehand.domain.errors import ContentChanged
@@ -196,3 +197,13 @@ def test_what_is_no_file_is_left_out(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "file").write_text("x")
     assert list(Tree(tmp_path).read().entries) == ["file"]
+
+
+@pytest.mark.parametrize(
+    "text", ["../", "a" * 99 + " ", "\n", " ", "script: ", "roles: [a, ", "src=", "/a", "- x:\n", "a/"]
+)
+def test_no_file_keeps_the_search_for_paths_busy(text: str) -> None:
+    content = (text * (manifest.LOOKED_AT // len(text))).encode()
+    began = time.process_time()
+    references.look(Path("/srv/project"), "tasks/main.yml", content + b"/")
+    assert time.process_time() - began < 5  # a tenth of that on a machine at rest

@@ -35,10 +35,9 @@ _AFTER = re.compile(rf"[\w./~+@%*?-]{{0,{MAX_PATH}}}")
 _COMMENT = re.compile(r"^[ \t]*(?:#|;|//).*$", re.MULTILINE)
 _PATH = rf"[\"']?(/[^\s\"',\]}}]{{1,{MAX_PATH}}})"
 _SOME_CODE = re.compile(rf"\b(?:{CODE})[ \t]*:")
-_INLINE = re.compile(
-    rf"(?<![\w-])(?:{CODE})[ \t]*:[ \t]*"
-    rf"(?:[^\n]{{0,200}}?\b(?:{PLACE})[ \t]*[:=][ \t]*|\[(?:[^\]\n]{{0,500}}?,)?[ \t]*)?{_PATH}"
-)
+_OPTION = rf"[^\n]{{0,200}}?\b(?:{PLACE})[ \t]*[:=][ \t]*"
+_LISTED = r"\[(?:[^\]\n]{0,500}?,)?[ \t]*"
+_INLINE = re.compile(rf"(?<![\w-])(?:{CODE})[ \t]*:[ \t]*(?:{_OPTION}|{_LISTED})?{_PATH}")
 _BLOCK = re.compile(rf"^([ \t]*)(?:-[ \t]+)?(?:\w+\.)*(?:{CODE})[ \t]*:[ \t]*$")
 _ITEM = re.compile(rf"^([ \t]*)(?:-[ \t]+)?\{{?[ \t]*(?:(?:{PLACE})[ \t]*:[ \t]*)?{_PATH}")
 
