@@ -110,8 +110,8 @@ def locate(file: str, roots: Sequence[Path]) -> Path:
         raise TaskFailed("a file name cannot hold a zero byte")
     real_roots = [root.resolve() for root in roots]
     given = Path(file)
-    candidates = [given] if given.is_absolute() else [root / given for root in real_roots]
-    path = next((path for path in candidates if path.exists()), candidates[0] if candidates else given).resolve()
+    with _explained(given, "found"):
+        path = _real(given, real_roots)
     if not any(path.is_relative_to(root) for root in real_roots):
         allowed = ", ".join(map(str, real_roots)) or "none are configured"
         raise TaskFailed(f"{file} is not below the directories this agent may edit: {allowed}")
@@ -120,6 +120,16 @@ def locate(file: str, roots: Sequence[Path]) -> Path:
     if not path.parent.is_dir():
         raise TaskFailed(f"the directory {path.parent} does not exist", hint="Create it first.")
     return path
+
+
+def _real(given: Path, roots: Sequence[Path]) -> Path:
+    candidates = [given] if given.is_absolute() else [root / given for root in roots]
+    try:
+        return next((path for path in candidates if path.exists()), candidates[0] if candidates else given).resolve()
+    except FileNotFoundError as error:  # between two looks at it
+        raise OSError(errno.ESTALE, "it is being moved") from error
+    except RuntimeError as error:
+        raise TaskFailed(f"{given} is a symbolic link that leads to itself") from error
 
 
 @dataclass(frozen=True)
