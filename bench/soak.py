@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any
 
+from bench.programs import ROOT
 from bench.simulate import SCHEDULES
 
 TIDY_SECONDS = 60.0  # a part that is told to stop ends its servers first
@@ -72,7 +73,8 @@ def figures_of(name: str, part: Part) -> dict[str, Any]:
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         command = [sys.executable, "-P", "-m", "bench", name, "--json", *part.options]
-        process = subprocess.Popen(command, stdout=out, stderr=errors, start_new_session=True)
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
+        process = subprocess.Popen(command, stdout=out, stderr=errors, start_new_session=True, env=environment)
         in_time = ended_in_time(process, part.bound)
         said, complaint = read(out), read(errors)
     took = {"took": round(time.monotonic() - began, 1)}

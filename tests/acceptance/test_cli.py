@@ -138,6 +138,7 @@ def test_errors_are_json_where_json_was_asked_for(nowhere: Command) -> None:
     assert ended.value["error"]["hint"]
 
 
+@pytest.mark.alone
 def test_help_stays_within_its_budget(nowhere: Command) -> None:
     nowhere.cpu_seconds("--help")  # the first run may have to compile
     assert statistics.median(nowhere.cpu_seconds("--help") for _ in range(3)) < HELP_BUDGET
@@ -354,6 +355,7 @@ async def test_an_altered_history_is_found(cli: Command, greeted: Ended) -> None
     assert cli("audit", "verify").code == 0
 
 
+@pytest.mark.alone
 def test_status_is_there_at_once(cli: Command, greeted: Ended) -> None:
     def seconds() -> float:
         began = time.monotonic()

@@ -77,7 +77,7 @@ def test_the_second_step_gets_what_the_first_one_returned(cli: Command) -> None:
     assert value["tasks"][1]["inputs"] == {"kuma_url": {**where, "value": url}}
     told = cli("why", value["request_id"]).out
     assert "kuma_url for “add our portals to its config” is what “deploy Kuma” returns as url" in told
-    assert f"kuma_url = {url} (output url of task 1)" in told
+    assert f'kuma_url = "{url}" (output url of task 1)' in told
 
 
 def test_what_is_not_returned_goes_to_a_person_who_does_it_by_hand(cli: Command) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.alone
 def test_the_sdk_loads_fast_and_little() -> None:
     """Under 0.1 s of CPU beyond the models everything needs, and none of the slow libraries."""
     program = (

@@ -23,6 +23,7 @@ from chargehand.agents.infra.playbooks import ansible_missing
 from chargehand.app import application
 from chargehand.app.application import Application, open_application
 from chargehand.app.worker import worker_beside
+from chargehand.broker import memory
 from chargehand.broker.memory import MemoryBroker
 from chargehand.domain.risks import Risk
 from chargehand.settings import Settings
@@ -156,7 +157,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 @asynccontextmanager
 async def desk(settings: Settings, model: WrittenModel, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
     """The real thing on one machine; its model answers what the test wrote, its broker forgets nothing."""
-    monkeypatch.setattr(application, "broker", lambda _: Recording())
+    monkeypatch.setattr(memory, "open_broker", lambda *_: Recording())
     monkeypatch.setattr(application, "tiers", lambda _: {"embedded": model})
     async with open_application(settings) as app, worker_beside(app) as worker:
         await asyncio.wait_for(worker.holding.wait(), 30)

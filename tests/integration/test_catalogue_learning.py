@@ -127,6 +127,7 @@ async def burst(llm: CatalogueMatch, asked: Sequence[tuple[str, Catalog]]) -> tu
     return list(answers), longest
 
 
+@pytest.mark.alone
 async def test_a_burst_while_the_catalog_changes(homelab: Catalog) -> None:
     """No answer names what its catalog has not, and the event loop goes on meanwhile."""
     catalogs = [homelab, without(homelab, "deploy_kuma"), Catalog((*homelab.specs, GRAFANA))]

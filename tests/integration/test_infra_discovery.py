@@ -275,7 +275,12 @@ def test_a_hostile_playbook_makes_itself_unavailable_and_nothing_else(home: Home
     assert found["run_evil"].unavailable
 
 
-def test_what_a_playbook_names_is_read_within_the_same_limits(home: Home) -> None:
+def test_what_a_playbook_names_is_hashed_and_never_parsed(home: Home) -> None:
     home.write("good.yml", "- hosts: all\n  vars_files: [vars/evil.yml]\n")
     home.write("vars/evil.yml", BOMB)
-    assert "evil.yml cannot be read" in str(home.found()["run_good"].unavailable)
+    began = time.monotonic()
+    before = home.found()["run_good"]
+    assert before.unavailable is None
+    assert time.monotonic() - began < 5
+    home.write("vars/evil.yml", BOMB + "# another\n")
+    assert home.found()["run_good"].content_hash != before.content_hash

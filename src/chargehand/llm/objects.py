@@ -22,6 +22,7 @@ END_TOKENS = re.compile(r"<\|(?:im_end|end|eot_id|eom_id|return|endoftext)\|>|<e
 FINAL = "<|channel|>final<|message|>"  # OpenAI's open models write their thoughts into another channel
 THOUGHT, THOUGHT_ENDS = "<think>", "</think>"
 MARK = "\ufeff"  # a byte order mark
+LONGEST_NUMBER = 100  # digits; Python refuses to read more than 4,300, and nothing here needs more than 19
 EXACT = 2**53  # integers above it are not all floats
 
 
@@ -90,8 +91,16 @@ def _number(text: str) -> int | float:
     return int(value) if value.is_integer() and abs(value) < EXACT else value
 
 
+def _integer(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise NotOneObject(f"a number of the answer has more than {LONGEST_NUMBER} digits")
+    return int(text)
+
+
 def _refused(name: str) -> NoReturn:
     raise NotOneObject(f"the answer is not JSON: it has {name}")
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_without_twins, parse_float=_number, parse_constant=_refused)
+DECODER = json.JSONDecoder(
+    object_pairs_hook=_without_twins, parse_float=_number, parse_int=_integer, parse_constant=_refused
+)
