@@ -19,8 +19,10 @@ import chargehand
 from chargehand.private_postgres import PrivatePostgres
 from tests.acceptance.command import Command, Ended, wait_for, write_playbook
 from tests.postgres import require_postgres, throwaway_home
+from tests.speed import slowness
 
 HELP_BUDGET = 0.25  # seconds of processor time, the interpreter's start included
+STATUS_PER_HELP = 12  # times what --help takes: it is seven on a machine at rest and on a slow one
 STATUS_BUDGET = 2.0  # seconds on a CI machine; half a second on an idle one
 GREET = "write the greeting"
 BREAK = "break the lamp"
@@ -141,7 +143,8 @@ def test_errors_are_json_where_json_was_asked_for(nowhere: Command) -> None:
 @pytest.mark.alone
 def test_help_stays_within_its_budget(nowhere: Command) -> None:
     nowhere.cpu_seconds("--help")  # the first run may have to compile
-    assert statistics.median(nowhere.cpu_seconds("--help") for _ in range(3)) < HELP_BUDGET
+    slow = max(1.0, slowness())
+    assert statistics.median(nowhere.cpu_seconds("--help") for _ in range(3)) < HELP_BUDGET * slow
 
 
 def test_the_commands_import_nothing_heavy_before_they_run() -> None:
@@ -357,12 +360,14 @@ async def test_an_altered_history_is_found(cli: Command, greeted: Ended) -> None
 
 @pytest.mark.alone
 def test_status_is_there_at_once(cli: Command, greeted: Ended) -> None:
-    def seconds() -> float:
+    def seconds(command: str) -> float:
         began = time.monotonic()
-        assert cli("status").code == 0
+        assert cli(command).code == 0
         return time.monotonic() - began
 
-    assert statistics.median(seconds() for _ in range(3)) < STATUS_BUDGET
+    yardstick = statistics.median(seconds("--help") for _ in range(3))  # a machine may be slow for a while
+    budget = max(STATUS_BUDGET, STATUS_PER_HELP * yardstick)
+    assert statistics.median(seconds("status") for _ in range(3)) < budget
 
 
 def test_the_log_is_the_owners_alone(cli: Command, greeted: Ended) -> None:

@@ -21,6 +21,7 @@ from chargehand.llm.catalogue_match.tier import learn
 from chargehand.understanding import nlu
 from chargehand.understanding.judgements import Approved
 from tests.decompose.scoring import HERE, REQUEST_ID, load_catalog
+from tests.speed import slowness
 
 SURE = 0.75
 MOST_STALL = 0.5  # seconds that the event loop may stand still
@@ -133,7 +134,7 @@ async def test_a_burst_while_the_catalog_changes(homelab: Catalog) -> None:
     catalogs = [homelab, without(homelab, "deploy_kuma"), Catalog((*homelab.specs, GRAFANA))]
     requests = ["deploy kuma", "deploy grafana", "restart the status page", "renew the certificates"]
     asked = [(text, catalog) for catalog in catalogs * 5 for text in requests]
-    stalls = []
+    stalls, most = [], MOST_STALL * max(1.0, slowness())
     for _ in range(3):  # others may keep this machine busy once, but not thrice
         llm = CatalogueMatch()
         await read(llm, "deploy kuma", homelab)
@@ -142,9 +143,9 @@ async def test_a_burst_while_the_catalog_changes(homelab: Catalog) -> None:
         for (text, catalog), got in zip(asked, answers, strict=True):
             assert {task.intent for task in got.subtasks} <= set(catalog.intents)
             assert not got.subtasks or got.subtasks[0].intent != "deploy_kuma" or text == "deploy kuma"
-        if stall < MOST_STALL:
+        if stall < most:
             break
-    assert min(stalls) < MOST_STALL
+    assert min(stalls) < most
 
 
 @pytest.mark.parametrize(
