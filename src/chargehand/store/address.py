@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
+import asyncpg
+
 from chargehand.domain.errors import DatabaseRefuses
 
 TIMEOUT = 10.0
@@ -54,6 +56,12 @@ class Address(NamedTuple):
     def options(self, **settings: str) -> dict[str, Any]:
         """Return the driver's arguments; `settings` are more of the session's."""
         return {"dsn": self.dsn, "timeout": self.timeout, "server_settings": {**self.settings, **settings}}
+
+
+async def connect(url: str, **settings: str) -> asyncpg.Connection[asyncpg.Record]:
+    """Connect once; `settings` are the session's. Raises what `parse` and the driver raise."""
+    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(**parse(url).options(**settings))
+    return connection
 
 
 def parse(url: str) -> Address:

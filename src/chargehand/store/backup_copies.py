@@ -187,7 +187,7 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
 async def _held(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
     """Keep a connection while other work is done: what goes wrong there says nothing about the database."""
     with translated():
-        connection = await asyncpg.connect(**address.parse(dsn).options())
+        connection = await address.connect(dsn)
     try:
         yield connection
     finally:

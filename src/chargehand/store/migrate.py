@@ -6,8 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
-
 from chargehand.domain.errors import BadConfiguration, SchemaTooNew
 from chargehand.store import address
 from chargehand.store.failures import translated
@@ -25,7 +23,7 @@ MIGRATION_LOCK = 0x63686D67  # processes that start together upgrade one after t
 async def current(dsn: str) -> str | None:
     """Return the database's revision; None for an empty one. Raises `DatabaseUnreachable`."""
     with translated():
-        connection = await asyncpg.connect(**address.parse(dsn).options())
+        connection = await address.connect(dsn)
         try:
             if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
                 return None
@@ -76,7 +74,4 @@ def engine(dsn: str, **options: Any) -> AsyncEngine:
     """
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    def connect() -> Any:
-        return asyncpg.connect(**address.parse(dsn).options())
-
-    return create_async_engine("postgresql+asyncpg://", async_creator=connect, **options)
+    return create_async_engine("postgresql+asyncpg://", async_creator=lambda: address.connect(dsn), **options)

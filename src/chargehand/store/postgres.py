@@ -150,8 +150,7 @@ class PostgresStore:
 
 async def _long_lived(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
     """Connect for as long as the process lives. Idle all that time, it must not be ended for being idle."""
-    connection: asyncpg.Connection[asyncpg.Record]
-    connection = await asyncpg.connect(**address.parse(dsn).options(**KEEP_ALIVE))
+    connection = await address.connect(dsn, **KEEP_ALIVE)
     await connection.execute("SET idle_session_timeout = 0")
     return connection
 
