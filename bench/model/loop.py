@@ -71,7 +71,7 @@ class SimulatedLoop(_AnyLoop):  # type: ignore[misc]
     def __init__(self, random: Random) -> None:
         self.now = 0.0  # seconds since the beginning, by the database's clock
         self.steps = 0
-        self.mishaps: list[dict[str, Any]] = []  # what asyncio complained of
+        self.complaints: list[dict[str, Any]] = []  # what asyncio complained of
         self._random = random
         self._busy: list[Process] = []
         self._timers: list[tuple[float, int, Handle]] = []
@@ -127,7 +127,7 @@ class SimulatedLoop(_AnyLoop):  # type: ignore[misc]
         return future
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        self.mishaps.append(context)
+        self.complaints.append(context)
 
     # --- what the simulation asks of it ------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ class SimulatedLoop(_AnyLoop):  # type: ignore[misc]
         self._tasks.clear()
         self._timers.clear()
         self._busy.clear()
-        self.mishaps.clear()
+        self.complaints.clear()
 
     def _handle(self, callback: Any, args: tuple[Any, ...], context: Context | None) -> Handle:
         context = copy_context() if context is None else context
@@ -195,7 +195,7 @@ class SimulatedLoop(_AnyLoop):  # type: ignore[misc]
             try:
                 handle.context.run(handle.callback, *handle.args)
             except Exception as error:  # noqa: BLE001 - as any event loop does
-                self.mishaps.append({"message": "a callback failed", "exception": error})
+                self.complaints.append({"message": "a callback failed", "exception": error})
         return True
 
     def _rest(self, process: Process, place: int) -> None:

@@ -35,7 +35,7 @@ def columns(*names: str) -> Callable[[Row], Row]:
 
 
 _claimed = columns(
-    *("request_id", "wording", "requester", "mode", "dry_run", "status", "trace_id", "claim_token", "mishaps"),
+    *("request_id", "wording", "requester", "mode", "dry_run", "status", "trace_id", "claim_token", "failures"),
     *("priority", "not_before", "otherwise"),
 )
 
@@ -56,7 +56,7 @@ def accept_request(
     row = {
         "request_id": request_id, "idempotency_key": key, "body_digest": digest, "text": text, "wording": text,
         "requester": requester, "mode": mode, "dry_run": dry_run, "status": "accepted", "status_reason": "",
-        "trace_id": trace_id, "claim_token": None, "claim_until": None, "mishaps": 0, "event_count": 0,
+        "trace_id": trace_id, "claim_token": None, "claim_until": None, "failures": 0, "event_count": 0,
         "read_by_tier": None, "read_by_model": None, "ended_at": None,
         "priority": priority, "head_start": head_start, "not_before": not_before, "otherwise": list(otherwise),
         "turn": (tx.now - head_start, tx.database.next_number("requests")),
@@ -251,7 +251,7 @@ def insert_tasks(
             "work_type": work_type, "spec": spec, "spec_text": json.dumps(spec),
             "status": "pending", "status_reason": "", "attempts_made": 0,
             "forgiven": 0, "tried": [], "ready_since": None, "turn": None,
-            "due_at": None, "wants_capacity": False, "waits_for": None, "chose_until": None, "mishaps": 0,
+            "due_at": None, "wants_capacity": False, "waits_for": None, "chose_until": None, "failures": 0,
             "result": None, "ended_at": None,
         }  # fmt: skip
         tx.hold("tasks", [key])
@@ -261,7 +261,7 @@ def insert_tasks(
 
 _task = columns(
     *("task_id", "request_id", "plan_id", "task_order", "intent", "work_type", "spec", "status", "status_reason"),
-    *("attempts_made", "forgiven", "tried", "mishaps"),
+    *("attempts_made", "forgiven", "tried", "failures"),
 )
 
 

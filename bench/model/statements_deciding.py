@@ -144,7 +144,7 @@ def reset_tasks(tx: Transaction, ids: Sequence[UUID]) -> int:
     for key in ids:
         row = tx.get("tasks", key)
         if row is not None:
-            tx.update("tasks", key, forgiven=row["attempts_made"], tried=[], mishaps=0)
+            tx.update("tasks", key, forgiven=row["attempts_made"], tried=[], failures=0)
     return len(ids)
 
 
@@ -168,23 +168,23 @@ def resolve_reviews(tx: Transaction, request_id: UUID, resolution: str, who: str
 
 
 @statement
-def count_request_mishap(tx: Transaction, request_id: UUID) -> list[Row]:
+def count_request_failure(tx: Transaction, request_id: UUID) -> list[Row]:
     tx.hold("requests", [request_id])
     row = tx.get("requests", request_id)
     if row is None:
         return []
-    tx.update("requests", request_id, mishaps=row["mishaps"] + 1)
-    return [{"mishaps": row["mishaps"] + 1, "status": row["status"]}]
+    tx.update("requests", request_id, failures=row["failures"] + 1)
+    return [{"failures": row["failures"] + 1, "status": row["status"]}]
 
 
 @statement
-def count_task_mishap(tx: Transaction, task_id: UUID) -> list[Row]:
+def count_task_failure(tx: Transaction, task_id: UUID) -> list[Row]:
     tx.hold("tasks", [task_id])
     row = tx.get("tasks", task_id)
     if row is None:
         return []
-    tx.update("tasks", task_id, mishaps=row["mishaps"] + 1, due_at=tx.now + min(2.0 ** row["mishaps"], 60.0))
-    return [{"mishaps": row["mishaps"] + 1, "status": row["status"], "request_id": row["request_id"]}]
+    tx.update("tasks", task_id, failures=row["failures"] + 1, due_at=tx.now + min(2.0 ** row["failures"], 60.0))
+    return [{"failures": row["failures"] + 1, "status": row["status"], "request_id": row["request_id"]}]
 
 
 @statement

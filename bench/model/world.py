@@ -156,8 +156,8 @@ class World:
                 if (left := promises.resting()) is not None:
                     promises.breach("comes_to_rest", f"it began again: {left}")
                 promises.finally_(fair=self.schedule.fair)
-            for mishap in self.loop.mishaps:
-                promises.breach("no_mistake", f"{mishap.get('message')}: {mishap.get('exception')!r}")
+            for complaint in self.loop.complaints:
+                promises.breach("no_mistake", f"{complaint.get('message')}: {complaint.get('exception')!r}")
         verdict = self._verdict()
         self._leave()
         return verdict

@@ -180,7 +180,7 @@ class Product(Random):
         self.lately: dict[tuple[int, int], Lately] = {}
         self.overall: dict[int, Lately] = {}
         self.usual: dict[int, Lately] = {}
-        self.patience = WaitPolicy(Settings().routing_patience)
+        self.waits = WaitPolicy(Settings().routing_wait_limit)
         self.tasks = [task_of(work_type) for work_type in range(scenario.work_types)]
 
     def learn(self, desk: Desk, attempt: Attempt, ok: bool, now: float) -> None:
@@ -199,13 +199,13 @@ class Product(Random):
         pool = Pool(self, desks, attempt, now)
         task, draw = self.tasks[attempt.job.work_type], self.chance.getrandbits(31)
         waited = now - attempt.since
-        left = self.patience.left(task.intent, waited)
-        decision = route(task, pool, policy=self.policy, draw=draw, patience=left)
+        left = self.waits.left(task.intent, waited)
+        decision = route(task, pool, policy=self.policy, draw=draw, wait_limit=left)
         chosen = decision.selected or decision.waits_for
         if chosen is None:
             return None
         if not attempt.chose:
-            self.patience.saw(task.intent, waited)
+            self.waits.saw(task.intent, waited)
         attempt.chose = attempt.chose or decision.waits_for is not None
         attempt.until = now + left if decision.waits_for else 0.0
         return desks[pool.place(chosen)]

@@ -128,7 +128,7 @@ class Settings(_OfModels):
     routing_policy: str = "learned"
     routing_weights: Annotated[Mapping[str, float] | None, NoDecode] = None  # instead of the policy's own
     routing_minimum_runs: int = Field(default=10, ge=0)  # a rate from fewer is luck; `additive` and `weighted` go by it
-    routing_patience: float = Field(default=3600.0, ge=0)  # a task stays below what is usual for its intent anyway
+    routing_wait_limit: float = Field(default=3600.0, ge=0)  # a task stays below what is usual for its intent anyway
 
     mode: Literal["sequential", "parallel"] = "sequential"  # what is done at once is harder to watch and to stop
     otherwise: Annotated[frozenset[Otherwise], NoDecode] = frozenset()  # nothing that was not asked for, unless said
@@ -142,7 +142,7 @@ class Settings(_OfModels):
     claim_seconds: float = Field(default=120.0, gt=0)  # longer than every tier's deadline together
     sweep_seconds: float = Field(default=2.0, gt=0)
     batch_size: int = Field(default=50, ge=1)
-    mishap_limit: int = Field(default=5, ge=1)
+    quarantine_limit: int = Field(default=5, ge=1)
     circuit_failures: int = Field(default=5, ge=1)
     circuit_seconds: float = Field(default=60.0, gt=0)
 

@@ -98,7 +98,7 @@ async def test_a_model_that_crashes_is_tried_again_and_then_a_person_looks_while
     poison = await world.engine.submit("poison", requester="ann")
     good = await world.planned("deploy_service_a", words="good")
     assert await world.status(good) is R.AWAITING_APPROVAL
-    for _ in range(world.engine.settings.mishap_limit):
+    for _ in range(world.engine.settings.quarantine_limit):
         await world.engine.decompose()
     assert await world.status(poison) is R.IN_REVIEW
     (review,) = await world.queries.reviews(poison)

@@ -69,7 +69,7 @@ async def busy(world: World) -> tuple[PaperAgent, PaperAgent, UUID]:
     await world.run("UPDATE agent_registry SET overall_runs = 30, overall_successes = 29")
     await world.run("UPDATE agent_registry SET overall_successes = 9 WHERE name = 'bad'")
     for _ in range(ENOUGH):
-        world.engine.assignment.patience.saw("deploy_page", 100.0)
+        world.engine.assignment.waits.saw("deploy_page", 100.0)
     await world.approved("deploy_page", words="first")
     await world.engine.dispatch()
     request_id = await world.approved("deploy_page", words="second")
@@ -119,23 +119,23 @@ async def test_a_task_that_has_waited_for_long_enough_takes_who_is_free(world: W
 
 async def test_the_time_of_a_choice_is_none_in_which_nobody_was_there(world: World) -> None:
     _, _, request_id = await busy(world)
-    counted = world.engine.assignment.patience.known("deploy_page")
+    counted = world.engine.assignment.waits.known("deploy_page")
     await world.run("UPDATE agent_registry SET in_flight = slots")
     over = "UPDATE tasks SET ready_since = now() - interval '1 day', due_at = now(), chose_until = now() - $2::interval"
     for since, status in ((299, "ready"), (301, "failed")):
         await world.run(f"{over} WHERE request_id = $1", request_id, timedelta(seconds=since))
         await world.engine.dispatch()
         assert (await placed(world, request_id))[:2] == (status, None)
-    assert world.engine.assignment.patience.known("deploy_page") == counted
+    assert world.engine.assignment.waits.known("deploy_page") == counted
 
 
 async def test_who_waited_by_choice_is_counted_once(world: World) -> None:
     _, bad, _ = await busy(world)
-    counted = world.engine.assignment.patience.known("deploy_page")
+    counted = world.engine.assignment.waits.known("deploy_page")
     await world.run("UPDATE tasks SET waits_for = NULL, due_at = now(), ready_since = now() - interval '1 day'")
     await world.engine.dispatch()
     assert len(await bad.orders()) == 1
-    assert world.engine.assignment.patience.known("deploy_page") == counted
+    assert world.engine.assignment.waits.known("deploy_page") == counted
 
 
 async def test_nobody_waits_for_an_agent_that_has_gone(world: World) -> None:

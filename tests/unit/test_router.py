@@ -336,14 +336,14 @@ def test_a_preference_never_overrides_a_filter(pool, policy):
 
 @settings(max_examples=30)
 @given(agents, st.floats(0.1, 100.0), st.integers(0, 3))
-def test_waiting_never_overrides_a_filter_but_the_one_that_passes_by_itself(pool, patience, in_line):
+def test_waiting_never_overrides_a_filter_but_the_one_that_passes_by_itself(pool, wait_limit, in_line):
     pool = [agent._replace(in_line=in_line) for agent in pool]
-    at_once, patient = route(TASK, pool), route(TASK, pool, patience=patience)
-    assert (at_once.selected is None) == (patient.selected is None and patient.waits_for is None)
+    at_once, waiting = route(TASK, pool), route(TASK, pool, wait_limit=wait_limit)
+    assert (at_once.selected is None) == (waiting.selected is None and waiting.waits_for is None)
     assert at_once.waits_for is None
-    assert not (patient.selected and patient.waits_for)
+    assert not (waiting.selected and waiting.waits_for)
     for agent in pool:
-        if agent.agent_id == patient.waits_for:
+        if agent.agent_id == waiting.waits_for:
             assert not [f.name for f in FILTERS if f.name not in {"slots", "tried"} and f.rejects(TASK, agent)]
 
 
@@ -359,35 +359,35 @@ FULL = make_agent("best", slots=2, in_flight=2, lately_successes=30.0, lately_ru
 FREE = make_agent("free", lately_successes=12.0, lately_runs=30.0)
 
 
-def test_a_better_agent_that_is_full_is_waited_for_as_long_as_there_is_patience():
+def test_a_better_agent_that_is_full_is_waited_for_until_the_limit():
     assert route(TASK, [FULL, FREE]).selected == "free"
-    decision = route(TASK, [FULL, FREE], patience=40.0)
+    decision = route(TASK, [FULL, FREE], wait_limit=40.0)
     assert (decision.selected, decision.waits_for, decision.infeasible) == (None, "best", False)
     assert decision.reason == (
         "waits for best: chance 0.93 (0 runs) + context 0 - line 0.07 = 0.85; free now free 0.44"
     )
-    for impatient in (ADDITIVE, WEIGHTED, DEFAULT._replace(line=None)):
-        assert route(TASK, [FULL, FREE], policy=impatient, patience=40.0).selected == "free"
+    for imwaiting in (ADDITIVE, WEIGHTED, DEFAULT._replace(line=None)):
+        assert route(TASK, [FULL, FREE], policy=imwaiting, wait_limit=40.0).selected == "free"
 
 
 def test_nobody_joins_a_line_that_is_longer_than_the_agent_is_better():
-    assert route(TASK, [FULL._replace(in_line=2), FREE], patience=40.0).waits_for == "best"
-    assert route(TASK, [FULL._replace(in_line=9), FREE], patience=40.0).selected == "free"
+    assert route(TASK, [FULL._replace(in_line=2), FREE], wait_limit=40.0).waits_for == "best"
+    assert route(TASK, [FULL._replace(in_line=9), FREE], wait_limit=40.0).selected == "free"
 
 
 def test_a_slot_that_somebody_waits_for_is_left_to_him_while_another_agent_is_free():
     called = FULL._replace(in_flight=1, in_line=1)
     worse = make_agent("worse", lately_runs=30.0)
-    assert route(TASK, [called, FREE], patience=40.0).waits_for == "best"
-    assert route(TASK, [called._replace(in_line=0), FREE], patience=40.0).selected == "best"
-    assert route(TASK, [called, FULL._replace(agent_id="other")], patience=40.0).selected == "best"
+    assert route(TASK, [called, FREE], wait_limit=40.0).waits_for == "best"
+    assert route(TASK, [called._replace(in_line=0), FREE], wait_limit=40.0).selected == "best"
+    assert route(TASK, [called, FULL._replace(agent_id="other")], wait_limit=40.0).selected == "best"
     assert route(TASK, [FREE._replace(slots=1, in_line=1), worse._replace(lately_successes=12.0)],
-                 patience=40.0).selected == "worse"  # fmt: skip
+                 wait_limit=40.0).selected == "worse"  # fmt: skip
 
 
 def test_nobody_waits_for_who_was_tried_is_away_or_is_not_allowed():
     for fields in ({"tried": True}, {"status": "offline"}, {"granted": False}, {"circuit_open_for": 9.0}):
-        assert route(TASK, [FULL._replace(**fields), FREE], patience=40.0).selected == "free"
+        assert route(TASK, [FULL._replace(**fields), FREE], wait_limit=40.0).selected == "free"
 
 
 def test_work_that_is_held_back_looks_at_nobody():

@@ -47,11 +47,11 @@ def test_a_decision_taken_again_is_the_same_and_another_policy_may_choose_anothe
 def test_a_decision_to_wait_can_be_taken_again():
     full = AGENTS[0]._replace(in_flight=AGENTS[0].slots, lately_successes=30.0, lately_runs=30.0)
     free = make_agent("free", lately_runs=30.0)
-    kept = row(route(TASK, [full, free], patience=20.0))
+    kept = row(route(TASK, [full, free], wait_limit=20.0))
     assert kept["decision"]["waits_for"] == full.agent_id
     assert (appraised([kept]).found_nobody, appraised([kept]).chose_to_wait) == (0, 1)
     assert replayed(TASK, kept).same
-    kept["decision"]["patience"] = 0.0
+    kept["decision"]["wait_limit"] = 0.0
     assert not replayed(TASK, kept).same
 
 

@@ -9,10 +9,10 @@ from chargehand.routing.wait_policy import CALM, ENOUGH, SHARE, WINDOW, WaitPoli
 
 
 def learnt(seconds: list[float], most: float = 150.0) -> WaitPolicy:
-    patience = WaitPolicy(most)
+    waits = WaitPolicy(most)
     for each in seconds:
-        patience.saw("deploy", each)
-    return patience
+        waits.saw("deploy", each)
+    return waits
 
 
 def test_nobody_waits_by_choice_where_nobody_has_to_or_little_is_known() -> None:

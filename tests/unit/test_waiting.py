@@ -60,7 +60,7 @@ def test_the_reason_says_for_how_long_nobody_came() -> None:
 
 def test_who_waits_for_an_agent_of_its_choice_waits_for_as_long_as_it_may_and_others_look_again_soon() -> None:
     chooses, looks = make_task_record(make_task(1)), make_task_record(make_task(2))
-    unplaced = [(chooses, nobody(chooses, "waits", waits_for=str(AGENT), patience=42.0)), (looks, nobody(looks))]
+    unplaced = [(chooses, nobody(chooses, "waits", waits_for=str(AGENT), wait_limit=42.0)), (looks, nobody(looks))]
     found = waiting.decide(unplaced, {}, set(), PATIENCE)
     assert found.waits == [(chooses, 42.0, "waits", AGENT), (looks, CAPACITY_WAIT, "1 full", None)]
 

@@ -56,7 +56,7 @@ class Request(Value):
     otherwise: tuple[Otherwise, ...]
     claim_token: int | None
     claim_until: datetime | None
-    mishaps: int
+    failures: int
     read_by_tier: str | None
     read_by_model: str | None
     event_count: int
@@ -124,7 +124,7 @@ class Task(Value):
     wants_capacity: bool  # it waits for a slot or a key, not for a time
     waits_for: UUID | None
     chose_until: datetime | None
-    mishaps: int
+    failures: int
     result: Result | None
     read_by_tier: str | None
     read_by_model: str | None

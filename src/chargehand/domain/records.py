@@ -32,7 +32,7 @@ class RequestRecord:
     status: RequestStatus
     trace_id: UUID
     claim_token: int | None = None
-    mishaps: int = 0
+    failures: int = 0
     priority: Priority = "normal"
     not_before: datetime | None = None  # its tasks start then at the earliest
     otherwise: tuple[Otherwise, ...] = ()  # what may be done when nobody can do it as asked
@@ -114,7 +114,7 @@ class TaskRecord:
     attempts_made: int
     tried: tuple[UUID, ...]
     waited: float = 0.0
-    mishaps: int = 0
+    failures: int = 0
     forgiven: int = 0
     waits_for: UUID | None = None  # the agent that it waits for by choice
     chose: bool = False  # whether it has ever waited by choice since it is ready
@@ -306,7 +306,7 @@ class OutMessage:
     attempt_id: UUID | None = None
 
 
-ReviewKind = Literal["no_plan", "unknown_outcome", "missing_output", "mishap"]
+ReviewKind = Literal["no_plan", "unknown_outcome", "missing_output", "quarantine"]
 
 
 @dataclass(frozen=True, slots=True)

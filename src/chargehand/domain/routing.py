@@ -99,7 +99,7 @@ class RoutingDecision(NamedTuple):
     pool_size: int = 0
     draw: int | None = None
     others: int = 0  # agents that do not offer it, where it mattered to count them
-    patience: float = 0.0  # seconds that the task could still wait by choice
+    wait_limit: float = 0.0  # seconds that the task could still wait by choice
     waits_for: str | None = None  # the agent that it is worth waiting for, though another one is free
     rules: Policy | None = None  # with its weights, as they were set
     predicted_success: float | None = None  # the mean, without the optimism a choice is made with

@@ -25,7 +25,7 @@ async def admit(
     plans = await tx.plans(task.plan_id for task in tasks)
     unbound = [task for task in tasks if not is_bound(task, plans[task.plan_id])]
     for task in unbound:
-        await _stop(tx, task, TaskStatus.IN_REVIEW, UNBOUND, "mishap")
+        await _stop(tx, task, TaskStatus.IN_REVIEW, UNBOUND, "quarantine")
     ready, missing = await supply(tx, [task for task in tasks if task not in unbound])
     for task, error in missing:
         # In a dry run nothing was done that could return anything: that needs no decision.

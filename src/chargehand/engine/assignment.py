@@ -23,14 +23,14 @@ class Assignment:
         self._policy = router.policy_named(
             settings.routing_policy, settings.routing_weights or {}, settings.routing_minimum_runs
         )
-        self.patience = WaitPolicy(settings.routing_patience)
+        self.waits = WaitPolicy(settings.routing_wait_limit)
 
     async def decide(self, tx: Transaction, tasks: Sequence[TaskRecord]) -> Decided:
         """Decide for each task, in this order, what it gets. Nothing is written."""
         if not tasks:
             return []
         facts = await self._facts(tx, tasks)
-        decided = batch_assignment.assign(tasks, facts, self._policy, self.patience)
+        decided = batch_assignment.assign(tasks, facts, self._policy, self.waits)
         if not any(batch_assignment.found_nobody(decision) for _, decision in decided):
             return decided
         return batch_assignment.counting_all(decided, facts.pool, await tx.count_agents())
@@ -47,4 +47,4 @@ class Assignment:
         """Take note of how long these tasks, as they were decided on, had to wait before anybody was free."""
         for task, decision in decided:
             if batch_assignment.shows_how_busy(task, decision):
-                self.patience.saw(task.intent, task.waited)
+                self.waits.saw(task.intent, task.waited)

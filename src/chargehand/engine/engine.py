@@ -67,7 +67,7 @@ class Engine:
         self.assignment = Assignment(settings)
         self.thresholds = thresholds(settings)
         self.trust = tier_chain.Trust()
-        self._quarantine = Quarantine(store, self.recorder, settings.mishap_limit)
+        self._quarantine = Quarantine(store, self.recorder, settings.quarantine_limit)
         self._readings = Batcher(self._record_readings, self._quarantine.of_reading, settings.batch_size)
 
     # --- 1. Accept: committed before the caller hears of it, at most once per idempotency key -----------------------
@@ -299,12 +299,12 @@ class Engine:
         decided: Sequence[tuple[TaskRecord, RoutingDecision]],
     ) -> None:
         """Let tasks without an agent wait, or give way to what somebody can take now, or fail (see `waiting`)."""
-        patience = self.settings.no_agent_timeout
+        timeout = self.settings.no_agent_timeout
         unplaced = [(task, decision) for task, decision in decided if not decision.selected]
-        behind = await self._behind(tx, waiting.may_give_way(unplaced, requests, patience))
+        behind = await self._behind(tx, waiting.may_give_way(unplaced, requests, timeout))
         candidates = [task for some in behind.values() for task in some]
         able = {task.task_id for task, decision in await self.assignment.decide(tx, candidates) if decision.selected}
-        follows = waiting.decide(unplaced, behind, able, patience)
+        follows = waiting.decide(unplaced, behind, able, timeout)
         await tx.record_decisions([(task, decision, None) for task, decision in follows.news])
         await tx.move_tasks(follows.moves)
         await tx.postpone(follows.waits)

@@ -35,9 +35,9 @@ class Quarantine:
         log.warning("request %s: %s", request_id, error, exc_info=not isinstance(error, ChargehandError))
         async with self._store.transaction() as tx:
             request = await tx.lock_request(request_id)
-            times, _ = await tx.count_request_mishap(request_id)
+            times, _ = await tx.count_request_failure(request_id)
             if request.status is RequestStatus.DECOMPOSING and times >= self._limit:
-                await to_review(tx, request, "mishap", f"failed {times} times: {_first_line(error)}", {})
+                await to_review(tx, request, "quarantine", f"failed {times} times: {_first_line(error)}", {})
             elif request.status is RequestStatus.DECOMPOSING:
                 reason, new = f"again after: {_first_line(error)}", RequestStatus.ACCEPTED
                 await tx.move_requests([RequestMove(request_id, request.status, new, reason)])
@@ -46,13 +46,13 @@ class Quarantine:
         """Count that a task could not be handed out."""
         log.warning("task %s: %s", task_id, error, exc_info=not isinstance(error, ChargehandError))
         async with self._store.transaction() as tx:
-            times, status, request_id = await tx.count_task_mishap(task_id)
+            times, status, request_id = await tx.count_task_failure(task_id)
             if status is not TaskStatus.READY or times < self._limit:
                 return
             await tx.lock_requests([request_id])
             reason = f"failed {times} times before it could be handed out: {_first_line(error)}"
             await tx.move_tasks([TaskMove(task_id, request_id, status, TaskStatus.IN_REVIEW, reason)])
-            await tx.add_review(Review(request_id, "mishap", reason, {}, task_id))
+            await tx.add_review(Review(request_id, "quarantine", reason, {}, task_id))
             await self._recorder.settle(tx, [request_id])
 
 

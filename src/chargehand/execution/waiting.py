@@ -1,6 +1,6 @@
 """What becomes of a task that got no agent: it waits, lets another one go first, or has waited for too long. Pure.
 
-    decide(unplaced, behind, able, patience) -> Waiting
+    decide(unplaced, behind, able, timeout) -> Waiting
 
 Whether something may go first is known only when it has been routed as well: `may_give_way` says of which tasks that is
 worth asking, `task_flow.overtakers` who could go before each.
@@ -39,14 +39,14 @@ class Waiting:
 
 
 def decide(
-    unplaced: Sequence[Unplaced], behind: Mapping[UUID, Sequence[TaskRecord]], able: Set[UUID], patience: float
+    unplaced: Sequence[Unplaced], behind: Mapping[UUID, Sequence[TaskRecord]], able: Set[UUID], timeout: float
 ) -> Waiting:
     """Return what becomes of tasks without an agent.
 
     `behind` are those that may go before a task, by its id and in order, `able` those that somebody can take now.
-    `patience` is for how many seconds a task looks for an agent before it fails.
+    `timeout` is for how many seconds a task looks for an agent before it fails.
     """
-    lost = [(task, decision) for task, decision in unplaced if is_lost(task, decision, patience)]
+    lost = [(task, decision) for task, decision in unplaced if is_lost(task, decision, timeout)]
     gone = {task.task_id for task, _ in lost}
     passed = [
         move
@@ -64,7 +64,7 @@ def decide(
 
 
 def may_give_way(
-    unplaced: Sequence[Unplaced], requests: Mapping[UUID, RequestRecord], patience: float
+    unplaced: Sequence[Unplaced], requests: Mapping[UUID, RequestRecord], timeout: float
 ) -> list[TaskRecord]:
     """Return the tasks before which something else may go: of requests done step by step, and waiting for anybody."""
     return [
@@ -72,16 +72,16 @@ def may_give_way(
         for task, decision in unplaced
         if requests[task.request_id].mode == "sequential"
         and not decision.waits_for
-        and not is_lost(task, decision, patience)
+        and not is_lost(task, decision, timeout)
     ]
 
 
-def is_lost(task: TaskRecord, decision: RoutingDecision, patience: float) -> bool:
-    """Whether a task fails for want of an agent: at once where none could ever come, else after `patience` seconds.
+def is_lost(task: TaskRecord, decision: RoutingDecision, timeout: float) -> bool:
+    """Whether a task fails for want of an agent: at once where none could ever come, else after `timeout` seconds.
 
     Not while it waits by choice, and not where it was approved that it waits for as long as it takes.
     """
-    too_long = task.stranded > patience and not task.spec.may_wait and not decision.waits_for
+    too_long = task.stranded > timeout and not task.spec.may_wait and not decision.waits_for
     return decision.infeasible or too_long
 
 
@@ -102,7 +102,7 @@ def _wait(task: TaskRecord, decision: RoutingDecision) -> Wait:
     """Let a task wait for the agent of its choice as long as it may, else look again soon."""
     if decision.waits_for is None:
         return task, CAPACITY_WAIT, decision.reason, None
-    return task, decision.patience, decision.reason, UUID(decision.waits_for)
+    return task, decision.wait_limit, decision.reason, UUID(decision.waits_for)
 
 
 def _gave_up(task: TaskRecord, decision: RoutingDecision) -> str:

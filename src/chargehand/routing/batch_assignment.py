@@ -75,12 +75,12 @@ def shows_how_busy(task: TaskRecord, decision: RoutingDecision) -> bool:
     return bool(somebody) and not task.chose and not task.spec.exclusive_keys and task.spec.pinned_agent is None
 
 
-def _route(task: TaskRecord, agents: Sequence[AgentFacts], policy: Policy, patience: float) -> RoutingDecision:
+def _route(task: TaskRecord, agents: Sequence[AgentFacts], policy: Policy, wait_limit: float) -> RoutingDecision:
     return router.route(
         task.spec,
         agents,
         policy=policy,
         retried=task.attempts_made > task.forgiven,
         draw=(task.task_id.int + task.attempts_made) % DRAWS,
-        patience=patience,
+        wait_limit=wait_limit,
     )

@@ -29,7 +29,7 @@ def stored(decision: RoutingDecision) -> dict[str, Any]:
         "pool_size": decision.pool_size,
         "draw": decision.draw,
         "others": decision.others,
-        "patience": decision.patience,
+        "wait_limit": decision.wait_limit,
         "waits_for": decision.waits_for,
         "candidates": [_candidate(candidate) for candidate in decision.candidates],
     }
@@ -68,7 +68,7 @@ def replayed(task: WorkTask, row: Mapping[str, Any], policy: Policy | None = Non
 
 def _around(value: Mapping[str, Any]) -> Around:
     """Return what was said about the task beside its agents, as far as a decision goes by it."""
-    return Around(others=value["others"], patience=value["patience"])
+    return Around(others=value["others"], wait_limit=value["wait_limit"])
 
 
 def policy_of(rules: Mapping[str, Any]) -> Policy:

@@ -18,7 +18,7 @@ from chargehand.domain.plans import WorkTask
 from chargehand.domain.risks import RISKS
 from chargehand.domain.routing import AgentFacts, Candidate, Policy, RoutingDecision
 from chargehand.routing.filters import WAITABLE, counted, is_sized, never, one_line, passes, rejections
-from chargehand.routing.performance import OPTIMISM, UNKNOWN_RATE, Counts, expected_success
+from chargehand.routing.performance import OPTIMISM, UNKNOWN_RATE, expected_success
 
 SCORER = 3  # raised by whoever changes what the same facts come to, in here, in filters.py or in performance.py
 
@@ -100,19 +100,19 @@ def route(
     retried: bool = False,
     draw: int = 0,
     others: int = 0,
-    patience: float = 0.0,
+    wait_limit: float = 0.0,
 ) -> RoutingDecision:
     """Choose an agent for a task. Equal scores go to the more experienced, then the less busy, then by id.
 
     An agent that was tried for this task is chosen again only when nobody else can have it now. Nobody able to have
     it now is a decision too: `selected` is None, and `infeasible` when waiting would not help either. In a pool larger
     than `policy.look_at_all`, `draw` decides who is looked at. `others` is how many agents there are beside these,
-    which do not offer it: they are counted when it is said that nobody can. For `patience` seconds the task may wait
+    which do not offer it: they are counted when it is said that nobody can. For `wait_limit` seconds the task may wait
     for a full agent that is better than any free one: then nobody is selected, and `waits_for` says for whom.
     """
     sampled = len(agents) > policy.look_at_all
     seen = sample(task, agents, draw, policy.able) if sampled else agents
-    return score(task, seen, policy, Around(retried, len(agents), draw if sampled else None, others, patience))
+    return score(task, seen, policy, Around(retried, len(agents), draw if sampled else None, others, wait_limit))
 
 
 def sample(task: WorkTask, agents: Sequence[AgentFacts], draw: int, able: int) -> list[AgentFacts]:
@@ -141,7 +141,7 @@ class Around(NamedTuple):
     pool_size: int | None = None  # None: all were looked at
     draw: int | None = None
     others: int = 0  # agents that do not offer it and were not looked at
-    patience: float = 0.0  # seconds that the task may still wait for somebody better than who is free
+    wait_limit: float = 0.0  # seconds that the task may still wait for somebody better than who is free
 
 
 ALL_AT_ONCE = Around()
@@ -158,7 +158,7 @@ def score(
     scored = [candidate for candidate in candidates if candidate.rejected_by is None]
     if not scored:
         return _nobody(task, candidates, policy, around)
-    if around.patience > 0 and policy.line is not None:
+    if around.wait_limit > 0 and policy.line is not None:
         waiting = _worth_waiting_for(task, scored, candidates, policy)
         if waiting is not None:
             return _waits(task, waiting, candidates, policy, around)
@@ -182,7 +182,7 @@ def score(
         agent_pool=best.pool_name,
         pool_size=len(agents) if around.pool_size is None else around.pool_size,
         draw=around.draw,
-        patience=around.patience,
+        wait_limit=around.wait_limit,
         rules=policy,
         predicted_success=round(_expected(task, best)[0], 6),
         predicted_ms=None if best.p50_ms is None else round(best.p50_ms),
@@ -204,7 +204,7 @@ def _nobody(task: WorkTask, candidates: tuple[Candidate, ...], policy: Policy, a
         pool_size=len(candidates) if around.pool_size is None else around.pool_size,
         draw=around.draw,
         others=around.others,
-        patience=around.patience,
+        wait_limit=around.wait_limit,
         rules=policy,
     )
 
@@ -260,7 +260,7 @@ def _waits(
         agent_pool=agent.pool_name,
         pool_size=len(candidates) if around.pool_size is None else around.pool_size,
         draw=around.draw,
-        patience=around.patience,
+        wait_limit=around.wait_limit,
         waits_for=later.agent_id,
         rules=policy,
     )
@@ -355,11 +355,6 @@ def _term(name: str, value: float, runs: int, shown: str) -> str:
     evidence = f" ({runs} run{'' if runs == 1 else 's'})" if name in FROM_RUNS else ""
     sign = "-" if copysign(1, value) < 0 else "+"  # a negative weight on nothing is -0.0
     return f" {sign} {name} {size}{evidence}"
-
-
-def counts_of(agent: AgentFacts) -> Counts:
-    """What the agent has done of the task's work type."""
-    return Counts(agent.success_count, agent.failure_count, agent.total_duration_ms)
 
 
 def specialized(task: WorkTask, agent: AgentFacts) -> bool:

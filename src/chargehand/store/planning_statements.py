@@ -229,10 +229,10 @@ class Deciding(Moves):
         """Return requests in review that no model could plan, oldest first."""
         return [row["request_id"] for row in await self.fetch("unread_requests", limit)]
 
-    async def count_request_mishap(self, request_id: UUID) -> tuple[int, RequestStatus]:
+    async def count_request_failure(self, request_id: UUID) -> tuple[int, RequestStatus]:
         """Count that a step failed on this request; return how often by now, and where it stands."""
-        row = (await self.fetch("count_request_mishap", request_id))[0]
-        return row["mishaps"], RequestStatus(row["status"])
+        row = (await self.fetch("count_request_failure", request_id))[0]
+        return row["failures"], RequestStatus(row["status"])
 
     async def enrol(
         self,

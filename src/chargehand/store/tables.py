@@ -79,7 +79,7 @@ requests = Table(
     Column("otherwise", ARRAY(Text), nullable=False, server_default=text("'{}'")),  # allowed when nobody can do it
     Column("claim_token", BigInteger),
     _time("claim_until"),
-    _count("mishaps"),  # times a step could not handle it; past a limit it goes to review
+    _count("failures"),  # times a step could not handle it; past a limit it goes to review
     Column("read_by_tier", String(30)),  # who decomposed it, the last time
     Column("read_by_model", Text),
     _count("event_count"),
@@ -176,7 +176,7 @@ tasks = Table(
     _flag("wants_capacity"),  # it waits for a slot or a key, not for a time: due as soon as one is freed
     Column("waits_for", Uuid),  # an agent that it waits for until it is due, though another one was free
     _time("chose_until"),  # when its latest wait by choice was to end; NULL: since it is ready, it never chose to
-    _count("mishaps"),
+    _count("failures"),
     Column("result", JSONB),
     Column("read_by_tier", String(30)),  # who made it of the words
     Column("read_by_model", Text),
@@ -335,7 +335,7 @@ reviews = Table(
     Column("review_id", BigInteger, Identity(), primary_key=True),
     Column("request_id", ForeignKey("requests.request_id", ondelete="CASCADE"), nullable=False, index=True),
     Column("task_id", Uuid),
-    Column("kind", String(30), nullable=False),  # no_plan | unknown_outcome | missing_output | mishap
+    Column("kind", String(30), nullable=False),  # no_plan | unknown_outcome | missing_output | quarantine
     Column("reason", Text, nullable=False),
     Column("context", JSONB, nullable=False),
     Column("status", String(20), nullable=False, server_default="open"),

@@ -390,10 +390,10 @@ class Transaction(Deciding):
         """Forget the attempts a person has decided to go beyond."""
         await self.execute("reset_tasks", ids)
 
-    async def count_task_mishap(self, task_id: UUID) -> tuple[int, TaskStatus, UUID]:
+    async def count_task_failure(self, task_id: UUID) -> tuple[int, TaskStatus, UUID]:
         """Count that a step failed on this task and let it wait; return how often, its status and its request."""
-        row = (await self.fetch("count_task_mishap", task_id))[0]
-        return row["mishaps"], TaskStatus(row["status"]), row["request_id"]
+        row = (await self.fetch("count_task_failure", task_id))[0]
+        return row["failures"], TaskStatus(row["status"]), row["request_id"]
 
     async def _take_slots(self, placements: Sequence[Placement]) -> None:
         taken = sorted(Counter(p.agent_id for p in placements).items())
@@ -467,7 +467,7 @@ def _task(row: asyncpg.Record) -> TaskRecord:
         waits_for=row.get("waits_for"),
         chose=row.get("chose", False),
         stranded=row.get("stranded", 0.0),
-        mishaps=row["mishaps"],
+        failures=row["failures"],
     )
 
 

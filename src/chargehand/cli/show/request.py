@@ -128,7 +128,7 @@ WAYS_OUT: Mapping[ReviewKind, tuple[tuple[str, str], ...]] = {
         ("retry ID --done", "you have done this step yourself"),
         ("cancel ID", "leave it as it is; then ask for the rest, with the value in words"),
     ),
-    "mishap": (("retry ID", "try again"), ("cancel ID", "forget it")),
+    "quarantine": (("retry ID", "try again"), ("cancel ID", "forget it")),
 }
 """By kind of review, what a person can do."""
 

@@ -68,7 +68,7 @@ JOIN tasks t USING (request_id, plan_id, task_order)
 ORDER BY t.plan_id, t.task_order
 
 -- name: reset_tasks
-UPDATE tasks SET forgiven = attempts_made, tried = '{}', mishaps = 0 WHERE task_id = ANY($1::uuid[])
+UPDATE tasks SET forgiven = attempts_made, tried = '{}', failures = 0 WHERE task_id = ANY($1::uuid[])
 
 -- name: insert_review
 INSERT INTO reviews (request_id, task_id, kind, reason, context) VALUES ($1, $2, $3, $4, $5)
@@ -77,12 +77,12 @@ INSERT INTO reviews (request_id, task_id, kind, reason, context) VALUES ($1, $2,
 UPDATE reviews SET status = 'resolved', resolution = $2, resolved_by = $3, resolved_at = now()
 WHERE request_id = $1 AND status = 'open'
 
--- name: count_request_mishap
-UPDATE requests SET mishaps = mishaps + 1 WHERE request_id = $1 RETURNING mishaps, status
+-- name: count_request_failure
+UPDATE requests SET failures = failures + 1 WHERE request_id = $1 RETURNING failures, status
 
--- name: count_task_mishap
-UPDATE tasks SET mishaps = mishaps + 1, due_at = now() + make_interval(secs => LEAST(power(2, mishaps), 60))
-WHERE task_id = $1 RETURNING mishaps, status, request_id
+-- name: count_task_failure
+UPDATE tasks SET failures = failures + 1, due_at = now() + make_interval(secs => LEAST(power(2, failures), 60))
+WHERE task_id = $1 RETURNING failures, status, request_id
 
 -- name: catalog
 SELECT i.spec FROM agent_intents i JOIN agent_registry g USING (agent_id) WHERE i.granted ORDER BY i.intent, i.agent_id

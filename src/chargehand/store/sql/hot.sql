@@ -19,14 +19,14 @@ FROM (SELECT request_id FROM requests
         AND ($3::uuid IS NULL OR request_id = $3)
       ORDER BY turn LIMIT $1 FOR UPDATE SKIP LOCKED) due
 WHERE r.request_id = due.request_id
-RETURNING r.request_id, r.wording, r.requester, r.mode, r.dry_run, r.status, r.trace_id, r.claim_token, r.mishaps,
+RETURNING r.request_id, r.wording, r.requester, r.mode, r.dry_run, r.status, r.trace_id, r.claim_token, r.failures,
     r.priority, r.not_before, r.otherwise
 
 -- name: end_claims
 UPDATE requests SET claim_until = now() - interval '1 second' WHERE status = 'decomposing' AND claim_until > now()
 
 -- name: lock_requests
-SELECT request_id, wording, requester, mode, dry_run, status, trace_id, claim_token, mishaps,
+SELECT request_id, wording, requester, mode, dry_run, status, trace_id, claim_token, failures,
     priority, not_before, otherwise
 FROM requests WHERE request_id = ANY($1::uuid[]) ORDER BY request_id FOR UPDATE
 
@@ -120,7 +120,7 @@ WITH due AS (
     ORDER BY request_id FOR UPDATE SKIP LOCKED
 )
 SELECT t.task_id, t.request_id, t.plan_id, t.task_order, t.intent, t.work_type, t.spec::text, t.status, t.status_reason,
-    t.attempts_made, t.forgiven, t.tried, t.mishaps, extract(epoch FROM now() - t.ready_since)::float8 AS waited,
+    t.attempts_made, t.forgiven, t.tried, t.failures, extract(epoch FROM now() - t.ready_since)::float8 AS waited,
     t.waits_for, t.chose_until IS NOT NULL AS chose,
     GREATEST(extract(epoch FROM now() - GREATEST(t.ready_since, t.chose_until)), 0)::float8 AS stranded
 FROM tasks t JOIN due USING (task_id) JOIN locked ON locked.request_id = t.request_id
@@ -130,7 +130,7 @@ FOR NO KEY UPDATE OF t -- reads the row anew: another server may have dispatched
 
 -- name: tasks_of
 SELECT task_id, request_id, plan_id, task_order, intent, work_type, spec::text, status, status_reason,
-    attempts_made, forgiven, tried, mishaps, COALESCE(extract(epoch FROM now() - ready_since), 0)::float8 AS waited
+    attempts_made, forgiven, tried, failures, COALESCE(extract(epoch FROM now() - ready_since), 0)::float8 AS waited
 FROM tasks WHERE request_id = ANY($1::uuid[])
   AND plan_id IN (SELECT DISTINCT ON (request_id) plan_id FROM plans
                   WHERE request_id = ANY($1::uuid[]) ORDER BY request_id, version DESC)
@@ -151,7 +151,7 @@ SELECT task_id, spec::text FROM tasks WHERE task_id = ANY($1::uuid[])
 
 -- name: tasks_by_id
 SELECT task_id, request_id, plan_id, task_order, intent, work_type, spec::text, status, status_reason,
-    attempts_made, forgiven, tried, mishaps, COALESCE(extract(epoch FROM now() - ready_since), 0)::float8 AS waited
+    attempts_made, forgiven, tried, failures, COALESCE(extract(epoch FROM now() - ready_since), 0)::float8 AS waited
 FROM tasks WHERE task_id = ANY($1::uuid[])
 
 -- name: pool
