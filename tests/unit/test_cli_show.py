@@ -1,6 +1,7 @@
 """What people are shown of plans, progress, endings and decisions."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, get_args
 
@@ -13,9 +14,9 @@ from chargehand.cli.show.ending import HEADS, MAX_DIFF, NEXT, WORDS, ending_line
 from chargehand.cli.show.lists import agent_list, catalog_lines, review_list
 from chargehand.cli.show.plan import RISKS, plan_lines
 from chargehand.cli.show.progress import FOLLOWED, MARKS, board, event_line, log_line
-from chargehand.cli.show.request import WAITING, WAYS_OUT, overview, standing
+from chargehand.cli.show.request import WAITING, WAYS_OUT, head, overview, standing
 from chargehand.cli.show.why import why_lines
-from chargehand.cli.terminal.lines import Line
+from chargehand.cli.terminal.lines import Line, clock
 from chargehand.domain.intents import Resources, Risk
 from chargehand.domain.messages import Failure
 from chargehand.domain.states import REQUEST_ENDED, AttemptStatus, RequestStatus, TaskStatus
@@ -67,6 +68,15 @@ def test_a_plan_says_all_that_an_approval_should_look_at() -> None:
     assert "Read by: catalogue match (embedded)" in shown
     assert shown.count(notice) == 1
     assert "2 steps, one after the other; about 6 s; plan 1, ab12ab12" in shown
+
+
+def test_a_start_that_was_asked_for_is_shown_wherever_the_request_is() -> None:
+    request = a_request(not_before=NOW + timedelta(hours=3))
+    start = clock(NOW + timedelta(hours=3))
+    assert f"Starts at {start}, or later" in text(plan_lines(request, a_plan(a_step()), None))
+    assert f"starts at {start}, or later" in text(head(request))
+    assert "or later" not in text(plan_lines(a_request(), a_plan(a_step()), None)) + text(head(a_request()))
+    assert json_view.request_line(request)["not_before"] == request.not_before
 
 
 def test_what_is_doubtful_stands_out() -> None:

@@ -28,7 +28,7 @@ AS_RETURNED = (Result, ReviewContext)
 def request_value(found: Snapshot) -> dict[str, Any]:
     """Return a request with its newest plan and what became of each step."""
     request = found.request
-    names = ("text", "wording", "requester", "mode", "dry_run", "status", "created_at", "ended_at")
+    names = ("text", "wording", "requester", "mode", "dry_run", "status", "created_at", "not_before", "ended_at")
     return {
         "request_id": str(request.request_id),
         **{name: getattr(request, name) for name in names},
@@ -42,7 +42,17 @@ def request_value(found: Snapshot) -> dict[str, Any]:
 
 def request_line(request: Request) -> dict[str, Any]:
     """Return a request as lists have it."""
-    names = ("request_id", "status", "status_reason", "wording", "requester", "dry_run", "created_at", "ended_at")
+    names = (
+        "request_id",
+        "status",
+        "status_reason",
+        "wording",
+        "requester",
+        "dry_run",
+        "created_at",
+        "not_before",
+        "ended_at",
+    )
     return {name: getattr(request, name) for name in names}
 
 

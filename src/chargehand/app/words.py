@@ -6,7 +6,10 @@ import os
 from typing import Any
 
 from chargehand.domain.errors import BadDecomposition, UnreadableText
+from chargehand.planning.start_times import start_time
 from chargehand.understanding import nlu
+
+__all__ = ["clean", "start_time", "written_yaml"]
 
 
 def clean(typed: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ import typer
 from chargehand.cli.flows.run_mode import RunMode
 from chargehand.cli.options import AsJson, Key, Sentence, Yes, launch
 from chargehand.cli.terminal.lines import Line, short
-from chargehand.domain.errors import BadRequest
+from chargehand.cli.terminal.system_zone import SystemZone
 
 if TYPE_CHECKING:
     from chargehand.cli.flows.context import Context
@@ -105,26 +105,16 @@ class _Terms:
     dry_run: bool = False
 
     def options(self, now: datetime) -> dict[str, Any]:
-        """Return them as `Engine.submit` takes them. Raises `BadRequest` for a time that is none."""
+        """Return them as `Engine.submit` takes them. Raises `BadRequest` for a time that is none, or past."""
+        from chargehand.app.words import start_time
+
         return {
             "mode": self.mode.value if self.mode else None,
             "dry_run": self.dry_run,
             "priority": self.priority.value,
-            "not_before": start_time(self.at, now) if self.at else None,
+            "not_before": start_time(self.at, now, SystemZone()) if self.at else None,
             "otherwise": [other.value for other in self.otherwise] if self.otherwise else None,
         }
-
-
-def start_time(said: str, now: datetime) -> datetime:
-    """Return the time meant: a date with a time (local, unless it names a zone), or the next such time of day."""
-    try:
-        if "T" in said or " " in said:
-            return datetime.fromisoformat(said).astimezone()
-        clock = time.fromisoformat(said)
-    except ValueError as error:
-        raise BadRequest(f"{said!r} is not a time", hint="Write 02:00, or 2026-11-23T02:00.") from error
-    meant = now.replace(hour=clock.hour, minute=clock.minute, second=clock.second, microsecond=0)
-    return meant if meant > now else meant + timedelta(days=1)
 
 
 def _submit(sentence: str, key: str | None, run_mode: RunMode, terms: _Terms, *, as_json: bool) -> int:
@@ -133,7 +123,7 @@ def _submit(sentence: str, key: str | None, run_mode: RunMode, terms: _Terms, *,
     from chargehand.app.words import clean
 
     wording = clean(sentence)  # before anything is started: bad words need no database
-    options = terms.options(datetime.now().astimezone())
+    options = terms.options(datetime.now(UTC))
     key = key or f"cli-{secrets.token_hex(6)}"
 
     async def work(context: Context) -> int:

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from chargehand.app.snapshot import Decomposition, Plan, Request
 from chargehand.cli.show.inputs import references
-from chargehand.cli.terminal.lines import Line, count, lasting, said, short
+from chargehand.cli.terminal.lines import Line, clock, count, lasting, said, short
 from chargehand.domain.intents import Resources
 from chargehand.domain.plans import WorkPlan, WorkTask
 from chargehand.domain.risks import RISKS
@@ -27,6 +27,8 @@ def plan_lines(request: Request, stored: Plan, decomposition: Decomposition | No
     lines += _notes(plan, decomposition)
     how = "one after the other" if plan.mode == "sequential" else "side by side where possible"
     total = lasting(plan.estimated_duration_seconds)
+    if request.not_before:
+        lines.append(Line(f"Starts at {clock(request.not_before)}, or later", "", 2))
     what = f"{count(len(tasks), 'step')}, {how}; about {total}; plan {stored.version}, {short(stored.digest)}"
     return [*lines, Line(what, "dim", 2)]
 

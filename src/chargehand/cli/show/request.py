@@ -66,6 +66,8 @@ def head(request: Request) -> list[Line]:
         lines.append(Line(f"said again as “{request.wording}”", "", 2))
     dry = ", dry run" if request.dry_run else ""
     lines.append(Line(f"asked by {request.requester} at {clock(request.created_at)}{dry}", "dim", 2))
+    if request.not_before:
+        lines.append(Line(f"starts at {clock(request.not_before)}, or later", "dim", 2))
     reason = f": {request.status_reason}" if request.status_reason else ""
     return [*lines, Line(f"{request.status}{reason}", "warn" if request.status in WAITING else "", 2)]
 
