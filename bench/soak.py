@@ -39,6 +39,8 @@ class Part:
 PARTS = {
     "simulate": Part(("--schedules", str(SCHEDULES)), 2_400),  # 366 s
     "chaos": Part(("--seconds", "600"), 1_200),  # starting, draining for 300 s at most, and the accounts come on top
+    "fuzz": Part(("--seconds", "600", "--at-once", "2"), 4_500),  # ten minutes for each of its targets
+    "fits": Part((), 900),
     "throughput": Part((), 1_200),
     "path": Part((), 600),
     "fleet": Part((), 600),
@@ -47,7 +49,7 @@ PARTS = {
     "routing": Part((), 600),
     "start": Part((), 300),
 }
-"""The two that look for broken promises come first."""
+"""Those that look for broken promises come first."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -35,6 +35,7 @@ QUICK = {1: 3, 16: 16, 64: 64}
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's own options."""
     parser.add_argument("--peers", action="store_true", help="other products as well; installs them into a cache")
+    parser.add_argument("--sizes", type=_numbers, default=(), metavar="1,16,64", help="plans in flight to measure")
     parser.add_argument("--tasks", type=_numbers, default=(), metavar="3,30,300", help="cost per task of long plans")
     parser.add_argument("--agents", type=_numbers, default=(), metavar="10,1000,10000", help="cost with many agents")
 
@@ -43,10 +44,21 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split(","))
 
 
-def run(*, quick: bool, peers: bool = False, tasks: Sequence[int] = (), agents: Sequence[int] = ()) -> dict[str, Any]:
-    """Return the figures. Raises `BadConfiguration` (exit 5) where RabbitMQ is not installed."""
+def run(
+    *,
+    quick: bool,
+    peers: bool = False,
+    sizes: Sequence[int] = (),
+    tasks: Sequence[int] = (),
+    agents: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Return the figures: of `sizes` (all of them, unless only growth is asked for), and of growth.
+
+    Raises `BadConfiguration` (exit 5) where RabbitMQ is not installed.
+    """
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    sizes = QUICK if quick else PLANS
+    plans = QUICK if quick else PLANS
+    chosen = {size: plans[size] for size in sizes or (() if tasks or agents else plans)}
     with private_rabbitmq() as rabbit, private_home() as home:
         dsn = PrivatePostgres(home).start()
         migrate.upgrade(dsn)
@@ -56,9 +68,9 @@ def run(*, quick: bool, peers: bool = False, tasks: Sequence[int] = (), agents: 
             "processes": f"{SERVERS} server, {AGENTS} agents, the submitting process",
         }
         if tasks or agents:
-            grown = asyncio.run(growth.run(home, dsn, rabbit, tasks=tasks, agents=agents, quick=quick))
-            return figures | grown
-        figures |= asyncio.run(_side_by_side(home, dsn, rabbit, sizes))
+            figures |= asyncio.run(growth.run(home, dsn, rabbit, tasks=tasks, agents=agents, quick=quick))
+        if chosen:
+            figures |= asyncio.run(_side_by_side(home, dsn, rabbit, chosen))
         if peers:
             figures["peers"] = asyncio.run(_peers(home, dsn, rabbit, quick=quick))
         return figures

@@ -215,6 +215,7 @@ def fitted(request: pytest.FixtureRequest) -> tuple[Weights, Mapping[str, calibr
     return READERS[by_meaning], calibrate.read_sets(HERE, by_meaning=by_meaning)
 
 
+@pytest.mark.soak
 def test_the_shipped_weights_are_what_the_fit_gives(fitted: tuple[Weights, Mapping[str, calibrate.Set]]) -> None:
     shipped, sets = fitted
     found = calibrate.fit(sets.values())
@@ -223,6 +224,7 @@ def test_the_shipped_weights_are_what_the_fit_gives(fitted: tuple[Weights, Mappi
     assert found.setting == pytest.approx(shipped.setting, abs=0.4)
 
 
+@pytest.mark.soak
 def test_on_catalogs_left_out_it_is_mostly_right_and_hardly_ever_wrong_unasked(
     fitted: tuple[Weights, Mapping[str, calibrate.Set]],
 ) -> None:

@@ -63,7 +63,7 @@ def _looser(schema: Any, chance: random.Random) -> Any:
     return {key: _looser(value, chance) for key, value in schema.items() if chance.random() < 0.7}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(SCHEMAS, SCHEMAS, VALUES, st.randoms(use_true_random=False), st.booleans())
 def test_whatever_fits_the_output_fits_the_parameter(
     output: Any, other: Any, value: Any, chance: random.Random, related: bool
