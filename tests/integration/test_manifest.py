@@ -200,10 +200,27 @@ def test_what_is_no_file_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["../", "a" * 99 + " ", "\n", " ", "script: ", "roles: [a, ", "src=", "/a", "- x:\n", "a/"]
+    "text",
+    [
+        "../",
+        "a" * 99 + " ",
+        "\n",
+        " ",
+        "script: ",
+        "roles: [a, ",
+        "src=",
+        "/a",
+        "- x:\n",
+        "a/",
+        "roles: [/a, ",
+        "script: x src: ",
+        "\tscript:\n",
+        "script: cmd=/a\n",
+        "é../",
+    ],
 )
 def test_no_file_keeps_the_search_for_paths_busy(text: str) -> None:
     content = (text * (manifest.LOOKED_AT // len(text))).encode()
     began = time.process_time()
     references.look(Path("/srv/project"), "tasks/main.yml", content + b"/")
-    assert time.process_time() - began < 5  # a tenth of that on a machine at rest
+    assert time.process_time() - began < 2  # a tenth of that on a machine at rest

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 
 YAMLS = (".yml", ".yaml")
@@ -28,16 +29,17 @@ PLACE = "file|src|dir|name|cmd|role|_raw_params"  # the options of those that sa
 BESIDE = ("", "files", "templates", "vars", "tasks", "handlers")  # where Ansible looks for a relative path
 MAX_PATH = 1_024  # longer texts are prose
 
-# Every repetition is bounded: a file of somebody's choosing must not keep us busy.
-_UP = re.compile(r"(?<![\w.])\.\./")
+# A file of somebody's choosing must not keep us busy: every pattern is looked for from one place on, within bounds, and
+# no part of a text is looked at for more than one of these places.
+_IN_A_NAME = re.compile(r"[\w.]")
 _BEFORE = re.compile(r"[\w./~+@%*?-]{0,200}$")
 _AFTER = re.compile(rf"[\w./~+@%*?-]{{0,{MAX_PATH}}}")
 _COMMENT = re.compile(r"^[ \t]*(?:#|;|//).*$", re.MULTILINE)
 _PATH = rf"[\"']?(/[^\s\"',\]}}]{{1,{MAX_PATH}}})"
-_SOME_CODE = re.compile(rf"\b(?:{CODE})[ \t]*:")
 _OPTION = rf"[^\n]{{0,200}}?\b(?:{PLACE})[ \t]*[:=][ \t]*"
 _LISTED = r"\[(?:[^\]\n]{0,500}?,)?[ \t]*"
-_INLINE = re.compile(rf"(?<![\w-])(?:{CODE})[ \t]*:[ \t]*(?:{_OPTION}|{_LISTED})?{_PATH}")
+_KEY = re.compile(rf"(?<![\w-])(?:{CODE})[ \t]*:[ \t]*")
+_INLINE = re.compile(rf"(?:{_OPTION}|{_LISTED})?{_PATH}")
 _BLOCK = re.compile(rf"^([ \t]*)(?:-[ \t]+)?(?:\w+\.)*(?:{CODE})[ \t]*:[ \t]*$")
 _ITEM = re.compile(rf"^([ \t]*)(?:-[ \t]+)?\{{?[ \t]*(?:(?:{PLACE})[ \t]*:[ \t]*)?{_PATH}")
 
@@ -121,22 +123,26 @@ def _into(root: Path, text: str) -> Iterator[str]:
 
 def _upwards(text: str) -> Iterator[str]:
     """Yield the paths with `..` in them."""
-    end = 0
-    for match in _UP.finditer(text) if "../" in text else ():
-        if match.start() >= end:
-            before = _BEFORE.search(text, max(end, match.start() - 200), match.start())
-            after = _AFTER.match(text, match.start())
+    end, at = 0, text.find("../")
+    while at >= 0:
+        if at >= end and not (at and _IN_A_NAME.match(text, at - 1)):
+            before = _BEFORE.search(text, max(end, at - 200), at)
+            after = _AFTER.match(text, at)
             assert after is not None
             yield (before[0] if before else "") + after[0]
             end = after.end()
+        at = text.find("../", max(at + 1, end))
 
 
 def _code_outside(text: str) -> Iterator[str]:
     """Yield the absolute paths of what Ansible would take in as its own."""
-    if not _SOME_CODE.search(text):
+    keys = [*_KEY.finditer(text)]
+    if not keys:
         return
-    for match in _INLINE.finditer(text):
-        yield match[1]
+    for key, following in zip_longest(keys, keys[1:]):
+        place = _INLINE.match(text, key.end(), following.start() if following else len(text))
+        if place:
+            yield place[1]
     indent: int | None = None
     for line in text.splitlines():
         item = _ITEM.match(line)
