@@ -1,12 +1,12 @@
 # The chargehand image: server, agent and every command. It holds exactly the wheels of requirements.lock, as ./run does;
 # a lock of other hashes fails here instead of installing something else.
-FROM python:3.13.9-slim-trixie AS packages
+FROM python:3.13.9-slim-trixie@sha256:326df678c20c78d465db501563f3492d17c42a4afe33a1f2bf5406a1d56b0e86 AS packages
 COPY requirements.lock /tmp/requirements.lock
 RUN python -m venv /app/env \
     && /app/env/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-cache-dir \
         --require-hashes --no-deps --only-binary :all: -r /tmp/requirements.lock
 
-FROM python:3.13.9-slim-trixie
+FROM python:3.13.9-slim-trixie@sha256:326df678c20c78d465db501563f3492d17c42a4afe33a1f2bf5406a1d56b0e86
 # ssh is how Ansible reaches other machines. PostgreSQL's programs for `chargehand backup` come with the wheels.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends openssh-client \

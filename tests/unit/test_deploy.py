@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 KNOWN = {f"CHARGEHAND_{name.upper()}" for name in Settings.model_fields}
 KNOWN |= {"CHARGEHAND_AGENT_HOME", "CHARGEHAND_AGENT_HEALTH_PORT"}  # an agent's own
-PINNED = re.compile(r"[a-z]+:\d+\.\d+(\.\d+)?(-[a-z0-9-]+)?")
+PINNED = re.compile(r"chargehand:\d+\.\d+\.\d+|[a-z]+:\d+\.\d+(\.\d+)?(-[a-z0-9-]+)?@sha256:[0-9a-f]{64}")
 
 
 @pytest.mark.parametrize(
@@ -90,3 +93,14 @@ def test_the_image_is_built_from_the_lock_alone() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert all(any(Path(name).is_relative_to(place) for place in allowed) for name in copied)
     assert re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE) == ["chargehand"]
+
+
+def test_the_bill_of_materials_lists_every_wheel_of_the_lock() -> None:
+    made = subprocess.run([sys.executable, ROOT / "deploy/sbom.py"], capture_output=True, text=True, check=True).stdout
+    bill = json.loads(made)
+    listed = {(each["name"], each["version"]) for each in bill["components"]}
+    assert listed == set(re.findall(r"^(\S+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    assert all(each["hashes"] for each in bill["components"])
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    again = subprocess.run([sys.executable, ROOT / "deploy/sbom.py"], capture_output=True, text=True, check=True).stdout
+    assert again == made
