@@ -101,6 +101,23 @@ def test_what_was_cut_off_is_hidden_too() -> None:
     assert hidden.text("we meet the hunter") == "we meet the hunter", "a short text was not cut"
 
 
+@pytest.mark.parametrize("cut", range(1, 14))
+def test_a_value_that_is_split_over_two_lines_is_never_shown_by_half(cut: int) -> None:
+    value = "s3cr3t-Passw0rd"
+    hidden = knowing(value)
+    first, second = hidden.line(f"the password is {value[:cut]}"), hidden.line(f"  {value[cut:]} and more ")
+    shown = max(first.endswith(value[:cut]) and cut, value[cut:] in second and len(value) - cut)
+    assert shown < (len(value) + 1) / 2
+    assert first.startswith("the password is ")
+    assert second.endswith(" and more ")
+
+
+def test_a_line_that_only_looks_like_a_part_is_left_as_it_is() -> None:
+    hidden = knowing("homelab-2026-x")
+    assert hidden.line("all of my homelab is up") == "all of my homelab is up"
+    assert hidden.line("I live in my home") == "I live in my home"
+
+
 def test_secrets_that_overlap_leave_nothing_of_either() -> None:
     assert knowing("abcdef", "defghi").text("xabcdefghix") == "x[secret s0]x"
     assert knowing("abcd", "abcdefgh").text("abcdefgh abcd") == "[secret s1] [secret s0]"

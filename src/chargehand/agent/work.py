@@ -72,7 +72,7 @@ class Work:
 
     async def progress(self, message: str, **data: JsonValue) -> None:
         """Say how it goes. Never waits; what is said more than 20 times a second is merged. Secrets are hidden."""
-        self._feed.say(Said(self.redactor.text(message), self.redactor.mapping(data)))
+        self._feed.say(Said(self.redactor.line(message), self.redactor.mapping(data)))
 
     async def secret(self, name: str) -> str:
         """Look up a secret of this agent, whether or not a parameter refers to it.
@@ -125,7 +125,7 @@ class Work:
             self._programs.discard(program)
 
     def _hiding(self, on_line: OnLine) -> OnLine:
-        return lambda line: on_line(self.redactor.text(line))
+        return lambda line: on_line(self.redactor.line(line))
 
     def renew_programs(self) -> None:
         """Tell the keepers that the lease was renewed."""

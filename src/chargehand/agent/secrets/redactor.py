@@ -22,6 +22,8 @@ from pydantic import JsonValue
 
 SHORTEST = 4
 """Characters. What is shorter stands in too many texts by chance, and is guessed in no time: it is no secret."""
+SHORTEST_HALF = 6
+"""Characters of a part of a value that is hidden at the end of a line: fewer stand there by chance."""
 MAY_BE_CUT = 1000
 """Characters: whatever cuts texts (Ansible's callback, a program's tail, messages) leaves at least as many."""
 BASE64_LINES = (76, 64)  # where `base64` and PEM break lines
@@ -47,6 +49,20 @@ class Redactor:
                 shown += [text[end:start], mask(name)]
             end = max(end, stop)
         return "".join([*shown, text[end:]]) if shown else text
+
+    def line(self, line: str) -> str:
+        """Return one line of several with every known value hidden, also the larger part of one that is split there.
+
+        Lines leave one by one, so the other part is never seen together with this one; what is shown of a value is
+        less than half of it.
+        """
+        shown = self.text(line)
+        for form, name in self._forms.items():
+            plain = _folded(shown)
+            end, start = _half_at_end(plain, form), _half_at_start(plain, form)
+            shown = shown if end is None else shown[:end] + mask(name)
+            shown = shown if start is None else mask(name) + shown[start:]
+        return shown
 
     def value(self, value: JsonValue) -> JsonValue:
         """Return JSON with every known value hidden, in keys and numbers too."""
@@ -192,6 +208,28 @@ def _rests(text: str, form: str) -> Iterator[tuple[int, int]]:
             yield 0, lost + at + SHORTEST
             break
         at = first.rfind(tail, 0, at + SHORTEST - 1)
+
+
+def _half_at_end(line: str, form: str) -> int | None:
+    """Return where a line's last part begins when that is the first half of a form, or more of it."""
+    bare = line.rstrip()
+    for length in range(min(len(form) - 1, len(bare)), _least(form) - 1, -1):
+        if bare.endswith(form[:length]):
+            return len(bare) - length
+    return None
+
+
+def _half_at_start(line: str, form: str) -> int | None:
+    """Return where a line's first part ends when that is the second half of a form, or more of it."""
+    bare = line.lstrip()
+    for length in range(min(len(form) - 1, len(bare)), _least(form) - 1, -1):
+        if bare.startswith(form[-length:]):
+            return len(line) - len(bare) + length
+    return None
+
+
+def _least(form: str) -> int:
+    return max(SHORTEST_HALF, (len(form) + 1) // 2)
 
 
 class LogFilter(logging.Filter):
