@@ -20,7 +20,7 @@ from chargehand.agent.runtime.runtime import AgentRuntime
 from chargehand.agent.secrets.lookup import Chain
 from chargehand.agent.work import Work
 from chargehand.domain.envelopes import derive_key
-from chargehand.domain.errors import ChargehandError, PermanentError, TaskFailed, TaskInterrupted, TransientError
+from chargehand.domain.errors import ChargehandError, PermanentError, TaskFailed, TaskFailedHere, TaskInterrupted, TransientError
 from chargehand.domain.intents import IntentSpec, Resources
 from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.ports import control_queue, work_queue
@@ -265,7 +265,8 @@ class AgentHost:
         if luck < 0.06:
             raise TaskInterrupted("the host did not answer")
         if luck < 0.10:
-            raise TaskFailed("it does not work")
+            # As programs do, it fails for a reason that may be this agent's; every other time for one that is not.
+            raise (TaskFailedHere if work.order.number % 2 else TaskFailed)("it does not work")
         name = RETURNS.get(work.intent)
         if name is None or luck < 0.15:  # now and then it does not return what it declares
             return Outcome("done", changed=True)

@@ -267,6 +267,30 @@ def _compared(tx: Transaction, attempt_id: UUID, message_id: str, said: Any) -> 
 
 
 @statement
+def able_elsewhere(tx: Transaction, attempts: Sequence[UUID]) -> list[Row]:
+    found = []
+    for attempt in attempts:
+        task = row_of(tx, "tasks", row_of(tx, "attempts", attempt)["task_id"])
+        if any(_could_do(tx, offer, task) for offer in tx.rows("agent_intents")):
+            found.append({"attempt_id": attempt})
+    return found
+
+
+def _could_do(tx: Transaction, offer: Row, task: Row) -> bool:
+    agent, spec = row_of(tx, "agent_registry", offer["agent_id"]), task["spec"]
+    resting = agent["circuit_open_until"] is not None and agent["circuit_open_until"] > tx.now
+    return (
+        (offer["intent"], offer["content_hash"]) == (task["intent"], spec["content_hash"])
+        and offer["granted"]
+        and offer["unavailable"] is None
+        and agent["status"] in ("online", "busy")
+        and not resting
+        and offer["agent_id"] not in task["tried"]
+        and spec.get("pinned_agent") in (None, str(offer["agent_id"]), agent["name"])
+    )
+
+
+@statement
 def open_attempts_of(tx: Transaction, request_id: UUID) -> list[Row]:
     rows = [row for row in tx.rows("attempts") if row["request_id"] == request_id and row["status"] in OPEN]
     return [_held_attempt(tx, row) for row in rows]

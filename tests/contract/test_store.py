@@ -327,6 +327,7 @@ def _ask_about_work(asking: Asking, agent: UUID, request: UUID, task: UUID, spec
         ("move_attempts", [attempt], ["accepted"], ["succeeded"], [True], [None], [RESULT], [12]),
         ("compare_results", [attempt], ["m"], [{"ok": True}]),
         ("compare_results", [attempt], ["n"], [{"ok": False}]),
+        ("able_elsewhere", [attempt]),
         ("attempts_by_id", [attempt, make_id("nobody")]),
         ("performance", [agent, make_id("nobody")], ["deploy", "deploy"]),
         ("learn", [agent], ["deploy"], [2], [1], [30], [500.0], [9.5], [20.0], [1.9], [2.8], [{"mb": 1.5}], ["tricky"]),

@@ -129,7 +129,7 @@ async def test_a_failure_says_what_failed_and_keeps_secrets(home: Home) -> None:
     heard = Heard()
     with pytest.raises(TaskFailed) as caught:
         await run(home, heard, {"inventory": inventory, "vars_file": vars_file})
-    assert str(caught.value).startswith('"Start it" failed on box: non-zero return code | port 80 is in use')
+    assert str(caught.value).startswith('"Start it" failed on box: port 80 is in use (exit code')
     assert ended(heard) == ["Try the secret: ignored on box", "Start it: failed on box"]
     assert "hunter2" not in str(caught.value) + repr(list(heard))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chargehand.agent import Outcome, TaskFailed, TaskInterrupted
+from chargehand.agent import Outcome, TaskFailed, TaskFailedHere, TaskInterrupted
 from chargehand.agents.infra import InfraAgent, InfraOptions
 from tests.integration.infra_work import Home, make_work
 
@@ -54,8 +54,12 @@ async def test_a_script_gets_its_parameters_as_data(home: Home, tmp_path: Path) 
 
 async def test_a_script_fails_for_good_or_for_now(home: Home, tmp_path: Path) -> None:
     script(home, "echo disk is broken\nexit 3\n")
-    with pytest.raises(TaskFailed, match="exit code 3: disk is broken"):
+    with pytest.raises(TaskFailedHere, match=r"^disk is broken \(clean.sh ended with exit code 3\)$"):
         await run_script(home, tmp_path)
+    script(home, "echo no such days\nexit 64\n")
+    with pytest.raises(TaskFailed, match="no such days") as refused:
+        await run_script(home, tmp_path)
+    assert not isinstance(refused.value, TaskFailedHere)
     script(home, "echo later please\nexit 75\n")
     with pytest.raises(TaskInterrupted, match="later please"):
         await run_script(home, tmp_path)

@@ -184,6 +184,59 @@ async def test_what_is_learnt_is_what_the_outcomes_say(world: World) -> None:
     assert str(registered["agent_id"]) == str(agent.agent_id)
 
 
+FAILED = Failure(kind="failed", message="no space on /srv")
+
+
+async def ended_by_all(world: World) -> list[str]:
+    """Let everybody fail at what they get, until nothing is handed out. Return who had it, in order."""
+    had = []
+    for _ in range(5):
+        await world.due_now()
+        await world.engine.dispatch()
+        for agent in world.agents.values():
+            for order in await agent.orders():
+                had.append(agent.name)
+                await agent.accept(order)
+                await agent.finish(order, FAILED)
+    return had
+
+
+async def test_what_failed_on_one_agent_is_tried_once_on_each_other(world: World) -> None:
+    await world.agent("one", A)
+    await world.agent("two", A)
+    await world.agent("away", A)
+    await world.agent("new", A)
+    await world.run("UPDATE agent_registry SET status = 'offline' WHERE name = 'away'")
+    request_id = await world.approved("deploy_page")
+    of_new = "(SELECT agent_id FROM agent_registry WHERE name = 'new')"
+    await world.run(f"UPDATE agent_intents SET content_hash = 'another' WHERE agent_id = {of_new}")
+    assert sorted(await ended_by_all(world)) == ["one", "two"]
+    (task,) = await world.queries.tasks(request_id)
+    assert (task["status"], task["status_reason"]) == ("failed", "no space on /srv")
+
+
+async def test_what_failed_is_done_by_the_other_agent(world: World) -> None:
+    for name in ("one", "two"):
+        await world.agent(name, A)
+    request_id = await world.approved("deploy_page")
+    for failure in (FAILED, None):
+        await world.due_now()
+        await world.engine.dispatch()
+        for agent in world.agents.values():
+            for order in await agent.orders():
+                await agent.accept(order)
+                await agent.finish(order, failure)
+    assert (await world.queries.request(request_id))["status"] == "completed"
+    assert len({attempt["agent_id"] for attempt in await world.queries.attempts(request_id)}) == 2
+
+
+async def test_what_failed_and_is_not_safe_to_repeat_is_not_tried_elsewhere(world: World) -> None:
+    for name in ("one", "two"):
+        await world.agent(name, A.model_copy(update={"retry_safe": False}))
+    await world.approved("deploy_page")
+    assert len(await ended_by_all(world)) == 1
+
+
 async def test_the_next_decision_knows_what_has_just_been_learnt(world: World) -> None:
     await world.agent("good", A, slots=9)
     await world.agent("bad", A, slots=9)

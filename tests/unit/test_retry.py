@@ -14,12 +14,13 @@ from chargehand.execution.retry import DEFAULT, TABLE, RetryPolicy, decide
 KINDS = get_args(Failure.model_fields["kind"].annotation)
 
 
-def fail(kind, *, attempts_made=1, retry_safe=False, started=True, policy=DEFAULT):
+def fail(kind, *, attempts_made=1, retry_safe=False, started=True, others=True, policy=DEFAULT):
     return decide(
         Failure(kind=kind, message="no matter"),
         attempts_made=attempts_made,
         retry_safe=retry_safe,
         started=started,
+        others=others,
         policy=policy,
     )
 
@@ -32,6 +33,7 @@ def test_every_kind_of_failure_has_a_row():
     ("kind", "safe", "not_started", "started"),
     [
         ("permanent", "fail", "fail", "fail"),
+        ("failed", "again", "again", "fail"),
         ("content_changed", "fail", "fail", "fail"),
         ("cancelled", "fail", "fail", "fail"),
         ("retryable", "again", "again", "review"),
@@ -43,6 +45,14 @@ def test_what_follows_from_each_kind(kind, safe, not_started, started):
     assert fail(kind, retry_safe=True).action == safe
     assert fail(kind, retry_safe=False, started=False).action == not_started
     assert fail(kind, retry_safe=False, started=True).action == started
+
+
+def test_what_failed_on_one_agent_is_tried_only_on_another():
+    alone = fail("failed", retry_safe=True, others=False)
+    assert (alone.action, alone.reason) == ("fail", "it failed on this agent, and there is no other that can do it")
+    assert fail("failed", retry_safe=True).reason == "attempt 1 of 3: it failed on this agent; again in 1 s"
+    assert fail("failed", retry_safe=True, attempts_made=3).action == "fail"
+    assert fail("failed").reason == "it failed on this agent, and it is not safe to repeat"
 
 
 def test_waits_grow_and_the_third_attempt_is_the_last():

@@ -20,6 +20,6 @@ from __future__ import annotations
 
 from chargehand.agent.offers import Agent, Offer, Outcome, secret
 from chargehand.agent.work import Work
-from chargehand.domain.errors import TaskFailed, TaskInterrupted
+from chargehand.domain.errors import TaskFailed, TaskFailedHere, TaskInterrupted
 
-__all__ = ["Agent", "Offer", "Outcome", "TaskFailed", "TaskInterrupted", "Work", "secret"]
+__all__ = ["Agent", "Offer", "Outcome", "TaskFailed", "TaskFailedHere", "TaskInterrupted", "Work", "secret"]

@@ -14,6 +14,7 @@ ChargehandError
 │   ├── ContentChanged        a playbook or script is not the one that was approved
 │   ├── MissingOutput         an earlier task did not return an output a later one needs
 │   ├── TaskFailed            an agent's work failed, and would again
+│   │   └── TaskFailedHere    it failed on this agent; another one may do it
 │   ├── OutcomeUnknown        work started and nobody knows how it ended
 │   ├── BadEnvelope           a message that is malformed, too large or not signed as it must be
 │   ├── UnreadableText        JSON or YAML of a stranger that is broken, too large, too deep or too much
@@ -140,6 +141,12 @@ class TaskFailed(PermanentError):
     """An agent's work failed, and would fail again on another agent."""
 
     code = "task-failed"
+
+
+class TaskFailedHere(TaskFailed):
+    """An agent's work failed there, for no reason that is known to lie in the request. Another agent may do it."""
+
+    code = "task-failed-here"
 
 
 class OutcomeUnknown(PermanentError):

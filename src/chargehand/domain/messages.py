@@ -26,7 +26,8 @@ class Failure(Value):
     """How work failed, as an agent reports it. `kind` decides about retrying; `message` is for people only."""
 
     kind: Literal[
-        "permanent",  # would fail again anywhere
+        "permanent",  # would fail again anywhere: the fault is in what was asked for
+        "failed",  # failed on this agent; another one may do it
         "retryable",  # may pass; try another agent
         "infrastructure",  # the agent itself is at fault; counts against its circuit
         "content_changed",  # not what was approved; nothing was run

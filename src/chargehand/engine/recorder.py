@@ -263,7 +263,8 @@ class Recorder:
         attempts = await tx.attempts(message.attempt_id for message in messages if message.attempt_id)
         tasks = await tx.tasks(attempt.task_id for attempt in attempts.values())
         compared = await tx.compare_results(recording.results_again(messages, attempts))
-        return LockedRows(requests, tasks, attempts, compared)
+        elsewhere = await tx.able_elsewhere(recording.failed_here(messages))
+        return LockedRows(requests, tasks, attempts, compared, elsewhere)
 
 
 def _moved(tasks: Sequence[task_flow.Task], status: Mapping[UUID, TaskStatus]) -> list[Standing]:

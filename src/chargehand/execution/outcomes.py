@@ -22,7 +22,7 @@ MAX_TOLD = 2000  # characters of a message that people are shown; the whole resu
 class Ending:
     """An attempt that has ended, by its agent's word (`reported`) or because nobody has heard of it.
 
-    `message_id` is that of the message that said so.
+    `message_id` is that of the message that said so. `others`: an agent is there that could do it and has not tried.
     """
 
     request: RequestRecord
@@ -31,6 +31,7 @@ class Ending:
     result: WorkResult
     reported: bool = True
     message_id: UUID | None = None
+    others: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ def _retry(ending: Ending, failure: Failure, policy: retry.RetryPolicy) -> Retry
         attempts_made=ending.task.attempts_made - ending.task.forgiven,
         retry_safe=repeatable(ending.task, ending.request),
         started=begun,
+        others=ending.others,
         policy=policy,
     )
 

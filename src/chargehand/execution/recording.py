@@ -8,7 +8,7 @@ message per attempt, so none depends on another; the engine writes what all of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -46,12 +46,17 @@ GOES_ON = frozenset({RequestStatus.RUNNING, RequestStatus.PAUSED})
 
 @dataclass(frozen=True, slots=True)
 class LockedRows:
-    """The rows that a round is about. `compared`: what `results_again` named, by attempt."""
+    """The rows that a round is about.
+
+    `compared`: what `results_again` named, by attempt. `elsewhere`: the attempts of `failed_here` for which there is an
+    agent that could do it and has not tried.
+    """
 
     requests: Mapping[UUID, RequestRecord]
     tasks: Mapping[UUID, TaskRecord]
     attempts: Mapping[UUID, AttemptRecord]
     compared: Mapping[UUID, Compared] = field(default_factory=dict)
+    elsewhere: Set[UUID] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,7 @@ class Case:
     request: RequestRecord
     compared: Compared | None
     policy: RecordingPolicy
+    elsewhere: bool = False
 
     @property
     def agent(self) -> KnownAgent:
@@ -149,7 +155,8 @@ def _decide(message: Message, rows: LockedRows, policy: RecordingPolicy) -> Reco
         return _refused(message, None, f"foreign_{message.type}")
     rule = TABLE[message.type][lease_of(message, attempt)]
     task, request = rows.tasks[attempt.task_id], rows.requests[attempt.request_id]
-    return rule(Case(message, attempt, task, request, rows.compared.get(attempt.attempt_id), policy))
+    compared, elsewhere = rows.compared.get(attempt.attempt_id), attempt.attempt_id in rows.elsewhere
+    return rule(Case(message, attempt, task, request, compared, policy, elsewhere))
 
 
 def lease_of(message: Message, attempt: AttemptRecord) -> Lease:
@@ -169,6 +176,17 @@ def results_again(messages: Iterable[Message], attempts: Mapping[UUID, AttemptRe
         if message.type is MessageType.WORK_RESULT
         and (attempt := _attempt_of(message, attempts)) is not None
         and lease_of(message, attempt) is Lease.REPORTED
+    ]
+
+
+def failed_here(messages: Iterable[Message]) -> list[UUID]:
+    """Return the attempts that failed on their agent: whether another could do them must be known before `decide`."""
+    return [
+        message.payload.attempt_id
+        for message in messages
+        if isinstance(message.payload, WorkResult)
+        and message.payload.failure is not None
+        and message.payload.failure.kind == "failed"
     ]
 
 
@@ -278,7 +296,9 @@ def _ended(case: Case) -> Recorded:
     """The result that counts."""
     said = case.message.payload
     assert isinstance(said, WorkResult)
-    ending = Ending(case.request, case.task, case.attempt, said, message_id=case.message.message_id)
+    ending = Ending(
+        case.request, case.task, case.attempt, said, message_id=case.message.message_id, others=case.elsewhere
+    )
     return ended([ending], case.policy.retry)
 
 

@@ -13,7 +13,8 @@ from typing import Literal, NamedTuple
 from chargehand.domain.intents import Value
 from chargehand.domain.messages import Failure
 
-Action = Literal["again", "fail", "review"]
+Action = Literal["again", "elsewhere", "fail", "review"]
+"""`elsewhere`: again where another agent can do it that has not tried yet, else it fails."""
 
 
 class RetryDecision(Value):
@@ -36,6 +37,7 @@ class Row(NamedTuple):
 TABLE: Mapping[str, Row] = {
     # kind of failure           safe      not started  started
     "permanent":       Row("fail",   "fail",      "fail",   "it would fail again on any agent"),
+    "failed":          Row("elsewhere", "elsewhere", "fail", "it failed on this agent"),
     "content_changed": Row("fail",   "fail",      "fail",   "what would run is not what was approved"),
     "cancelled":       Row("fail",   "fail",      "fail",   "it was cancelled"),
     "retryable":       Row("again",  "again",     "review", "its agent reports that it failed and may be tried again"),
@@ -60,18 +62,28 @@ DEFAULT = RetryPolicy()
 
 
 def decide(
-    failure: Failure, *, attempts_made: int, retry_safe: bool, started: bool, policy: RetryPolicy = DEFAULT
+    failure: Failure,
+    *,
+    attempts_made: int,
+    retry_safe: bool,
+    started: bool,
+    others: bool = False,
+    policy: RetryPolicy = DEFAULT,
 ) -> RetryDecision:
     """Decide what follows from a failed attempt.
 
     `attempts_made` counts this one. `started` is whether the attempt may have begun: its agent had the start grant.
+    `others` is whether an agent is there that could do it and has not tried.
     """
     row = TABLE[failure.kind]
     action = row.safe if retry_safe else row.started if started else row.not_started
     if action == "review":
         return RetryDecision(action="review", reason=f"{row.reason}, and it is not safe to repeat")
     if action == "fail":
-        return RetryDecision(action="fail", reason=row.reason)
+        why = f"{row.reason}, and it is not safe to repeat" if row.safe != "fail" else row.reason
+        return RetryDecision(action="fail", reason=why)
+    if action == "elsewhere" and not others:
+        return RetryDecision(action="fail", reason=f"{row.reason}, and there is no other that can do it")
     if attempts_made >= policy.max_attempts:
         return RetryDecision(action="fail", reason=f"attempt {attempts_made} of {policy.max_attempts}: {row.reason}")
     wait = policy.wait_after(attempts_made)

@@ -273,6 +273,12 @@ class Transaction(Deciding):
         )
         return {row["attempt_id"]: Compared(row["same_message"], row["same_result"]) for row in rows}
 
+    async def able_elsewhere(self, attempt_ids: Sequence[UUID]) -> frozenset[UUID]:
+        """Return the attempts of which the task could be done by an agent that is there and has not tried it."""
+        if not attempt_ids:
+            return frozenset()
+        return frozenset(row["attempt_id"] for row in await self.fetch("able_elsewhere", attempt_ids))
+
     async def open_attempts(self, request_id: UUID) -> list[AttemptRecord]:
         """Return a request's attempts that hold a lease."""
         return [_attempt(row) for row in await self.fetch("open_attempts_of", request_id)]

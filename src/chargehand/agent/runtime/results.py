@@ -21,11 +21,12 @@ from chargehand.domain.errors import (
     ContentChanged,
     DiskFull,
     OutcomeUnknown,
+    TaskFailedHere,
     TransientError,
 )
 from chargehand.domain.messages import Failure, WorkOrder, WorkResult
 
-Kind = Literal["permanent", "retryable", "infrastructure", "content_changed", "cancelled", "unknown"]
+Kind = Literal["permanent", "failed", "retryable", "infrastructure", "content_changed", "cancelled", "unknown"]
 Ending = Literal["cancel", "deadline", "lease", "stop", "drain", "no_grant"]
 
 FAILURES: tuple[tuple[type[BaseException], Kind], ...] = (
@@ -35,6 +36,7 @@ FAILURES: tuple[tuple[type[BaseException], Kind], ...] = (
     (DiskFull, "infrastructure"),
     (MemoryError, "infrastructure"),
     (TransientError, "retryable"),
+    (TaskFailedHere, "failed"),
     (BaseException, "permanent"),
 )
 """First match wins."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from chargehand.agent import Outcome, TaskFailed, TaskInterrupted
+from chargehand.agent import Outcome, TaskFailed, TaskFailedHere, TaskInterrupted
 from chargehand.agents.infra.diffs import clip, one_line, redact
 from chargehand.domain import bounded_json
 from chargehand.domain.errors import UnreadableText
@@ -107,7 +107,8 @@ class PlaybookRun:
 
 
 def conclude(run: PlaybookRun, exit_code: int, tail: str, *, dry_run: bool) -> Outcome:
-    """Return the outcome of a run. Raises `TaskFailed`, or `TaskInterrupted` when only hosts were unreachable.
+    """Return the outcome of a run. Raises `TaskFailedHere` when a task failed, `TaskInterrupted` when only hosts were
+    unreachable, and `TaskFailed` when it could not even begin: the content is the same everywhere.
 
     Ansible's exit code 4 means both "unreachable" and "cannot be parsed", so the events decide, not the code.
     """
@@ -117,7 +118,7 @@ def conclude(run: PlaybookRun, exit_code: int, tail: str, *, dry_run: bool) -> O
         raise TaskFailed("no host of the inventory is one that the playbook is for", hint="See its `hosts:` lines.")
     failed = [end for end in run.bad if end.status == "failed"]
     if failed and exit_code != 0:
-        raise TaskFailed(_failure(run, failed[-1]))
+        raise TaskFailedHere(_failure(run, failed[-1]))
     if run.bad and exit_code != 0:
         raise TaskInterrupted(f"{run.bad[-1].host} cannot be reached: {_shortened(run.bad[-1])}")
     said = one_line(tail)[-MAX_TAIL:] or "it said nothing"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from chargehand.agent import Outcome, TaskFailed, TaskInterrupted, Work
+from chargehand.agent import Outcome, TaskFailed, TaskFailedHere, TaskInterrupted, Work
 from chargehand.agents.infra.copied import copied
 from chargehand.agents.infra.diffs import clip, one_line
 from chargehand.agents.infra.discovery import unsafe_script
@@ -35,6 +35,7 @@ PROGRESS = "progress: "
 MAX_PROGRESS = 200  # characters
 MAX_OUTPUT = 64_000  # bytes of the output file
 MAX_TAIL = 1_500  # characters of what a failed script said
+REFUSED = (os.EX_USAGE, os.EX_DATAERR)  # sysexits.h: the parameters are wrong, so they are everywhere
 MAX_VARIABLE = 100_000  # bytes; Linux takes no more than 128 KiB in one variable
 
 
@@ -57,9 +58,11 @@ async def run_script(work: Work, subject: Subject, snapshots: Snapshots, options
             )
     said = one_line(finished.tail)[-MAX_TAIL:] or "it said nothing"
     if finished.exit_code == os.EX_TEMPFAIL:
-        raise TaskInterrupted(f"{script.name} could not do it now: {said}")
+        raise TaskInterrupted(f"{said} ({script.name} could not do it now)")
+    if finished.exit_code in REFUSED:
+        raise TaskFailed(f"{said} ({script.name} refused what it was given)")
     if finished.exit_code != 0:
-        raise TaskFailed(f"{script.name} ended with exit code {finished.exit_code}: {said}")
+        raise TaskFailedHere(f"{said} ({script.name} ended with exit code {finished.exit_code})")
     return _outcome(script.name, _read_output(output))
 
 

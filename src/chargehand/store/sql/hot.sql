@@ -306,6 +306,16 @@ SELECT attempt_id, COALESCE(a.result->>'message_id' = m.message_id, false) AS sa
     a.result - 'message_id' = m.said AS same_result
 FROM unnest($1::uuid[], $2::text[], $3::jsonb[]) AS m(attempt_id, message_id, said) JOIN attempts a USING (attempt_id)
 
+-- name: able_elsewhere
+-- Only asked when work has failed on an agent.
+SELECT a.attempt_id FROM attempts a JOIN tasks t USING (task_id)
+WHERE a.attempt_id = ANY($1::uuid[]) AND EXISTS (
+    SELECT FROM agent_intents i JOIN agent_registry g USING (agent_id)
+    WHERE i.intent = t.intent AND i.content_hash = t.spec->>'content_hash' AND i.granted AND i.unavailable IS NULL
+        AND g.status IN ('online', 'busy') AND NOT g.agent_id = ANY(t.tried)
+        AND COALESCE(g.circuit_open_until <= now(), true)
+        AND COALESCE(t.spec->>'pinned_agent' IN (g.agent_id::text, g.name), true))
+
 -- name: open_attempts_of
 SELECT attempt_id, task_id, request_id, agent_id, number, lease_token, status, incarnation,
     extract(epoch FROM lease_until - now())::float8 AS lease_left, result IS NOT NULL AS has_result

@@ -113,11 +113,20 @@ def stats_of(item: Any) -> Any:
     return item.get("ansible_stats")
 
 
+def last_line(text: str) -> str:
+    """Return the last line that says something: there programs tell why they end."""
+    return [line.strip() for line in text.splitlines() if line.strip()][-1]
+
+
 def message_of(data: Any) -> str:
     """Return the message, with what the program said where there was one; of a loop, the first item that failed."""
     for item in data.get("results") or []:
         if isinstance(item, dict) and item.get("failed") and not item.get("_ansible_no_log"):
             return message_of({key: value for key, value in item.items() if key != "results"})
-    said = data.get("stderr") or data.get("module_stderr") or data.get("module_stdout") or ""
-    parts = [str(data.get(key) or "").strip() for key in ("msg", "message")] + [str(said).strip()]
+    said = str(data.get("stderr") or data.get("module_stderr") or data.get("module_stdout") or "").strip()
+    if data.get("rc") and (said := said or str(data.get("stdout") or "").strip()):
+        return f"{last_line(said)} (exit code {data['rc']})\n{said}"[
+            :MAX_TEXT
+        ]  # what a program says, not that it failed
+    parts = [str(data.get(key) or "").strip() for key in ("msg", "message")] + [said]
     return "\n".join(part for part in parts if part)[:MAX_TEXT]
