@@ -20,7 +20,14 @@ from chargehand.agent.runtime.runtime import AgentRuntime
 from chargehand.agent.secrets.lookup import Chain
 from chargehand.agent.work import Work
 from chargehand.domain.envelopes import derive_key
-from chargehand.domain.errors import ChargehandError, PermanentError, TaskFailed, TaskFailedHere, TaskInterrupted, TransientError
+from chargehand.domain.errors import (
+    ChargehandError,
+    PermanentError,
+    TaskFailed,
+    TaskFailedHere,
+    TaskInterrupted,
+    TransientError,
+)
 from chargehand.domain.intents import IntentSpec, Resources
 from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.ports import control_queue, work_queue

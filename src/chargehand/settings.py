@@ -100,6 +100,7 @@ class Settings(_OfModels):
     home: Path = Field(default_factory=default_home)
     database_url: str | None = None
     amqp_url: str | None = None  # RabbitMQ; without it one process at a time does everything on this machine
+    log_format: Literal["text", "json"] = "text"
     user: str | None = None  # who asks and approves; default: the operating system's user
 
     playbooks: Annotated[tuple[Path, ...], NoDecode] = ()

@@ -100,6 +100,18 @@ def test_demo_has_a_sentence_of_its_own_and_takes_one(clone: Clone) -> None:
         assert clone.run("demo", *given)[1] == f"run|{passed}", given
 
 
+def test_settings_of_another_python_do_not_reach_ours(clone: Clone) -> None:
+    clone.run("status")
+    told = clone.path.parent / "told"
+    script = clone.path / ".chargehand-env"
+    (python,) = script.glob("[0-9]*/bin/python")
+    python.unlink()  # a link to the system's
+    python.write_text(f'#!/bin/sh\necho "${{PYTHONHOME-unset}} ${{PYTHONPATH-unset}}" > {told}\n')
+    python.chmod(0o755)
+    clone.run("status", PYTHONHOME="/nowhere", PYTHONPATH="/nowhere/either")
+    assert told.read_text() == "unset unset\n"
+
+
 def test_it_is_found_through_links_and_ignores_modules_of_the_current_directory(clone: Clone) -> None:
     (clone.path.parent / "chargehand.py").write_text("raise SystemExit('the wrong module')")
     link = clone.path.parent / "link"

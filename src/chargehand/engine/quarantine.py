@@ -32,7 +32,8 @@ class Quarantine:
 
     async def of_request(self, request_id: UUID, error: Exception) -> None:
         """Count that a step before the plan failed on a request."""
-        log.warning("request %s: %s", request_id, error, exc_info=not isinstance(error, ChargehandError))
+        about = {"request_id": request_id}
+        log.warning("request %s: %s", request_id, error, exc_info=not isinstance(error, ChargehandError), extra=about)
         async with self._store.transaction() as tx:
             request = await tx.lock_request(request_id)
             times, _ = await tx.count_request_failure(request_id)
@@ -44,7 +45,8 @@ class Quarantine:
 
     async def of_task(self, task_id: UUID, error: Exception) -> None:
         """Count that a task could not be handed out."""
-        log.warning("task %s: %s", task_id, error, exc_info=not isinstance(error, ChargehandError))
+        about = {"task_id": task_id}
+        log.warning("task %s: %s", task_id, error, exc_info=not isinstance(error, ChargehandError), extra=about)
         async with self._store.transaction() as tx:
             times, status, request_id = await tx.count_task_failure(task_id)
             if status is not TaskStatus.READY or times < self._limit:

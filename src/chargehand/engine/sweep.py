@@ -142,4 +142,4 @@ class Sweep:
                 await self._control.tell_agents(tx, request)
 
     async def _log_failure(self, attempt_id: UUID, error: Exception) -> None:
-        log.warning("attempt %s could not be ended: %s", attempt_id, error)
+        log.warning("attempt %s could not be ended: %s", attempt_id, error, extra={"attempt_id": attempt_id})

@@ -71,7 +71,8 @@ class Understood:
         row = current.get(self.request.request_id)
         if row is not None and row.claim_token == self.request.claim_token:
             return True
-        log.info("request %s was taken over by another process", self.request.request_id)
+        about = {"request_id": self.request.request_id, "trace_id": self.request.trace_id}
+        log.info("request %s was taken over by another process", self.request.request_id, extra=about)
         return False
 
     def now(self, current: Mapping[UUID, RequestRecord]) -> Understood:

@@ -57,6 +57,8 @@ class Attempt:
     ) -> None:
         self.order, self.trace = order, trace
         self.phase: Literal["waiting", "asking", "running", "ended"] = "waiting"
+        self._ids = {"attempt_id": order.attempt_id, "task_id": order.task_id, "trace_id": trace.trace_id}
+        self._ids |= {"request_id": trace.request_id} if trace.request_id else {}
         self.error: BaseException | None = None  # what the work raised; its result has only the words
         self._around, self._done = around, done
         self._loop = asyncio.get_running_loop()
@@ -94,7 +96,7 @@ class Attempt:
         """End it: its programs with all their descendants, then the function. The first reason counts."""
         if self._ending is not None or self.phase == "ended" or self._steps is None:
             return
-        log.info("ending attempt %s: %s", self.order.attempt_id, why)
+        log.info("ending attempt %s: %s", self.order.attempt_id, why, extra=self._ids)
         self._ending = (why, words)
         self._work.end_programs()
         self._steps.cancel()
@@ -212,7 +214,7 @@ class Attempt:
         if steps.cancelled():
             return failed(self.order, unknown("the work cancelled itself"), took)
         if error is not None:
-            log.warning("attempt %s failed: %s", self.order.attempt_id, type(error).__name__)
+            log.warning("attempt %s failed: %s", self.order.attempt_id, type(error).__name__, extra=self._ids)
             return failed(self.order, failure_of(error), took)
         return succeeded(self.order, steps.result(), took)
 

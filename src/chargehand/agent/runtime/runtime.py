@@ -186,7 +186,8 @@ class AgentRuntime:
         try:
             await self._attempts.take(order, Trace(envelope.trace_id, envelope.request_id, envelope.traceparent))
         except (DiskFull, OSError) as error:
-            log.error("attempt %s is not accepted: %s", order.attempt_id, error)
+            about = {"attempt_id": order.attempt_id, "task_id": order.task_id, "trace_id": envelope.trace_id}
+            log.error("attempt %s is not accepted: %s", order.attempt_id, error, extra=about)
             await asyncio.sleep(self.heartbeat_seconds)  # a full disk does not empty at once; the lease decides
             await delivery.reject(requeue=True)
             return

@@ -161,10 +161,10 @@ def run_here(what: What, home: Home = None) -> int:
     from chargehand.cli.terminal.logfile import log_to
     from chargehand.settings import load as load_settings
 
-    where = home or agent_home()
-    log_to(where, also_to_stderr=True)
+    where, settings = home or agent_home(), load_settings()
+    log_to(where, settings.log_format, also_to_stderr=True)
     loaded = load(what, where)
-    run_agent(loaded.agent, home=where, heartbeat_seconds=load_settings().heartbeat_seconds, rescan=loaded.rescan)
+    run_agent(loaded.agent, home=where, heartbeat_seconds=settings.heartbeat_seconds, rescan=loaded.rescan)
     return DONE
 
 

@@ -31,7 +31,7 @@ def backup(file: Target, without_key: WithoutKey = False, as_json: AsJson = Fals
     from chargehand.cli.terminal.screen import Screen
 
     loaded = settings.load()
-    log_to(loaded.home)
+    log_to(loaded.home, loaded.log_format)
     manifest = asyncio.run(make_backup(loaded, file.absolute(), with_key=not without_key))
     rows = [count(number, what.removesuffix("s")) for what, number in manifest.rows.items()]
     screen = Screen(as_json=as_json)
@@ -56,7 +56,7 @@ def restore(file: Source, replace: Replace = False, as_json: AsJson = False) -> 
     from chargehand.cli.terminal.screen import Screen
 
     loaded = settings.load()
-    log_to(loaded.home)
+    log_to(loaded.home, loaded.log_format)
     done = asyncio.run(bring_back(loaded, file.absolute(), replace=replace))
     rows = [count(number, what.removesuffix("s")) for what, number in done.manifest.rows.items()]
     screen = Screen(as_json=as_json)

@@ -51,7 +51,7 @@ def upgrade() -> int:
     from chargehand.cli.terminal.screen import Screen
 
     loaded = settings.load()
-    log_to(loaded.home)
+    log_to(loaded.home, loaded.log_format)
     revision = asyncio.run(database.upgrade(loaded))
     Screen().show(Line(f"The database has schema {revision}.", "good"))
     return DONE
@@ -86,7 +86,7 @@ def doctor(as_json: AsJson = False) -> int:
     from chargehand.cli.terminal.screen import Screen
 
     loaded = settings.load()
-    log_to(loaded.home)
+    log_to(loaded.home, loaded.log_format)
     checks = asyncio.run(examine(loaded))
     screen = Screen(as_json=as_json)
     screen.show(*check_lines(checks))

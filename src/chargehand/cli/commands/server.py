@@ -38,7 +38,7 @@ def server() -> int:
             "a server needs a broker: CHARGEHAND_AMQP_URL is not set",
             hint="On one machine no server is needed: `chargehand run` and `chargehand watch` do the work themselves.",
         )
-    log_to(loaded.home, also_to_stderr=True)
+    log_to(loaded.home, loaded.log_format, also_to_stderr=True)
 
     async def until_told() -> None:
         stopping = stop_signals()

@@ -27,7 +27,7 @@ def run(work: Work, *, as_json: bool = False, working: bool = False) -> int:
     `open_office` and the work raise.
     """
     settings = configuration.load()
-    log_to(settings.home)
+    log_to(settings.home, settings.log_format)
     return asyncio.run(_attended(work, settings, Screen(as_json=as_json), working=working))
 
 

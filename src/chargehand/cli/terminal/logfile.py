@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.handlers
 import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -26,10 +29,10 @@ def log_path(home: Path) -> Path:
     return home / "log" / "chargehand.log"
 
 
-def log_to(home: Path, *, also_to_stderr: bool = False) -> Path | None:
+def log_to(home: Path, form: str = "text", *, also_to_stderr: bool = False) -> Path | None:
     """Send all logging to the home's log and return where that is; None when nothing can be written there.
 
-    A server or an agent logs to stderr as well: that is where a service manager looks.
+    `form` is one of FORMS. A server or an agent logs to stderr as well: that is where a service manager looks.
     """
     logging.raiseExceptions = False  # a full disk must not put tracebacks onto the screen
     logging.captureWarnings(True)
@@ -37,7 +40,7 @@ def log_to(home: Path, *, also_to_stderr: bool = False) -> Path | None:
     root.setLevel(logging.INFO)
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # an error per try; ours says an outage once
     if also_to_stderr:
-        root.addHandler(_formatted(logging.StreamHandler()))
+        root.addHandler(_formatted(logging.StreamHandler(), form))
     path = log_path(home)
     try:
         # Root's home must let PostgreSQL's user walk through it (0711); a user's own is the user's alone.
@@ -47,7 +50,7 @@ def log_to(home: Path, *, also_to_stderr: bool = False) -> Path | None:
     except OSError:
         root.addHandler(logging.NullHandler())
         return None
-    root.addHandler(_formatted(handler))
+    root.addHandler(_formatted(handler, form))
     return path
 
 
@@ -58,8 +61,30 @@ class Masked(logging.Formatter):
         return without_passwords(super().format(record))
 
 
-def _formatted(handler: logging.Handler) -> logging.Handler:
-    handler.setFormatter(Masked("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
+class AsJson(logging.Formatter):
+    """One JSON object a line, with the ids of what an entry is about. Passwords are hidden as in text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        entry = {"at": at, "level": record.levelname, "logger": record.name, "process": record.process}
+        entry["message"] = without_passwords(record.getMessage())
+        entry |= {name: str(value) for name in IDS if (value := getattr(record, name, None)) is not None}
+        if record.exc_info:
+            entry["error"] = without_passwords(self.formatException(record.exc_info))
+        return json.dumps(entry, ensure_ascii=False)
+
+
+IDS = ("trace_id", "request_id", "task_id", "attempt_id", "agent_id")
+"""What `extra` of a log call may name; a line of text has them in its message."""
+
+FORMS: Mapping[str, Callable[[], logging.Formatter]] = {
+    "text": lambda: Masked("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"),
+    "json": AsJson,
+}
+
+
+def _formatted(handler: logging.Handler, form: str) -> logging.Handler:
+    handler.setFormatter(FORMS[form]())
     return handler
 
 
