@@ -60,7 +60,7 @@ class Auditor:
             frozenset(row[0] for row in await self._rows("SELECT request_id FROM plans")),
             frozenset(row[0] for row in await self._rows("SELECT DISTINCT request_id FROM events")),
             await self.leftovers(),
-            len(await app.verify_audit()),
+            len((audit := await app.verify_audit()).wrong) + len(audit.chain),
         )
 
     async def _rows(self, query: str) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from bench.model.database import Database, Row, Transaction
+from chargehand.domain import seals
 from chargehand.domain.messages import WorkOrder
 from chargehand.domain.states import ATTEMPT, PLAN, REQUEST, REQUEST_ENDED, TASK
 
@@ -62,7 +63,8 @@ class Effect:
 class Promises:
     """Checks one simulation. The first breach is kept; what follows from it would only hide it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, seal_key: bytes) -> None:
+        self._seal_key = seal_key
         self.broken: Broken | None = None
         self.effects: list[Effect] = []
         self.running: dict[Effect, None] = {}
@@ -119,7 +121,7 @@ class Promises:
             mine = [event["seq"] for event in events if event["request_id"] == key]
             if mine != list(range(before + 1, row["event_count"] + 1)):
                 _fail("history", f"request {key}: events {mine} after {before} of {row['event_count']}")
-            if row["status"] in REQUEST_ENDED and tx.get("seals", (key, row["event_count"])) is None:
+            if row["status"] in REQUEST_ENDED and tx.get("seals", (key, "ended", row["event_count"])) is None:
                 _fail("history", f"request {key} is {row['status']} and has no seal")
 
     def _check_slots(self, tx: Transaction) -> None:
@@ -264,6 +266,7 @@ class Promises:
         try:
             self._check_accepted()
             self._check_all_free()
+            self._check_chain()
             if fair:
                 self._check_fair_weather()
         except Broken as broken:
@@ -277,6 +280,15 @@ class Promises:
                 _fail("one_per_key", f"key {key} made {keys[key]} requests")
             if not ids <= requests.keys():
                 _fail("kept", f"the request with key {key} is gone")
+
+    def _check_chain(self) -> None:
+        names = ("request_id", "event_count", "mac", "key_name", "kind", "position", "link")
+        rows = self._database.tables["seals"].values()
+        problems = seals.check_chain(
+            self._seal_key, [seals.Seal(**{name: row[name] for name in names}) for row in rows]
+        )
+        if problems:
+            _fail("history", f"the chain of seals is broken: {'; '.join(problems)}")
 
     def _check_all_free(self) -> None:
         tables = self._database.tables

@@ -29,6 +29,11 @@ def seconds_of(when: datetime | None) -> float:
     return float("-inf") if when is None else (when - EPOCH).total_seconds()
 
 
+def microseconds(seconds: float) -> int:
+    """Return a simulated time as the database's microseconds since 1970."""
+    return round(moment(seconds).timestamp() * 1_000_000)
+
+
 def columns(*names: str) -> Callable[[Row], Row]:
     """Return what picks these columns."""
     return lambda row: {name: row[name] for name in names}
@@ -62,6 +67,7 @@ def accept_request(
         "turn": (tx.now - head_start, tx.database.next_number("requests")),
     }  # fmt: skip
     tx.put("requests", request_id, row)
+    put_seal(tx, request_id, 1, "accepted")
     return [{"request_id": request_id}]
 
 
@@ -228,12 +234,19 @@ def _place(row: Row) -> tuple[UUID, int]:
     return row["request_id"], row["seq"]
 
 
+def put_seal(tx: Transaction, request_id: UUID, count: int, kind: str, mac: str = "", key_name: str = "") -> None:
+    """Write a seal that has no place in the chain yet."""
+    number = tx.database.next_number("seals")
+    row = {"seal_id": number, "request_id": request_id, "event_count": count, "kind": kind, "mac": mac}
+    tx.put("seals", (request_id, kind, count), {**row, "key_name": key_name, "position": None, "link": None})
+
+
 @statement
 def write_seals(
     tx: Transaction, requests: Sequence[UUID], counts: Sequence[int], macs: Sequence[str], key_name: str
 ) -> int:
     for key, count, mac in zip(requests, counts, macs, strict=True):
-        tx.put("seals", (key, count), {"request_id": key, "event_count": count, "mac": mac})
+        put_seal(tx, key, count, "ended", mac, key_name)
     return len(requests)
 
 

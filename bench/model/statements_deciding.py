@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from bench.model.database import Row, Transaction
-from bench.model.statements import OPEN, columns, statement
+from bench.model.statements import OPEN, columns, microseconds, row_of, statement
 
 
 @statement
@@ -53,17 +53,17 @@ def count_wish(tx: Transaction, wish: str, request_id: UUID) -> int:
 @statement
 def insert_plans(
     tx: Transaction, ids: Sequence[UUID], requests: Sequence[UUID], versions: Sequence[int], digests: Sequence[str],
-    plans: Sequence[Any], rulings: Sequence[Any], expires: float,
+    plans: Sequence[Any], rulings: Sequence[Any], macs: Sequence[str], expires: float,
 ) -> int:  # fmt: skip
     tx.hold("plans", ids)
-    for plan_id, *values in zip(ids, requests, versions, digests, plans, rulings, strict=True):
-        row = dict(zip(("request_id", "version", "digest", "plan", "ruling"), values, strict=True))
+    for plan_id, *values in zip(ids, requests, versions, digests, plans, rulings, macs, strict=True):
+        row = dict(zip(("request_id", "version", "digest", "plan", "ruling", "mac"), values, strict=True))
         row |= {"plan_id": plan_id, "status": "pending_approval", "expires_at": tx.now + expires}
         tx.put("plans", plan_id, row | {"written_by": tx.number})
     return len(ids)
 
 
-_plan = columns("plan_id", "request_id", "version", "digest", "status", "plan", "ruling")
+_plan = columns("plan_id", "request_id", "version", "digest", "status", "plan", "ruling", "mac")
 
 
 @statement
@@ -72,39 +72,55 @@ def latest_plans(tx: Transaction, request_ids: Sequence[UUID]) -> list[Row]:
     for row in sorted(tx.rows("plans"), key=lambda row: (row["request_id"], row["version"])):
         if row["request_id"] in request_ids:
             newest[row["request_id"]] = row
-    return [_with_approvers(tx, row) for row in newest.values()]
+    return [_with_approvals(tx, row) for row in newest.values()]
 
 
-def _with_approvers(tx: Transaction, row: Row) -> Row:
-    said = [
-        approval["approver"]
-        for approval in tx.rows("approvals")
-        if (approval["plan_id"], approval["digest"], approval["decision"])
-        == (row["plan_id"], row["digest"], "approved")
-    ]
-    return {**_plan(row), "expired": row["expires_at"] < tx.now, "approvers": said}
+def _with_approvals(tx: Transaction, row: Row) -> Row:
+    said = [a for a in _approvals_of(tx, row["plan_id"]) if (a["digest"], a["decision"]) == (row["digest"], "approved")]
+    return {
+        **_plan(row),
+        "expired": row["expires_at"] < tx.now,
+        "requester": row_of(tx, "requests", row["request_id"])["requester"],
+        "at": microseconds(tx.now),
+        "approvals": [[a["approver"], a["at"], a["mac"]] for a in said],
+    }
+
+
+def _approvals_of(tx: Transaction, plan_id: UUID) -> list[Row]:
+    found = [approval for approval in tx.rows("approvals") if approval["plan_id"] == plan_id]
+    return sorted(found, key=lambda approval: approval["approval_id"])
 
 
 @statement
 def plans_by_id(tx: Transaction, ids: Sequence[UUID]) -> list[Row]:
     found = [tx.get("plans", key) for key in ids]
-    return [{**_plan(row), "expired": row["expires_at"] < tx.now, "approvers": []} for row in found if row]
+    return [_with_approvals(tx, row) for row in found if row]
 
 
 @statement
 def plan_versions(tx: Transaction, ids: Sequence[UUID]) -> list[Row]:
     found = [tx.get("plans", key) for key in ids]
-    return [{"plan_id": row["plan_id"], "version": str(row["written_by"])} for row in found if row]
+    return [{"plan_id": row["plan_id"], "version": _version(tx, row)} for row in found if row]
+
+
+def _version(tx: Transaction, row: Row) -> str:
+    requester = row_of(tx, "requests", row["request_id"])["requester"]
+    approvals = ",".join(str(approval["written_by"]) for approval in _approvals_of(tx, row["plan_id"]))
+    return f"{row['written_by']} {requester} {approvals}"
 
 
 @statement
-def insert_approval(tx: Transaction, plan_id: UUID, digest: str, approver: str, decision: str, words: str) -> int:
+def insert_approval(
+    tx: Transaction, plan_id: UUID, digest: str, approver: str, decision: str, words: str, mac: str
+) -> int:
     key = (plan_id, approver, decision)
     tx.hold("approvals", [key])
-    if tx.get("approvals", key) is not None:
-        return 0
-    row = {"plan_id": plan_id, "digest": digest, "approver": approver, "decision": decision, "words": words}
-    tx.put("approvals", key, row)
+    number = tx.database.next_number("approvals")
+    row = {
+        "plan_id": plan_id, "digest": digest, "approver": approver, "decision": decision, "words": words, "mac": mac,
+        "at": microseconds(tx.now), "written_by": tx.number,
+    }  # fmt: skip
+    tx.put("approvals", key, {"approval_id": number, **(tx.get("approvals", key) or {}), **row})
     return 1
 
 

@@ -72,7 +72,8 @@ class World:
         self.random = Random(f"chances {seed}")
         self.loop = SimulatedLoop(Random(f"order {seed}"))
         self.database = Database(lambda: self.loop.now, MODELLED)
-        self.promises = Promises(self.database)
+        self._seal_key = seals.seal_key(MASTER)
+        self.promises = Promises(self.database, self._seal_key)
         self.weather = Weather(Random(f"weather {seed}"), schedule.sky)
         self.broker = MemoryBroker(self.weather)
         self.broker_process = Process("broker")
@@ -85,7 +86,6 @@ class World:
         self.crashes = 0
         self._aimed = [fault for fault in schedule.faults if fault.point]
         self._seen: dict[Fault, int] = {}
-        self._seal_key = seals.seal_key(MASTER)
 
     # --- what the processes have -------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ import pytest
 from bench.model.database import Database, Transaction, moment
 from bench.model.statements_all import MODELLED
 from bench.model.world import simulate
-from chargehand.store.postgres import _speak_json
+from chargehand.store.postgres import speak_json
 from chargehand.store.status_moves import SQL
 from tests.builders import make_id, make_spec, make_task
 
@@ -35,7 +35,8 @@ SESSION = "SET search_path = simulated, public, pg_catalog; SET lock_timeout = '
 
 NOT_SIMULATED = {
     *("agent_by_name", "configure_agent", "drop_all_offers", "next_generation", "remove_agent", "set_drained"),
-    *("set_grants", "statuses"),
+    *("set_grants", "statuses", "prunable_requests", "lock_ended", "seals_of", "write_pruned", "allow_pruning"),
+    *("prune_events", "prune_request"),
 }
 """What only an operator's commands or a screen ask for."""
 
@@ -128,7 +129,7 @@ class Replayer:
 
     async def _connect(self) -> asyncpg.Connection[Any]:
         connection = await asyncpg.connect(self._url)
-        await _speak_json(connection)
+        await speak_json(connection)
         await connection.execute(SESSION)
         return connection
 
@@ -263,10 +264,10 @@ RESULT = {"ok": True, "message_id": "m"}
 def _ask_about_work(asking: Asking, agent: UUID, request: UUID, task: UUID, spec: Any) -> None:
     plan, attempt, body = make_id("plan"), make_id("attempt"), b"\x00bytes"
     asking.all(
-        ("insert_plans", [plan], [request], [1], ["e" * 64], [{"tasks": []}], [{"action": "ask"}], 0.5),
-        ("insert_approval", plan, "e" * 64, "ann", "approved", ""),
-        ("insert_approval", plan, "e" * 64, "ann", "approved", "again"),
-        ("insert_approval", plan, "f" * 64, "bob", "approved", ""),
+        ("insert_plans", [plan], [request], [1], ["e" * 64], [{"tasks": []}], [{"action": "ask"}], ["a" * 64], 0.5),
+        ("insert_approval", plan, "e" * 64, "ann", "approved", "", "1" * 64),
+        ("insert_approval", plan, "e" * 64, "ann", "approved", "again", "2" * 64),
+        ("insert_approval", plan, "f" * 64, "bob", "approved", "", "3" * 64),
         ("latest_plans", [request, agent]),
         ("insert_tasks", [task], [request], [plan], [1], ["one"], ["deploy"], ["infra"], [spec]),
         ("move_requests", [request], ["decomposing"], ["running"], ["go"], [False]),
@@ -322,6 +323,7 @@ def _ask_about_work(asking: Asking, agent: UUID, request: UUID, task: UUID, spec
         ("renew_leases", [attempt, attempt], [agent, make_id("other")]),
         ("move_attempts", [attempt], ["leased"], ["accepted"], [False], ["journal.1"], [None], [None]),
         ("move_attempts", [attempt], ["leased"], ["lost"], [True], [None], [None], [None]),
+        ("open_attempts_of", request),
         ("mark_cancel_sent", [attempt]),
         ("unsettled_cancels", 5),
         ("move_attempts", [attempt], ["accepted"], ["succeeded"], [True], [None], [RESULT], [12]),

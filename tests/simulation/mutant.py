@@ -127,6 +127,7 @@ MUTANTS = {
     "unapproved": _mutant(
         "every plan runs at once", "approved",
         ("chargehand.engine.engine", 'if ruling.action == "run"}', 'if ruling.action != "never"}'),
+        ("chargehand.planning.approval", '{"run": 0, "ask": 1,', '{"run": 0, "ask": 0,'),
     ),
     "silent_move": _mutant(
         "a status changes without an event", "history",

@@ -14,19 +14,22 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from chargehand import keys
+from chargehand.app.audit import Audit, Auditor, head_file
 from chargehand.app.reads import Reads
 from chargehand.broker.transports import transport_of
 from chargehand.domain import seals
-from chargehand.domain.errors import ChargehandError, DiskFull, WrongStatus
+from chargehand.domain.errors import ChargehandError, DiskFull, StaleStatus, WrongStatus
 from chargehand.domain.intents import Otherwise
 from chargehand.domain.ports import LLM, SecondReader
 from chargehand.domain.priorities import Priority
+from chargehand.domain.seals import Head
 from chargehand.domain.states import RequestStatus
 from chargehand.domain.tiers import EMBEDDED
 from chargehand.engine.agent_registry import Registry
 from chargehand.engine.engine import Engine
 from chargehand.engine.loops import Wake
 from chargehand.engine.request_control import RequestControl
+from chargehand.engine.sweep import Sweep
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM
 from chargehand.llm.replies import NoAnswer
@@ -68,7 +71,9 @@ class Application(Reads):
     """
 
     def __init__(self, settings: Settings, dsn: str, master: bytes) -> None:
-        super().__init__(Queries(dsn), settings)
+        self.heads = head_file(settings.home)
+        self.audits = Auditor(dsn, master, self.heads)
+        super().__init__(Queries(dsn), settings, self.audits)
         self.dsn = dsn
         self.master = master
         self.store = PostgresStore(dsn, seals.seal_key(master))
@@ -146,20 +151,31 @@ class Application(Reads):
 
     # --- what an installation needs -----------------------------------------------------------------------------------
 
-    async def verify_audit(self) -> dict[UUID, str]:
-        """Return request -> what is wrong with its sealed history; empty when every seal holds."""
-        key, wrong = seals.seal_key(self.master), {}
-        sealed: dict[UUID, int] = {}
-        for seal in await self.queries.seals():
-            sealed[seal.request_id] = max(seal.event_count, sealed.get(seal.request_id, 0))
-            problem = seals.check(key, seal, await self.queries.events(seal.request_id))
-            if problem:
-                wrong[seal.request_id] = problem
-        for row in await self.queries.ended_requests():
-            problem = seals.check_end(sealed.get(row["request_id"]), row["event_count"], row["newest"])
-            if problem and row["request_id"] not in wrong:
-                wrong[row["request_id"]] = problem
-        return wrong
+    async def verify_audit(self, *others: tuple[str, Head]) -> Audit:
+        """Check all seals and their chain; `others` are heads of it that were kept elsewhere, each with its name."""
+        return await self.audits.verify(*others)
+
+    async def export_head(self) -> Head:
+        """Put all seals into the chain, and return its head. Raises `StaleStatus` while another process does so."""
+        await Sweep(self.engine, self.control, heads=self.heads).chain_seals()
+        audit = await self.verify_audit()
+        if audit.waiting:
+            raise StaleStatus("another process is putting seals into the chain", hint="Try again in a moment.")
+        return audit.head
+
+    async def prune(self, days: float, *, only_count: bool) -> int:
+        """Remove what ended so many days ago, but for its seals, and return how many requests that are.
+
+        Raises `AuditBroken` for one that is not as it was sealed: that must be looked at first.
+        """
+        await Sweep(self.engine, self.control, heads=self.heads).chain_seals()
+        async with self.store.transaction() as tx:
+            found = await tx.prunable(days * 86400)
+        for request_id in () if only_count else found:
+            async with self.store.transaction() as tx:
+                await tx.prune(request_id)
+        await Sweep(self.engine, self.control, heads=self.heads).chain_seals()
+        return len(found)
 
     async def prepare_models(self) -> None:
         """Load what the models need before a request waits for it, and log what only an operator can mend."""

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from chargehand import __version__, keys
 from chargehand.app.application import Application, start_private_postgres
+from chargehand.app.audit import Audit, head_file
 from chargehand.backup import backup, restore
 from chargehand.backup.manifest import Manifest, Member, check_rows, check_schema
 from chargehand.backup.programs import Program, find
@@ -24,12 +25,15 @@ from chargehand.store import backup_copies, migrate
 
 @dataclass(frozen=True)
 class Restored:
-    """What a restore did: the old database's new name, requests that were held back, and seals that do not hold."""
+    """What a restore did: the old database's new name, requests that were held back, and seals that do not hold.
+
+    `wrong` is by request; what is wrong with the chain as a whole stands under `chain`.
+    """
 
     manifest: Manifest
     kept: str | None
     paused: Sequence[UUID]
-    wrong: Mapping[UUID, str]
+    wrong: Mapping[str, str]
 
 
 async def make_backup(settings: Settings, target: Path, *, with_key: bool) -> Manifest:
@@ -86,10 +90,15 @@ async def bring_back(settings: Settings, archive: Path, *, replace: bool) -> Res
             stack.push_async_callback(
                 backup_copies.drop, dsn, f"{ground.database}_restoring"
             )  # after the swap there is none of that name
-            paused, wrong = await _fill(settings, found, url, pg_restore)
+            paused, audit = await _fill(settings, found, url, pg_restore)
+            heads = head_file(settings.home)
+            heads.forget()  # it is of the database that goes; after this the one that comes has its own
         kept = await backup_copies.swap(dsn, ground.database)
         if ground.tables == 0:
             await backup_copies.drop(dsn, kept)
+        heads.keep(audit.head)
+        wrong = {**{str(request_id): problem for request_id, problem in audit.wrong.items()}}
+        wrong |= {"chain": "; ".join(audit.chain)} if audit.chain else {}
         return Restored(found.manifest, kept if ground.tables else None, paused, wrong)
 
 
@@ -120,7 +129,7 @@ def programs(settings: Settings) -> list[Path]:
 
 async def _fill(
     settings: Settings, found: restore.Unpacked, url: str, pg_restore: Program
-) -> tuple[Sequence[UUID], Mapping[UUID, str]]:
+) -> tuple[Sequence[UUID], Audit]:
     """Fill a fresh database, and make sure that nothing in it starts by itself."""
     await restore.load_dump(pg_restore, found.dump, url)
     check_rows(found.manifest, await backup_copies.counts(url))
@@ -129,7 +138,7 @@ async def _fill(
     app = Application(settings, url, found.key)
     await app.store.open()
     try:
-        return await _hold_back(app), await app.verify_audit()
+        return await _hold_back(app), await app.audits.verify(own=False)
     finally:
         await app.queries.close()
         await app.store.close()

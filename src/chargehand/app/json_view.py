@@ -17,6 +17,7 @@ from chargehand.app.trail import DecisionTrail
 from chargehand.domain.intents import Value
 
 if TYPE_CHECKING:
+    from chargehand.app.audit import Audit
     from chargehand.app.backup_restore import Restored
     from chargehand.app.doctor import Check
     from chargehand.backup.manifest import Manifest
@@ -68,9 +69,21 @@ def event_value(event: HistoryEvent) -> dict[str, Any]:
 
 def trail_value(trail: DecisionTrail) -> dict[str, Any]:
     """Return every decision about a request, with all that is kept of each."""
-    parts = {field.name: getattr(trail, field.name) for field in fields(trail) if field.name != "events"}
+    other = ("events", "differences", "sealed")
+    parts = {field.name: getattr(trail, field.name) for field in fields(trail) if field.name not in other}
     told = {name: row(part) if name == "request" else rows(part) for name, part in parts.items()}
-    return {**told, "events": [event_value(event) for event in trail.events]}
+    sealed = asdict(trail.sealed) if trail.sealed else None
+    events = [event_value(event) for event in trail.events]
+    return {**told, "events": events, "differences": list(trail.differences), "sealed": sealed}
+
+
+def audit_value(audit: Audit) -> dict[str, Any]:
+    """Return what an audit found."""
+    wrong = {str(request_id): problem for request_id, problem in audit.wrong.items()}
+    head = {"position": audit.head.position, "link": audit.head.link, "key_name": audit.head.key_name}
+    return {
+        "seals": audit.seals, "waiting": audit.waiting, "wrong": wrong, "chain": list(audit.chain), "head": head,
+    }  # fmt: skip
 
 
 def rows(values: Iterable[Value]) -> list[dict[str, Any]]:
@@ -116,8 +129,7 @@ def backup_value(file: Path, manifest: Manifest) -> dict[str, Any]:
 def restored_value(done: Restored) -> dict[str, Any]:
     """Return what a restore did, and the manifest of what was brought back."""
     paused = [str(request_id) for request_id in done.paused]
-    wrong = {str(request_id): problem for request_id, problem in done.wrong.items()}
-    return {"kept": done.kept, "paused": paused, "wrong": wrong, **done.manifest.model_dump(mode="json")}
+    return {"kept": done.kept, "paused": paused, "wrong": dict(done.wrong), **done.manifest.model_dump(mode="json")}
 
 
 def error_value(code: str, message: str, hint: str) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from uuid import UUID
 
+from chargehand.app import differences
+from chargehand.app.audit import Auditor
 from chargehand.app.fleet import LOCAL_AGENT, Agent, CatalogEntry, Offer, Wish, local_entries
 from chargehand.app.history import HistoryEvent, read_events
 from chargehand.app.reports import Appraisal, Replayed, Report, read_replay, read_report
@@ -23,20 +26,24 @@ from chargehand.app.snapshot import (
     read,
     read_all,
 )
-from chargehand.app.trail import Anomaly, Approval, DecisionTrail, Routed
+from chargehand.app.trail import Anomaly, DecisionTrail, Routed
 from chargehand.domain.intents import IntentSpec
 from chargehand.domain.states import RequestStatus
 from chargehand.routing.report import appraised
 from chargehand.settings import Settings
-from chargehand.store.queries import MANY, Queries
+from chargehand.store.queries import MANY, Queries, Rows
+
+AGAIN = 3
+"""Times that a trail is read again because its request went on meanwhile."""
 
 
 class Reads:
     """What can be looked at. Nothing here changes anything."""
 
-    def __init__(self, queries: Queries, settings: Settings) -> None:
+    def __init__(self, queries: Queries, settings: Settings, auditor: Auditor | None = None) -> None:
         self.queries = queries
         self.settings = settings
+        self.auditor = auditor
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -82,21 +89,47 @@ class Reads:
         return read_events(await self.queries.events(request_id, after))
 
     async def trail(self, request_id: UUID) -> DecisionTrail:
-        """Return every decision about a request. Raises `UnknownId`."""
+        """Return every decision about a request. Raises `UnknownId`.
+
+        Its parts are read one after the other. Where they differ because it went on meanwhile, they are read again.
+        """
+        trail = await self._trail(request_id)
+        for _ in range(AGAIN):
+            if not trail.differences or not await self.events(request_id, len(trail.events)):
+                break
+            trail = await self._trail(request_id)
+        return trail
+
+    async def _trail(self, request_id: UUID) -> DecisionTrail:
         rows = self.queries
-        return DecisionTrail(
+        approvals = await rows.approvals(request_id)
+        trail = DecisionTrail(
             request=await self.request(request_id),
             decompositions=await self._decompositions(request_id),
             llm_calls=await self.llm_calls(request_id),
             plans=read_all(Plan, await rows.plans(request_id)),
-            approvals=read_all(Approval, await rows.approvals(request_id)),
+            approvals=(),
             tasks=read_all(Task, await rows.tasks(request_id)),
             decisions=read_all(Routed, await rows.decisions(request_id)),
             attempts=await self._attempts(request_id),
             reviews=read_all(Review, await rows.reviews(request_id, open_only=False)),
             anomalies=read_all(Anomaly, await rows.anomalies(request_id)),
             events=tuple(await self.events(request_id)),
+            sealed=await self.auditor.look_at(request_id) if self.auditor else None,
         )
+        told = differences.approvals_told(trail.events, approvals)
+        return replace(trail, approvals=told, differences=tuple(self._differences(trail, approvals)))
+
+    def _differences(self, trail: DecisionTrail, approvals: Rows) -> Iterator[str]:
+        auditor, events, request_id = self.auditor, trail.events, trail.request.request_id
+        unsigned = [row for row in approvals if auditor and not auditor.is_signed(request_id, row)]
+        yield from differences.of_request(trail.request, events)
+        yield from differences.of_decompositions(trail.decompositions, events)
+        yield from differences.of_plans(trail.plans, events)
+        yield from differences.of_approvals(approvals, events, unsigned)
+        yield from differences.of_tasks(trail.tasks, trail.plans, events)
+        yield from differences.of_attempts(trail.attempts, events)
+        yield from differences.of_reviews(trail.reviews, events)
 
     async def llm_calls(self, request_id: UUID) -> tuple[LlmCall, ...]:
         """Return each call of each tier for a request."""
@@ -153,7 +186,3 @@ class Reads:
         """Return how rightly each tier and model read the newest so many requests, of the last so many days."""
         readings, plans = await self.queries.readings(days, limit)
         return read_report(readings, plans, self.settings)
-
-    async def count_seals(self) -> int:
-        """Return how many seals there are."""
-        return len(await self.queries.seals())

@@ -10,15 +10,16 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from chargehand.app.audit import Sealed
 from chargehand.app.history import HistoryEvent
 from chargehand.app.snapshot import Attempt, Decomposition, LlmCall, Plan, Request, Review, Task
 from chargehand.domain.intents import Value
 
 
 class Approval(Value):
-    """Who agreed to, or rejected, exactly which digest. `version` is the plan's."""
+    """Who agreed to, or rejected, exactly which digest, as the events say. `version` is the plan's."""
 
-    approval_id: int
+    approval_id: int | None  # None: no row of the table says the same
     plan_id: UUID
     digest: str
     approver: str
@@ -92,7 +93,10 @@ class Anomaly(Value):
 
 @dataclass(frozen=True)
 class DecisionTrail:
-    """All that is stored about how one request was decided, each part in the order in which it happened."""
+    """All that is stored about how one request was decided, each part in the order in which it happened.
+
+    `differences` are where its tables say something else than its events. `sealed` is None where nobody could check it.
+    """
 
     request: Request
     decompositions: tuple[Decomposition, ...]
@@ -105,6 +109,8 @@ class DecisionTrail:
     reviews: tuple[Review, ...]
     anomalies: tuple[Anomaly, ...]
     events: tuple[HistoryEvent, ...]
+    differences: tuple[str, ...] = ()
+    sealed: Sealed | None = None
 
     def attempts_of(self, task: Task) -> Mapping[UUID, Attempt]:
         """Return the attempts of one task by their ids, oldest first."""

@@ -250,7 +250,8 @@ async def _declare_queues(app: Application) -> None:
 
 def _loops(app: Application) -> Loops:
     patience = 1.5 * app.settings.heartbeat_seconds  # one heartbeat, and the time it takes to arrive
-    return Loops(app.engine, Sweep(app.engine, app.control, patience=patience), app.broker, app.wake)
+    sweep = Sweep(app.engine, app.control, patience=patience, heads=app.heads)
+    return Loops(app.engine, sweep, app.broker, app.wake)
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

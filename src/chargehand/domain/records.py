@@ -80,7 +80,9 @@ FOLLOWED: Mapping[Followed, str] = {
 class PlanRecord:
     """A stored plan. `digest` is the one that was computed when it was made; approvals name it.
 
-    `intact`: whether the plan still has that digest, where that was looked at.
+    `intact`: whether the plan still has that digest, where that was looked at. `approvers` are those whose approval is
+    signed with this home's key; `unsigned` are the others. `ruled`: whether ruling, digest and requester are signed.
+    `at` is the time of the transaction, `approved_at` of the oldest approval, both in microseconds since 1970.
     """
 
     plan_id: UUID
@@ -92,6 +94,10 @@ class PlanRecord:
     ruling: Json
     expired: bool
     approvers: tuple[str, ...] = ()
+    unsigned: tuple[str, ...] = ()
+    ruled: bool = True
+    at: int = 0
+    approved_at: int | None = None
     intact: bool | None = None
 
 

@@ -9,38 +9,60 @@ from uuid import UUID
 
 from chargehand.catalog import outputs
 from chargehand.domain.errors import MissingOutput
-from chargehand.domain.records import PlanRecord, RequestRecord, Review, ReviewKind, TaskMove, TaskRecord
+from chargehand.domain.records import Anomaly, PlanRecord, RequestRecord, Review, ReviewKind, TaskMove, TaskRecord
 from chargehand.domain.states import PlanStatus, TaskStatus
+from chargehand.planning import approval
 
 if TYPE_CHECKING:
     from chargehand.store.transaction import Transaction
-
-UNBOUND = "this is not the plan that was approved; nothing of it was run"
 
 
 async def admit(
     tx: Transaction, requests: Mapping[UUID, RequestRecord], tasks: Sequence[TaskRecord]
 ) -> tuple[list[TaskRecord], list[TaskRecord]]:
     """Return the tasks that may be handed out, with all their parameters, and those that went to a person instead."""
-    plans = await tx.plans(task.plan_id for task in tasks)
-    unbound = [task for task in tasks if not is_bound(task, plans[task.plan_id])]
-    for task in unbound:
-        await _stop(tx, task, TaskStatus.IN_REVIEW, UNBOUND, "quarantine")
-    ready, missing = await supply(tx, [task for task in tasks if task not in unbound])
+    withheld = await unapproved(tx, requests, tasks)
+    for task in tasks:
+        if reason := withheld.get(task.task_id):
+            await _stop(tx, task, TaskStatus.IN_REVIEW, reason, "quarantine")
+    ready, missing = await supply(tx, [task for task in tasks if task.task_id not in withheld])
     for task, error in missing:
         # In a dry run nothing was done that could return anything: that needs no decision.
         dry = requests[task.request_id].dry_run
         new = TaskStatus.FAILED if dry else TaskStatus.IN_REVIEW
         text = f"{error}; in a dry run it may not be there" if dry else f"{error}; nothing of this task was run"
         await _stop(tx, task, new, text, "missing_output")
-    return ready, [*unbound, *(task for task, _ in missing)]
+    return ready, [task for task in tasks if task.task_id in withheld] + [task for task, _ in missing]
 
 
-def is_bound(task: TaskRecord, plan: PlanRecord) -> bool:
-    """Whether the task is exactly part of the plan whose digest was approved."""
-    if plan.status is not PlanStatus.APPROVED or not plan.intact:
-        return False
-    return any(task.spec == approved for approved in plan.plan.tasks if approved.order == task.order)
+async def unapproved(
+    tx: Transaction, requests: Mapping[UUID, RequestRecord], tasks: Sequence[TaskRecord]
+) -> dict[UUID, str]:
+    """Return the tasks that nobody has approved, by id, each with the reason; that they were there is kept."""
+    plans = await tx.plans(task.plan_id for task in tasks)
+    found = {}
+    for task in tasks:
+        if reason := why_withheld(task, requests[task.request_id], plans[task.plan_id]):
+            found[task.task_id] = reason
+    anomalies = {plans[task.plan_id].plan_id: (task, found[task.task_id]) for task in tasks if task.task_id in found}
+    await tx.keep_anomalies([_anomaly(plans[plan_id], *about) for plan_id, about in anomalies.items()])
+    return found
+
+
+def why_withheld(task: TaskRecord, request: RequestRecord, plan: PlanRecord) -> str | None:
+    """Return why a task may not be handed out: it is not exactly part of a plan with every approval that it needs."""
+    if plan.status is not PlanStatus.APPROVED:
+        return approval.UNBOUND
+    if missing := approval.missing_consent(request, plan):
+        return missing
+    bound = any(task.spec == approved for approved in plan.plan.tasks if approved.order == task.order)
+    return None if bound else approval.UNBOUND
+
+
+def _anomaly(plan: PlanRecord, task: TaskRecord, reason: str) -> Anomaly:
+    detail = {"plan_id": str(plan.plan_id), "task_id": str(task.task_id), "unsigned": list(plan.unsigned)}
+    kind = "forged_approval" if plan.unsigned else "unapproved_work"
+    return Anomaly(kind, {**detail, "reason": reason}, request_id=task.request_id)
 
 
 async def supply(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from chargehand.catalog.catalog import Catalog
-from chargehand.domain.errors import BadDecomposition, BadParameters, Infeasible, Unroutable
+from chargehand.domain.errors import BadDecomposition, BadParameters, Infeasible, NotPermitted, Unroutable
 from chargehand.domain.intents import Otherwise
 from chargehand.domain.plans import DecomposedRequest
 from chargehand.domain.ports import LLM, Broker
@@ -195,8 +195,8 @@ class Engine:
             except (BadDecomposition, BadParameters) as bad:
                 await to_review(tx, request, "no_plan", str(bad), decomposed.model_dump(mode="json"))
             else:
-                ruled.append((request, plan, approval.rule_on(plan, self._context(request, decomposed))))
-        stored = await tx.save_plans([(plan, ruling) for _, plan, ruling in ruled], self.settings.approval_expires)
+                ruled.append((request, plan, approval.rule_on(plan, self.context(request, decomposed))))
+        stored = await tx.save_plans([(r.requester, p, x) for r, p, x in ruled], self.settings.approval_expires)
         at_once = {plan.plan_id for _, plan, ruling in ruled if ruling.action == "run"}
         shown = [(request, ruling) for request, plan, ruling in ruled if plan.plan_id not in at_once]
         await tx.move_requests([_to(r, RequestStatus.AWAITING_APPROVAL, ruling.reason) for r, ruling in shown])
@@ -217,11 +217,12 @@ class Engine:
             may_wait=request.may_wait,
         )
 
-    def _context(self, request: RequestRecord, decomposed: DecomposedRequest) -> approval.ApprovalContext:
+    def context(self, request: RequestRecord, decomposed: DecomposedRequest | None = None) -> approval.ApprovalContext:
+        """Return what the approval policy goes by; without a decomposition, what it allows for a plan as it stands."""
         return approval.ApprovalContext(
-            only_matched=named(decomposed.tier).kind is MATCH,
+            only_matched=decomposed is not None and named(decomposed.tier).kind is MATCH,
             requester=request.requester,
-            flags=tuple(flag for subtask in decomposed.subtasks for flag in subtask.flags),
+            flags=tuple(flag for subtask in decomposed.subtasks for flag in subtask.flags) if decomposed else (),
             max_flags=self.settings.max_flags,
             four_eyes_for=self.settings.four_eyes,
             auto_approve=self.settings.auto_approve,
@@ -230,7 +231,13 @@ class Engine:
     # --- 4. Approve: binds to the digest of exactly the plan that was shown -----------------------------------------
 
     async def start_approved(self, tx: Transaction, approved: Sequence[tuple[RequestRecord, PlanRecord, str]]) -> None:
-        """Make the tasks of approved plans, each with the reason of its approval, and let the first ones go."""
+        """Make the tasks of approved plans, each with the reason of its approval, and let the first ones go.
+
+        Raises `NotPermitted` for a plan that lacks an approval.
+        """
+        for request, plan, _ in approved:
+            if missing := approval.missing_consent(request, plan):
+                raise NotPermitted(missing)
         new = PlanStatus.APPROVED
         await tx.move_plans(
             [PlanMove(p.plan_id, r.request_id, p.status, new, {"digest": p.digest}) for r, p, _ in approved]

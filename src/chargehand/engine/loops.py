@@ -190,6 +190,14 @@ class Loops:
             while quiet < 3:  # a delivery may be between the broker and the inbox
                 await asyncio.sleep(0.02)
                 quiet = quiet + 1 if all(inbox.idle for inbox in self._inboxes) else 0
+        await self._chain_seals()
+
+    async def _chain_seals(self) -> None:
+        """Put what has just ended into the chain: it may be long until a process sweeps again."""
+        try:
+            await self._sweep.chain_seals()
+        except ChargehandError as error:
+            log.warning("the last seals are not in the chain yet: %s", error)
 
     async def stop(self) -> None:
         """End all loops; a step that is under way is rolled back and done again by whoever comes next."""

@@ -242,6 +242,8 @@ class Recorder:
             request = (await tx.lock_requests([left.request_id]))[left.request_id]
             tasks = (await tx.tasks_of([left.request_id]))[left.request_id]
             task = next(t for t in tasks if t.task_id == left.task.task_id)
+            if await admission.unapproved(tx, {request.request_id: request}, [task]):
+                continue  # a lease that was written into the database by somebody who cannot approve
             lease = (left.attempt_id, left.lease_token, left.number)
             whole, _ = await admission.supply(tx, [task])
             await tx.send([self.work_order(agent, each, request, lease, left.run_seconds) for each in whole])

@@ -11,10 +11,18 @@ from pydantic import JsonValue
 
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.envelopes import MessageType
-from chargehand.domain.errors import BadDecomposition, ContentChanged, PlanChanged, UnknownId, WrongStatus
+from chargehand.domain.errors import (
+    BadDecomposition,
+    ContentChanged,
+    NotPermitted,
+    PlanChanged,
+    UnknownId,
+    WrongStatus,
+)
 from chargehand.domain.llm import Reply
 from chargehand.domain.plans import WorkTask
 from chargehand.domain.records import (
+    Anomaly,
     AttemptRecord,
     Call,
     PlanMove,
@@ -62,12 +70,34 @@ class RequestControl:
                 return request.status
             plan = approval.check_approvable(request, plan, digest, approver)
             await tx.record_approval(plan, approver, "approved", words)
-            missing = approval.needed_approvals(plan) - len({*plan.approvers, approver})
-            if missing > 0:
+            await self._keep_unsigned(tx, plan, approver)
+            plan = replace(plan, approvers=tuple(sorted({*plan.approvers, approver})), intact=True)
+            if approval.missing_consent(request, plan):
                 return request.status
-            reason = f"approved by {', '.join(sorted({*plan.approvers, approver}))}"
+            reason = f"approved by {', '.join(plan.approvers)}"
             await self._engine.start_approved(tx, [(request, plan, reason)])
             return RequestStatus.RUNNING
+
+    async def _keep_unsigned(self, tx: Transaction, plan: PlanRecord, approver: str) -> None:
+        """Keep that somebody wrote approvals into the database who could not sign them. They do not count."""
+        names = [name for name in plan.unsigned if name != approver]
+        if names:
+            detail = {"plan_id": str(plan.plan_id), "unsigned": names}
+            await tx.keep_anomalies([Anomaly("forged_approval", detail, request_id=plan.request_id)])
+
+    async def _check_consent(self, tx: Transaction, request: RequestRecord, plan: PlanRecord | None = None) -> None:
+        """Raise `NotPermitted` unless the approval that was given still lets work of this request start."""
+        plan = plan or await tx.latest_plan(request.request_id)
+        reason = self._why_ask_again(request, plan) if plan else "it has no plan"
+        if reason:
+            raise NotPermitted(
+                f"request {request.request_id} cannot go on: {reason}",
+                hint="Cancel it, and submit it again: a new plan is approved anew.",
+            )
+
+    def _why_ask_again(self, request: RequestRecord, plan: PlanRecord) -> str | None:
+        engine = self._engine
+        return approval.why_ask_again(request, plan, engine.context(request), engine.settings.approval_expires)
 
     async def reject(self, request_id: UUID, digest: str, who: str, words: str = "") -> RequestStatus:
         """Refuse the plan with that digest. With `words` the request is understood anew from them and asked again.
@@ -180,15 +210,20 @@ class RequestControl:
             return request.status
 
     async def resume(self, request_id: UUID, who: str, task_id: UUID | None = None) -> RequestStatus:
-        """Go on with what `pause` held back. Raises `UnknownId` or `WrongStatus`."""
+        """Go on with what `pause` held back.
+
+        Raises `UnknownId`, `WrongStatus`, and `NotPermitted` when the approval does not last that long.
+        """
         async with self._engine.store.transaction() as tx:
             request = await tx.lock_request(request_id)
             if task_id is not None:
                 task = await self._one_task(tx, request, task_id)
                 if task.status is not T.PAUSED:
                     raise _not_now(request, f"resume a task that is {task.status}")
+                await self._check_consent(tx, request)
                 await tx.move_tasks([_task(task, T.PENDING, f"resumed by {who}")])
             elif request.status is R.PAUSED:
+                await self._check_consent(tx, request)
                 await tx.move_requests([_move(request, R.RUNNING, f"resumed by {who}")])
                 tx.wakes.add("dispatch")
             elif request.status is not R.RUNNING:
@@ -234,8 +269,9 @@ class RequestControl:
 
         Failed tasks are run again and what was skipped after them follows; what succeeded stays. A task whose outcome
         is unknown is run again too, or counted as done with `assume_done`. When a playbook was changed since the
-        approval, a new plan of what is left is made and must be approved. Raises `UnknownId`, `WrongStatus`, and
-        `MissingOutput` when that needs what a done task did not return.
+        approval, or the approval does not last that long, a new plan of what is left is made and must be approved.
+        Raises `UnknownId`, `WrongStatus`, `MissingOutput` when that needs what a done task did not return, and
+        `NotPermitted` where a step with an unknown outcome is in the way of a new plan.
         """
         async with self._engine.store.transaction() as tx:
             request = await tx.lock_request(request_id)
@@ -251,6 +287,10 @@ class RequestControl:
             changed = [t.spec for t in tasks if t.status is not T.SUCCEEDED and _content_differs(t.spec, known)]
             if changed and not assume_done:
                 return await self._plan_the_rest(tx, request, plan, tasks, known)
+            if self._why_ask_again(request, plan) and _would_start(tasks, assume_done=assume_done):
+                if request.status is R.FAILED:
+                    return await self._plan_the_rest(tx, request, plan, tasks, known)
+                await self._check_consent(tx, request, plan)
             return await self._go_on(tx, request, tasks, who, assume_done=assume_done)
 
     async def _go_on(
@@ -315,6 +355,12 @@ class RequestControl:
         if plan is not None and plan.status is PlanStatus.PENDING_APPROVAL:
             moved = PlanMove(plan.plan_id, request.request_id, plan.status, PlanStatus.SUPERSEDED)
             await tx.move_plans([moved])
+
+
+def _would_start(tasks: Sequence[TaskRecord], *, assume_done: bool) -> bool:
+    """Whether any work is left to do, once what is in review is counted as done or run again."""
+    done = {T.SUCCEEDED, T.CANCELLED} | ({T.IN_REVIEW} if assume_done else set())
+    return any(task.status not in done for task in tasks)
 
 
 def _content_differs(task: WorkTask, known: Catalog) -> bool:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Protocol
 from uuid import UUID
 
 from chargehand.domain.errors import BrokerUnreachable
 from chargehand.domain.ports import HEARTBEATS_QUEUE
 from chargehand.domain.records import PlanMove, RequestMove
+from chargehand.domain.seals import EMPTY, Head
 from chargehand.domain.states import ATTEMPT_OPEN, PlanStatus, RequestStatus
 from chargehand.engine.batching import batch_or_singly
 from chargehand.engine.engine import Engine
@@ -34,13 +36,38 @@ LATE = {
 }
 
 
+MOST_BATCHES = 10
+"""Of seals in one pass: more than any load makes in the seconds between two, and soon enough back to the leases."""
+
+
+class HeadKeeper(Protocol):
+    """Keeps the newest head of the chain of seals outside of the database."""
+
+    def last(self) -> Head:
+        """Return what was kept last; `EMPTY` when there is nothing."""
+
+    def keep(self, head: Head) -> None:
+        """Keep this one from now on."""
+
+
+class NoHeads:
+    """Keeps none: for tests, and where nothing but the database is there."""
+
+    def last(self) -> Head:
+        """Return that nothing was kept."""
+        return EMPTY
+
+    def keep(self, head: Head) -> None:
+        """Forget it."""
+
+
 class Sweep:
     """One pass over everything that is late.
 
     For the first `patience` seconds no lease is declared lost: while no orchestrator ran, none could be renewed, and
     an agent that has lived through that must be heard first. The same holds for `patience` seconds after the broker was
     out of reach: agents whose heartbeats it confirms go on working, though nobody here can read them. `clock` is any
-    monotonic one.
+    monotonic one. `heads` keeps the head of the chain of seals.
     """
 
     def __init__(
@@ -50,12 +77,15 @@ class Sweep:
         *,
         patience: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
+        heads: HeadKeeper | None = None,
     ) -> None:
         self._engine = engine
         self._control = control
         self._settings = engine.settings
         self._patience, self._clock = patience, clock
         self._patient_until = clock() + patience
+        self._heads = heads or NoHeads()
+        self._disagreed: Head | None = None  # a head that the chain does not hold, once it was said
 
     async def sweep(self) -> None:
         """Do all of it once. Each part is a transaction of its own."""
@@ -65,6 +95,7 @@ class Sweep:
         await self.expire_plans()
         await self.settle_idle()
         await self.cancel_again()
+        await self.chain_seals()
 
     async def mark_offline(self) -> None:
         """Agents that missed their heartbeats get no more work."""
@@ -140,6 +171,25 @@ class Sweep:
             ids = await tx.unsettled_cancels(self._settings.batch_size)
             for request in (await tx.lock_requests(ids)).values():
                 await self._control.tell_agents(tx, request)
+
+    async def chain_seals(self) -> None:
+        """Put the seals that were made since the last time into their chain, and keep its new head.
+
+        A head that the chain does not hold is kept as it is: `audit verify` shows it until a person has looked.
+        """
+        for _ in range(MOST_BATCHES):
+            known = self._heads.last()
+            async with self._engine.store.transaction() as tx:
+                extended = await tx.extend_chain(known)
+            if extended is None:
+                return
+            if extended.agrees:
+                self._heads.keep(extended.head)
+            elif known != self._disagreed:
+                self._disagreed = known
+                log.warning("the chain of seals is not the one that was here before: run `chargehand audit verify`")
+            if not extended.more:
+                return
 
     async def _log_failure(self, attempt_id: UUID, error: Exception) -> None:
         log.warning("attempt %s could not be ended: %s", attempt_id, error, extra={"attempt_id": attempt_id})

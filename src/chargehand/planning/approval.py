@@ -1,11 +1,12 @@
 """Who must agree to a plan. The first rule that matches decides; rules look at the typed plan, never at words.
 
-So nothing that a request, a playbook or a model says can make a plan run without being asked for.
+So nothing that a request, a playbook or a model says can make a plan run without being asked for. `missing_consent` is
+what every way to start work asks: `approve`, `retry`, `resume`, a plan that runs at once, and each hand-out of a task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -88,9 +89,55 @@ def _flags(plan: WorkPlan, context: ApprovalContext) -> int:
     return max(len(context.flags), sum(len(task.flags) for task in plan.tasks))
 
 
+NEEDED: Mapping[str, int] = {"run": 0, "ask": 1, "ask_twice": 2}
+"""How many different people must approve, by what the ruling says."""
+
+UNBOUND = "this is not the plan that was approved; nothing of it was run"
+UNRULED = "what the approval policy said about this plan is not signed with this home's key; nothing of it was run"
+CHANGED = "the request was changed after it was planned; nothing of it was run"
+
+
 def needed_approvals(plan: PlanRecord) -> int:
     """Return how many different people must approve."""
-    return 2 if plan.ruling["action"] == "ask_twice" else 1
+    return NEEDED[plan.ruling["action"]]
+
+
+def consenting(request: RequestRecord, plan: PlanRecord, action: str) -> frozenset[str]:
+    """Return whose signed approval counts where the ruling is `action`: for four eyes not the requester's own."""
+    return frozenset(plan.approvers) - ({request.requester} if action == "ask_twice" else set())
+
+
+def missing_consent(request: RequestRecord, plan: PlanRecord) -> str | None:
+    """Return why no work of this plan may start for this request; None when it may. Every way to start work asks it."""
+    intact = digest_of(plan.plan) == plan.digest if plan.intact is None else plan.intact
+    if plan.request_id != request.request_id or not intact:
+        return UNBOUND
+    if not plan.ruled:
+        return UNRULED
+    if (plan.plan.dry_run, plan.plan.mode) != (request.dry_run, request.mode):
+        return CHANGED
+    missing = needed_approvals(plan) - len(consenting(request, plan, plan.ruling["action"]))
+    if missing <= 0:
+        return None
+    if plan.unsigned:
+        names = ", ".join(plan.unsigned)
+        return f"the approval by {names} is not signed with this home's key, so nobody gave it; nothing of it was run"
+    return f"{missing} more must approve it; nothing of it was run"
+
+
+def why_ask_again(request: RequestRecord, plan: PlanRecord, context: ApprovalContext, lasts: float) -> str | None:
+    """Return why work that stopped may not be taken up again on the approval that was given; None when it may.
+
+    An approval lasts for `lasts` seconds. Until then it also has to be what the rules ask for now.
+    """
+    if missing := missing_consent(request, plan):
+        return missing
+    if plan.expired or (plan.approved_at is not None and plan.at - plan.approved_at > lasts * 1_000_000):
+        return "its approval is too old to start work again"
+    action = rule_on(plan.plan, context).action
+    if len(consenting(request, plan, action)) < NEEDED[action]:
+        return "the approval policy asks for more than was given"
+    return None
 
 
 def check_approvable(request: RequestRecord, plan: PlanRecord | None, digest: str, approver: str) -> PlanRecord:

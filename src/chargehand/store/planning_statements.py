@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from chargehand.catalog.catalog import Catalog, merge
-from chargehand.domain import secret_refs
+from chargehand.domain import consent, secret_refs
 from chargehand.domain.errors import IdempotencyConflict, StaleStatus, UnknownId
 from chargehand.domain.intents import IntentSpec
 from chargehand.domain.llm import Ask
@@ -21,17 +21,18 @@ from chargehand.domain.priorities import HEAD_STARTS
 from chargehand.domain.records import Call, Json, KnownAgent, PlanRecord, RequestRecord, Review
 from chargehand.domain.states import PlanStatus, RequestStatus
 from chargehand.planning.digest import digest
-from chargehand.store.status_moves import Moves
+from chargehand.store.seal_chain import Chaining
 
 PLANS_KEPT = 500
 """Plans that one process remembers to have checked: more than are usually on their way, some MB at most."""
 
-_CHECKED: dict[tuple[UUID, str], PlanRecord] = {}
+_CHECKED: dict[tuple[UUID, str, bytes], PlanRecord] = {}
+"""By plan, its version and the key that it was checked with."""
 
 MOST_KEPT = 20_000  # characters of an answer: three times the longest that can be a plan
 
 
-class Deciding(Moves):
+class Deciding(Chaining):
     """The statements before any work is started."""
 
     async def accept(self, request: RequestRecord, key: str | None, body_digest: str) -> UUID:
@@ -144,12 +145,16 @@ class Deciding(Moves):
         for wish, request_id in sorted(set(wishes)):  # in one order, whoever counts the same ones meanwhile
             await self.execute("count_wish", wish, request_id)
 
-    async def save_plans(self, ruled: Sequence[tuple[WorkPlan, Ruling]], expires: float) -> list[PlanRecord]:
-        """Store plans that wait for their approval for `expires` seconds at most, and return them as stored."""
+    async def save_plans(self, ruled: Sequence[tuple[str, WorkPlan, Ruling]], expires: float) -> list[PlanRecord]:
+        """Store plans, each with who asked for it and the ruling on it, and return them as stored.
+
+        They wait for their approval for `expires` seconds at most.
+        """
         if not ruled:
             return []
-        plans = [plan for plan, _ in ruled]
-        values, rules = ([part.model_dump(mode="json") for part in parts] for parts in zip(*ruled, strict=True))
+        plans = [plan for _, plan, _ in ruled]
+        values, rules = [p.model_dump(mode="json") for p in plans], [r.model_dump(mode="json") for *_, r in ruled]
+        key = consent.consent_key(self._seal_key)
         await self.execute(
             "insert_plans",
             [plan.plan_id for plan in plans],
@@ -158,20 +163,24 @@ class Deciding(Moves):
             [plan.digest for plan in plans],
             values,
             rules,
+            [
+                consent.ruling_mac(key, consent.About(plan.request_id, plan.plan_id, plan.digest), requester, rule)
+                for (requester, plan, _), rule in zip(ruled, rules, strict=True)
+            ],
             expires,
         )
         for plan, value, rule in zip(plans, values, rules, strict=True):
             self.note(plan.request_id, "plan.pending_approval", {"plan": value, "ruling": rule})
         status = PlanStatus.PENDING_APPROVAL
         return [
-            PlanRecord(p.plan_id, p.request_id, p.version, p.digest, status, p, rule, expired=False)
+            PlanRecord(p.plan_id, p.request_id, p.version, p.digest, status, p, rule, expired=False, intact=True)
             for p, rule in zip(plans, rules, strict=True)
         ]
 
     async def latest_plans(self, request_ids: Iterable[UUID]) -> dict[UUID, PlanRecord]:
         """Return the newest plan of each request that has one, with who has approved it."""
         rows = await self.fetch("latest_plans", sorted(set(request_ids)))
-        return {row["request_id"]: _plan(row) for row in rows}
+        return {row["request_id"]: self._plan(row) for row in rows}
 
     async def latest_plan(self, request_id: UUID) -> PlanRecord | None:
         """Return a request's newest plan with who has approved it."""
@@ -183,16 +192,17 @@ class Deciding(Moves):
         A plan is read and checked once, and again only when its row has changed: a long one is asked for many times.
         """
         versions = {row["plan_id"]: row["version"] for row in await self.fetch("plan_versions", sorted(set(ids)))}
+        key = self._seal_key
         found = {
             plan_id: _CHECKED[known]
             for plan_id, version in versions.items()
-            if (known := (plan_id, version)) in _CHECKED
+            if (known := (plan_id, version, key)) in _CHECKED
         }
         missing = versions.keys() - found.keys()
         for row in await self.fetch("plans_by_id", sorted(missing)) if missing else ():
-            plan = _plan(row)
+            plan = self._plan(row)
             found[plan.plan_id] = replace(plan, intact=digest(plan.plan) == plan.digest)
-            _CHECKED[plan.plan_id, versions[plan.plan_id]] = found[plan.plan_id]
+            _CHECKED[plan.plan_id, versions[plan.plan_id], key] = found[plan.plan_id]
         while len(_CHECKED) > PLANS_KEPT:
             del _CHECKED[next(iter(_CHECKED))]
         return found
@@ -201,9 +211,31 @@ class Deciding(Moves):
         """Return requests whose plan nobody approved in time."""
         return [row["request_id"] for row in await self.fetch("expired_plans", limit)]
 
+    def _plan(self, row: asyncpg.Record) -> PlanRecord:
+        """Return a plan as stored, with what of ruling and approvals is signed with this home's key."""
+        values: dict[str, Any] = dict(row)
+        given, signed, requester = values.pop("approvals"), values.pop("mac"), values.pop("requester")
+        key = consent.consent_key(self._seal_key)
+        about = consent.About(values["request_id"], values["plan_id"], values["digest"])
+        valid = [
+            (who, at)
+            for who, at, mac in given
+            if consent.same(mac, consent.approval_mac(key, about, who, "approved", at))
+        ]
+        return PlanRecord(
+            **{**values, "status": PlanStatus(values["status"]), "plan": WorkPlan.model_validate(values["plan"])},
+            approvers=tuple(who for who, _ in valid),
+            unsigned=tuple(sorted({who for who, *_ in given} - {who for who, _ in valid})),
+            ruled=consent.same(signed, consent.ruling_mac(key, about, requester, values["ruling"])),
+            approved_at=min((at for _, at in valid), default=None),
+        )
+
     async def record_approval(self, plan: PlanRecord, approver: str, decision: str, words: str = "") -> None:
-        """Keep who said what about exactly which digest."""
-        await self.execute("insert_approval", plan.plan_id, plan.digest, approver, decision, words)
+        """Keep who said what about exactly which digest, signed. The plan must be read in this transaction."""
+        key = consent.consent_key(self._seal_key)
+        about = consent.About(plan.request_id, plan.plan_id, plan.digest)
+        mac = consent.approval_mac(key, about, approver, decision, plan.at)
+        await self.execute("insert_approval", plan.plan_id, plan.digest, approver, decision, words, mac)
         data = {"plan_id": str(plan.plan_id), "digest": plan.digest, "approver": approver, "words": words}
         self.note(plan.request_id, f"approval.{decision}", data)
 
@@ -301,18 +333,6 @@ def _request(row: asyncpg.Record) -> RequestRecord:
     values: dict[str, Any] = dict(row)
     otherwise = tuple(values["otherwise"])
     return RequestRecord(**{**values, "status": RequestStatus(values["status"]), "otherwise": otherwise})
-
-
-def _plan(row: asyncpg.Record) -> PlanRecord:
-    values: dict[str, Any] = dict(row)
-    return PlanRecord(
-        **{
-            **values,
-            "status": PlanStatus(values["status"]),
-            "plan": WorkPlan.model_validate(values["plan"]),
-            "approvers": tuple(values["approvers"]),
-        }
-    )
 
 
 def _kept(ask: Ask, answer: Json | None) -> str | None:

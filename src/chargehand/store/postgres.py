@@ -54,7 +54,7 @@ class PostgresStore:
             self._pool = await asyncpg.create_pool(
                 min_size=0,  # with a floor the driver logs a traceback for every restart of the database
                 max_size=self._max_connections,
-                init=_speak_json,
+                init=speak_json,
                 reset=self._look_at,
                 **address.parse(self._dsn).options(**LOOK_UP),
             )
@@ -164,7 +164,7 @@ def check_encoding(encoding: str) -> None:
         )
 
 
-async def _speak_json(connection: asyncpg.Connection[Any]) -> None:
+async def speak_json(connection: asyncpg.Connection[Any]) -> None:
     await connection.set_type_codec("jsonb", encoder=to_json, decoder=json.loads, schema="pg_catalog")
 
 

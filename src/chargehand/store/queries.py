@@ -13,7 +13,6 @@ from sqlalchemy.pool import NullPool
 
 from chargehand.domain.errors import UnknownId
 from chargehand.domain.records import Event
-from chargehand.domain.seals import Seal
 from chargehand.store import tables as t
 from chargehand.store.failures import translated
 from chargehand.store.migrate import engine
@@ -67,13 +66,13 @@ class Queries:
 
     async def plan(self, request_id: UUID) -> Row | None:
         """Return the newest plan of a request, as stored."""
-        query = _where(t.plans, t.plans.c.request_id == request_id).order_by(t.plans.c.version.desc()).limit(1)
+        query = _plans(request_id).order_by(t.plans.c.version.desc()).limit(1)
         rows = await self._rows(query)
         return rows[0] if rows else None
 
     async def plans(self, request_id: UUID) -> Sequence[Row]:
         """Return every version of a request's plan."""
-        return await self._rows(_where(t.plans, t.plans.c.request_id == request_id).order_by(t.plans.c.version))
+        return await self._rows(_plans(request_id).order_by(t.plans.c.version))
 
     async def approvals(self, request_id: UUID) -> Sequence[Row]:
         """Return who approved or rejected which plan of a request."""
@@ -183,19 +182,6 @@ class Queries:
         """Return what was asked for and no agent can do, most frequent first."""
         return await self._rows(select(t.out_of_scope).order_by(t.out_of_scope.c.times.desc()).limit(limit))
 
-    async def seals(self) -> list[Seal]:
-        """Return all seals, oldest first."""
-        c = t.seals.c
-        query = select(c.request_id, c.event_count, c.mac, c.pruned_at.is_not(None).label("pruned"), c.key_name)
-        return [Seal(**row) for row in await self._rows(query.order_by(c.seal_id))]
-
-    async def ended_requests(self) -> Sequence[Row]:
-        """Return id, event count and newest event of every request that has ended, for the audit."""
-        c, e = t.requests.c, t.events.c
-        newest = select(func.max(e.seq)).where(e.request_id == c.request_id).scalar_subquery()
-        query = select(c.request_id, c.event_count, newest.label("newest")).where(c.ended_at.is_not(None))
-        return await self._rows(query)
-
     async def _by_prefix(self, table: Table, column: ColumnElement[Any], given: str) -> list[UUID]:
         digits = given.strip().lower().replace("-", "")
         if not 4 <= len(digits) <= 32 or not all(c in "0123456789abcdef" for c in digits):
@@ -217,6 +203,12 @@ def _days_ago(days: float) -> ColumnElement[Any]:
 
 def _where(table: Table, condition: ColumnElement[bool]) -> Select[Any]:
     return select(table).where(condition)
+
+
+def _plans(request_id: UUID) -> Select[Any]:
+    """Return the plans of a request without what signs them, which is nothing for people."""
+    shown = [column for column in t.plans.c if column is not t.plans.c.mac]
+    return select(*shown).where(t.plans.c.request_id == request_id)
 
 
 def _only(given: str, found: Sequence[UUID], what: str) -> UUID:

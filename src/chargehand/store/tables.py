@@ -135,6 +135,7 @@ plans = Table(
     Column("status", String(30), nullable=False),
     Column("plan", JSONB, nullable=False),
     Column("ruling", JSONB, nullable=False),
+    Column("mac", String(64), nullable=False, server_default=""),  # over ruling, digest and requester (`consent`)
     _now("created_at"),
     _time("expires_at"),
     _time("decided_at"),
@@ -150,6 +151,7 @@ approvals = Table(
     Column("approver", Text, nullable=False),
     Column("decision", String(20), nullable=False),  # approved | rejected
     Column("words", Text, nullable=False, server_default=""),
+    Column("mac", String(64), nullable=False, server_default=""),  # over all of it, its time and its request
     _now("created_at"),
     UniqueConstraint("plan_id", "approver", "decision"),
 )
@@ -375,11 +377,14 @@ seals = Table(
     Column("seal_id", BigInteger, Identity(), primary_key=True),
     Column("request_id", Uuid, nullable=False, index=True),
     Column("event_count", Integer, nullable=False),
-    Column("mac", String(64), nullable=False),
-    Column("key_name", String(12), nullable=False),
+    Column("kind", String(10), nullable=False),  # accepted | ended | pruned
+    Column("mac", String(64), nullable=False, server_default=""),  # empty only until the sweep makes the first one
+    Column("key_name", String(12), nullable=False, server_default=""),
     _now("sealed_at"),
-    _time("pruned_at"),
-    UniqueConstraint("request_id", "event_count"),
+    Column("position", BigInteger, unique=True),  # in the chain, from 1; NULL: the sweep has not come by yet
+    Column("link", String(64)),  # a MAC over all of it, its position and the link before
+    UniqueConstraint("request_id", "kind", "event_count"),
+    Index("ix_seals_unchained", "seal_id", postgresql_where=text("position IS NULL")),
 )
 
 anomalies = Table(

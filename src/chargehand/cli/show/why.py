@@ -22,7 +22,7 @@ AFTERWARDS = {"again": "tried again", "fail": "not tried again", "review": "hand
 
 def why_lines(trail: DecisionTrail, *, only: UUID | None = None, full: bool = False) -> list[Line]:
     """Return the whole trail, or that of one task. `full` adds hashes, scores, thresholds and raw details."""
-    lines = head(trail.request)
+    lines = [*head(trail.request), *_differences(trail)]
     if only is None:
         lines += [*_understood(trail, full), *_planned(trail, full), *_approved(trail, full)]
     for task in trail.tasks:
@@ -31,6 +31,15 @@ def why_lines(trail: DecisionTrail, *, only: UUID | None = None, full: bool = Fa
     if only is None:
         lines += [*_reviews(trail), *_anomalies(trail, full), *_ended(trail)]
     return lines
+
+
+def _differences(trail: DecisionTrail) -> Iterator[Line]:
+    """What must not be believed of the rest: it comes from tables that say something else than the events."""
+    if trail.differences:
+        yield Line("The tables differ from the events; somebody may have changed them", "bad")
+    yield from (Line(difference, "bad", 2) for difference in trail.differences)
+    if trail.sealed and trail.sealed.problem:
+        yield Line(f"The events are not as they were sealed: {trail.sealed.problem}", "bad")
 
 
 def _understood(trail: DecisionTrail, full: bool) -> Iterator[Line]:
@@ -195,7 +204,14 @@ def _anomalies(trail: DecisionTrail, full: bool) -> Iterator[Line]:
 
 
 def _ended(trail: DecisionTrail) -> Iterator[Line]:
-    request = trail.request
+    request, sealed = trail.request, trail.sealed
     if request.ended_at:
         yield Line(f"It ended {request.status} at {clock(request.ended_at)}: {request.status_reason}", "title")
-        yield Line(f"{request.event_count} events are sealed; `chargehand audit verify` checks them.", "dim", 2)
+    if sealed is None or sealed.problem:
+        return
+    if sealed.events == len(trail.events):
+        yield Line(f"All {sealed.events} events are sealed, and as they were then.", "dim", 2)
+    else:
+        yield Line(
+            f"{sealed.events} of {len(trail.events)} events are sealed so far; the others could be altered.", "dim", 2
+        )

@@ -26,32 +26,45 @@ INSERT INTO out_of_scope AS o (wish, times, last_request_id) VALUES ($1, 1, $2)
 ON CONFLICT (wish) DO UPDATE SET times = o.times + 1, last_at = now(), last_request_id = EXCLUDED.last_request_id
 
 -- name: insert_plans
-INSERT INTO plans (plan_id, request_id, version, digest, plan, ruling, status, expires_at)
-SELECT p.*, 'pending_approval', now() + make_interval(secs => $7)
-FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::jsonb[], $6::jsonb[]) AS p
+INSERT INTO plans (plan_id, request_id, version, digest, plan, ruling, mac, status, expires_at)
+SELECT p.*, 'pending_approval', now() + make_interval(secs => $8)
+FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::jsonb[], $6::jsonb[], $7::text[]) AS p
 
 -- name: latest_plans
+-- With who approved it, and the transaction's time, which an approval that is written in it gets: in microseconds.
 SELECT DISTINCT ON (p.request_id) p.plan_id, p.request_id, p.version, p.digest, p.status, p.plan, p.ruling,
-    p.expires_at < now() AS expired,
-    ARRAY(SELECT approver FROM approvals a
-          WHERE a.plan_id = p.plan_id AND a.decision = 'approved' AND a.digest = p.digest) AS approvers
-FROM plans p WHERE p.request_id = ANY($1::uuid[]) ORDER BY p.request_id, p.version DESC
+    p.expires_at < now() AS expired, p.mac, r.requester, (extract(epoch FROM now()) * 1000000)::bigint AS at,
+    ARRAY(SELECT jsonb_build_array(a.approver, (extract(epoch FROM a.created_at) * 1000000)::bigint, a.mac)
+          FROM approvals a WHERE a.plan_id = p.plan_id AND a.decision = 'approved' AND a.digest = p.digest
+          ORDER BY a.approval_id) AS approvals
+FROM plans p JOIN requests r USING (request_id)
+WHERE p.request_id = ANY($1::uuid[]) ORDER BY p.request_id, p.version DESC
 
 -- name: plans_by_id
 SELECT p.plan_id, p.request_id, p.version, p.digest, p.status, p.plan, p.ruling,
-    p.expires_at < now() AS expired, '{}'::text[] AS approvers
-FROM plans p WHERE p.plan_id = ANY($1::uuid[])
+    p.expires_at < now() AS expired, p.mac, r.requester, (extract(epoch FROM now()) * 1000000)::bigint AS at,
+    ARRAY(SELECT jsonb_build_array(a.approver, (extract(epoch FROM a.created_at) * 1000000)::bigint, a.mac)
+          FROM approvals a WHERE a.plan_id = p.plan_id AND a.decision = 'approved' AND a.digest = p.digest
+          ORDER BY a.approval_id) AS approvals
+FROM plans p JOIN requests r USING (request_id) WHERE p.plan_id = ANY($1::uuid[])
 
 -- name: plan_versions
--- Whatever changes a row gives it another xmin, so what was read of it once need not be read and checked again.
-SELECT plan_id, xmin::text AS version FROM plans WHERE plan_id = ANY($1::uuid[])
+-- Whatever changes a row gives it another xmin, so what was read of a plan, of who asked for it and of who approved it
+-- need not be read and checked again while none of them has changed.
+SELECT p.plan_id, concat_ws(' ', p.xmin::text, r.requester,
+        (SELECT string_agg(a.xmin::text, ',' ORDER BY a.approval_id) FROM approvals a WHERE a.plan_id = p.plan_id)
+    ) AS version
+FROM plans p JOIN requests r USING (request_id) WHERE p.plan_id = ANY($1::uuid[])
 
 -- name: latest_decomposition
 SELECT value FROM decompositions WHERE request_id = $1 ORDER BY decomposition_id DESC LIMIT 1
 
 -- name: insert_approval
-INSERT INTO approvals (plan_id, digest, approver, decision, words) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (plan_id, approver, decision) DO NOTHING
+-- A row that is there already may be one that somebody wrote who cannot sign it.
+INSERT INTO approvals AS a (plan_id, digest, approver, decision, words, mac, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, now())
+ON CONFLICT (plan_id, approver, decision) DO UPDATE SET digest = EXCLUDED.digest, words = EXCLUDED.words,
+    created_at = EXCLUDED.created_at, mac = EXCLUDED.mac
 
 -- name: expired_plans
 SELECT request_id FROM plans WHERE status = 'pending_approval' AND expires_at < now() LIMIT $1
@@ -168,3 +181,29 @@ LIMIT $1
 -- name: unsettled_cancels
 SELECT a.attempt_id, a.request_id FROM attempts a JOIN requests r USING (request_id)
 WHERE r.status = 'cancelling' AND a.status IN ('leased', 'accepted', 'started') AND NOT a.cancel_sent LIMIT $1
+
+-- name: prunable_requests
+SELECT r.request_id FROM requests r
+WHERE r.ended_at < now() - make_interval(secs => $1)
+  AND EXISTS (SELECT FROM seals s WHERE s.request_id = r.request_id AND s.kind = 'ended'
+                AND s.event_count = r.event_count AND s.position IS NOT NULL)
+ORDER BY r.ended_at
+
+-- name: lock_ended
+SELECT event_count FROM requests WHERE request_id = $1 AND ended_at IS NOT NULL FOR UPDATE
+
+-- name: seals_of
+SELECT request_id, event_count, mac, key_name, kind, position, link FROM seals WHERE request_id = $1 ORDER BY seal_id
+
+-- name: write_pruned
+INSERT INTO seals (request_id, event_count, kind, mac, key_name) VALUES ($1, $2, 'pruned', $3, $4)
+
+-- name: allow_pruning
+-- What the trigger on events wants to see, besides the seal: for this transaction and this request only.
+SELECT set_config('chargehand.prune', $1, true)
+
+-- name: prune_events
+DELETE FROM events WHERE request_id = $1
+
+-- name: prune_request
+DELETE FROM requests WHERE request_id = $1

@@ -1,12 +1,18 @@
 -- The statements of the path, set-based: one round trip a batch, not a row. Locks: requests (in id order) before agents.
 
 -- name: accept_request
-INSERT INTO requests (request_id, idempotency_key, body_digest, text, wording, requester, mode, dry_run, status, trace_id,
-    priority, head_start, turn, not_before, otherwise)
-VALUES ($1, $2, $3, $4, $4, $5, $6, $7, 'accepted', $8,
-    $9, $10, now() - make_interval(secs => $10), $11, $12::text[])
-ON CONFLICT (idempotency_key) DO NOTHING
-RETURNING request_id
+-- Its first seal is written with it, still empty: the sweep fills it and puts it into the chain (`chain_seals`).
+WITH accepted AS (
+    INSERT INTO requests (request_id, idempotency_key, body_digest, text, wording, requester, mode, dry_run, status,
+        trace_id, priority, head_start, turn, not_before, otherwise)
+    VALUES ($1, $2, $3, $4, $4, $5, $6, $7, 'accepted', $8,
+        $9, $10, now() - make_interval(secs => $10), $11, $12::text[])
+    ON CONFLICT (idempotency_key) DO NOTHING
+    RETURNING request_id
+), sealed AS (
+    INSERT INTO seals (request_id, event_count, kind) SELECT request_id, 1, 'accepted' FROM accepted
+)
+SELECT request_id FROM accepted
 
 -- name: request_by_key
 SELECT request_id, body_digest FROM requests WHERE idempotency_key = $1
@@ -97,8 +103,32 @@ SELECT request_id, seq, kind, task_id, attempt_id, data, at FROM events
 WHERE request_id = ANY($1::uuid[]) ORDER BY request_id, seq
 
 -- name: write_seals
-INSERT INTO seals (request_id, event_count, mac, key_name)
-SELECT i.request_id, i.event_count, i.mac, $4 FROM unnest($1::uuid[], $2::int[], $3::text[]) AS i(request_id, event_count, mac)
+INSERT INTO seals (request_id, event_count, kind, mac, key_name)
+SELECT i.request_id, i.event_count, 'ended', i.mac, $4
+FROM unnest($1::uuid[], $2::int[], $3::text[]) AS i(request_id, event_count, mac)
+
+-- name: any_unchained
+SELECT 1 AS found FROM seals WHERE position IS NULL LIMIT 1
+
+-- name: lock_chain
+-- One process at a time makes the chain longer. Nobody waits for it: what is left is done with the next sweep.
+SELECT pg_try_advisory_xact_lock($1) AS mine
+
+-- name: chain_ends
+-- The newest seal of the chain, and the one at a position that is known from before.
+SELECT position, link FROM seals
+WHERE position = $1 OR position = (SELECT max(position) FROM seals) ORDER BY position DESC
+
+-- name: unchained_seals
+SELECT seal_id, request_id, event_count, kind, mac, key_name FROM seals WHERE position IS NULL ORDER BY seal_id LIMIT $1
+
+-- name: first_events
+SELECT request_id, seq, kind, task_id, attempt_id, data, at FROM events WHERE request_id = ANY($1::uuid[]) AND seq = 1
+
+-- name: chain_seals
+UPDATE seals s SET position = c.position, link = c.link, mac = c.mac, key_name = c.key_name
+FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[]) AS c(seal_id, position, link, mac, key_name)
+WHERE s.seal_id = c.seal_id AND s.position IS NULL
 
 -- name: insert_tasks
 INSERT INTO tasks (task_id, request_id, plan_id, task_order, intent, work_type, agent_type, spec, status,
