@@ -87,6 +87,9 @@ async def target(postgres_dsn: str, tmp_path: Path) -> AsyncIterator[Settings]:
         await run(postgres_dsn, f"DROP DATABASE {row['datname']} WITH (FORCE)")
 
 
+SEALS = "SELECT request_id, event_count, kind, mac, position, link FROM seals ORDER BY seal_id"
+
+
 def settings(home: Path, url: str, key: bytes | None = None) -> Settings:
     home.mkdir(mode=0o700)
     if key is not None:
@@ -106,13 +109,13 @@ async def run(dsn: str, sql: str, *arguments: object) -> list[asyncpg.Record]:
 async def test_everything_comes_back_and_nothing_starts(lived_in: World, archive: Path, target: Settings) -> None:
     done = await bring_back(target, archive, replace=False)
     assert (done.kept, done.wrong, len(done.paused)) == (None, {}, 1)
-    assert done.manifest.rows == {"requests": 3, "agents": 1, "seals": 1}
+    assert done.manifest.rows == {"requests": 3, "agents": 1, "seals": 4}
     async with open_application(target) as app:
         statuses = {row["text"]: row["status"] for row in await app.queries.requests()}
         assert statuses == {"the first": "completed", "the second": "paused", "the third": "awaiting_approval"}
         assert [row["name"] for row in await app.queries.agents()] == ["infra-1"]
         assert (await app.verify_audit()).holds
-        assert await app.queries.seals() == await lived_in.queries.seals()
+        assert await run(app.dsn, SEALS) == await lived_in.run(SEALS)
         assert await run(app.dsn, "SELECT * FROM outbox") == []
         assert await app.control.resume(done.paused[0], "ann") == "running"
     key = target.home / "master.key"

@@ -109,13 +109,8 @@ def consenting(request: RequestRecord, plan: PlanRecord, action: str) -> frozens
 
 def missing_consent(request: RequestRecord, plan: PlanRecord) -> str | None:
     """Return why no work of this plan may start for this request; None when it may. Every way to start work asks it."""
-    intact = digest_of(plan.plan) == plan.digest if plan.intact is None else plan.intact
-    if plan.request_id != request.request_id or not intact:
-        return UNBOUND
-    if not plan.ruled:
-        return UNRULED
-    if (plan.plan.dry_run, plan.plan.mode) != (request.dry_run, request.mode):
-        return CHANGED
+    if reason := _why_unfit(request, plan):
+        return reason
     missing = needed_approvals(plan) - len(consenting(request, plan, plan.ruling["action"]))
     if missing <= 0:
         return None
@@ -123,6 +118,16 @@ def missing_consent(request: RequestRecord, plan: PlanRecord) -> str | None:
         names = ", ".join(plan.unsigned)
         return f"the approval by {names} is not signed with this home's key, so nobody gave it; nothing of it was run"
     return f"{missing} more must approve it; nothing of it was run"
+
+
+def _why_unfit(request: RequestRecord, plan: PlanRecord) -> str | None:
+    """Return why nobody's approval could let this plan run: not all of it is what Chargehand wrote."""
+    intact = digest_of(plan.plan) == plan.digest if plan.intact is None else plan.intact
+    if plan.request_id != request.request_id or not intact:
+        return UNBOUND
+    if not plan.ruled:
+        return UNRULED
+    return None if (plan.plan.dry_run, plan.plan.mode) == (request.dry_run, request.mode) else CHANGED
 
 
 def why_ask_again(request: RequestRecord, plan: PlanRecord, context: ApprovalContext, lasts: float) -> str | None:
@@ -154,6 +159,8 @@ def check_approvable(request: RequestRecord, plan: PlanRecord | None, digest: st
         )
     if plan.digest != digest or digest_of(plan.plan) != digest:
         raise PlanChanged("the plan is not the one you were shown", hint="Look at it again, then approve what you see.")
+    if reason := _why_unfit(request, plan):
+        raise NotPermitted(reason, hint="Somebody changed the database: see `chargehand why`, and submit it again.")
     if plan.expired:
         raise NotPermitted("the plan was made too long ago", hint="Submit the request again for a fresh plan.")
     if plan.ruling["action"] == "ask_twice" and approver == request.requester:
