@@ -28,7 +28,7 @@ from chargehand.private_postgres import (
     kept,
     wire,
 )
-from chargehand.private_postgres.account import server_account
+from chargehand.private_postgres.account import OWN_NUMBERS, server_account
 from chargehand.private_postgres.places import SYSTEM_PLACE, Place, socket_dir
 from chargehand.store.postgres import PostgresStore
 from tests.postgres import discard, require_postgres, throwaway_home, unavailable
@@ -331,7 +331,7 @@ class TestNormalUser:
 @pytest.mark.skipif(not ROOT, reason="root only")
 class TestRoot:
     def test_a_home_below_a_closed_directory(self, tmp_path: Path) -> None:
-        """Like /root/x: the data goes where `nobody` can be, and the closed directory stays closed."""
+        """Like /root/x: the data goes where the server's user can be, and the closed directory stays closed."""
         closed = tmp_path / "closed"
         closed.mkdir(mode=0o700)
         home = closed / "home"
@@ -342,17 +342,89 @@ class TestRoot:
             assert closed.stat().st_mode & 0o777 == 0o700
             assert (home / "postgres").resolve().parent == SYSTEM_PLACE
             assert (home / "postgres/home").read_text() == f"{home}\n"
-            assert data_of(server).stat().st_uid == pwd.getpwnam("nobody").pw_uid
+            assert data_of(server).stat().st_uid in OWN_NUMBERS
         finally:
             discard(home)
 
     def test_a_home_that_is_closed_later_is_explained(self, warm_home: Path) -> None:
         PrivatePostgres(warm_home).stop()
         warm_home.chmod(0o700)
-        with pytest.raises(HomeUnusable, match="nobody") as caught:
+        with pytest.raises(HomeUnusable, match="the database's user 60") as caught:
             PrivatePostgres(warm_home).start()
         assert caught.value.hint == f"chmod o+x {warm_home}"
         warm_home.chmod(0o711)
+
+    def test_whoever_is_nobody_cannot_read_or_change_the_database(self, home: Path) -> None:
+        """Another program that runs as `nobody`: by the socket, by the files, by its memory, by a signal."""
+        server = PrivatePostgres(home)
+        ask(server.start(), "CREATE TABLE secrets AS SELECT 'of root' AS words")
+        pid, sockets, data = pid_of(server), server.status().socket_dir, data_of(server)
+        account = pwd.getpwnam("nobody")
+        attacks = {
+            "connect": f"import socket; socket.socket(socket.AF_UNIX).connect('{wire.socket_file(sockets or home)}')",
+            "list": f"import os; os.listdir('{data}')",
+            "read": f"open('{data}/postgresql.conf').read()",
+            "trust": f"open('{data}/pg_hba.conf', 'a').write('local all all trust')",
+            "memory": f"open('/proc/{pid}/mem', 'rb+').read(1)",
+            "descriptors": f"import os; os.listdir('/proc/{pid}/fd')",
+            "signal": f"import os; os.kill({pid}, 2)",
+            "shared": "import glob; [open(path, 'rb+') for path in glob.glob('/dev/shm/PostgreSQL.*')] or 1 / 0",
+        }
+        for name, code in attacks.items():
+            done = subprocess.run(
+                [self.python_of_all(), "-c", code], user=account.pw_uid, group=account.pw_gid, extra_groups=(),
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            expected = "ZeroDivisionError" if name == "shared" else "PermissionError"
+            assert expected in done.stderr or "PermissionError" in done.stderr, (name, done.stdout, done.stderr)
+        assert pid_of(server) == pid
+        owners = {path.lstat().st_uid for path in [data, *data.rglob("*")]}
+        assert owners == {data.stat().st_uid}
+        assert owners <= set(OWN_NUMBERS)
+        assert data.parent.stat().st_mode & 0o777 == 0o700
+
+    def python_of_all(self) -> str:
+        number = pwd.getpwnam("nobody").pw_uid
+        usable = next((path for path in ("/usr/bin/python3", sys.executable) if runs(path, number)), None)
+        return usable or unavailable("`nobody` can run no Python on this machine")
+
+    @pytest.mark.parametrize("killed_on_the_way", [False, True])
+    def test_a_database_of_nobody_gets_a_user_of_its_own_at_the_next_start(
+        self, home: Path, killed_on_the_way: bool
+    ) -> None:
+        server = PrivatePostgres(home)
+        ask(server.start(), "CREATE TABLE kept AS SELECT 42 AS answer")
+        server.stop()
+        former = pwd.getpwnam("nobody")
+        data, place = data_of(server), home / "postgres"
+        for folder in (data.parent, place / "log", place / "socket"):
+            subprocess.run(["chown", "-R", f"{former.pw_uid}:{former.pw_gid}", str(folder)], check=True)
+        if killed_on_the_way:
+            os.chown(data.parent, 0, 0)
+            os.chown(data / "PG_VERSION", OWN_NUMBERS.start, OWN_NUMBERS.start)
+        outside = home / "of-root"
+        outside.write_text("mine")
+        planted = data / "base" / "link"
+        planted.symlink_to(outside)
+        os.chown(planted, former.pw_uid, former.pw_gid, follow_symlinks=False)
+        assert ask(server.start(), "SELECT answer FROM kept") == 42
+        assert {path.lstat().st_uid for path in [data, *data.rglob("*")]} <= set(OWN_NUMBERS)
+        assert outside.stat().st_uid == 0, "a link that was put there leads nowhere"
+        assert (place / "log").stat().st_uid in OWN_NUMBERS
+
+    def test_the_maker_of_the_cluster_is_alone_in_it(self, home: Path) -> None:
+        """initdb wants a user with a name; while it runs, no other `nobody` can enter."""
+        first = starter(home)
+        eventually(lambda: any(home.glob("postgres/pg*/initdb-*/base")))
+        (cluster,) = home.glob("postgres/pg*")
+        status = cluster.stat()
+        first.communicate()
+        assert (status.st_mode & 0o777, status.st_uid in OWN_NUMBERS, status.st_gid in OWN_NUMBERS) == (
+            0o710,
+            True,
+            True,
+        )
+        assert cluster.stat().st_mode & 0o777 == 0o700
 
     def test_somebody_elses_socket_directory_is_not_used(self, tmp_path: Path) -> None:
         with throwaway_home("/".join(["deep"] * 30)) as home:

@@ -10,9 +10,10 @@ Where things lie, below `<home>/postgres`:
     log/             one file per weekday, overwritten after a week
     chargehand.conf  our settings, rewritten at each start; `ALTER SYSTEM` overrides them
 
-PostgreSQL refuses to run as root, so root runs it as `nobody`. Where `nobody` cannot enter the home (it lies below a
-0700 directory), `<home>/postgres` is a link to a directory of its own below /var/lib/chargehand-postgres. No
-permission of a directory that is not ours is ever changed, and no account is made.
+PostgreSQL refuses to run as root, so root runs it under a user number that no account has (`account.OWN_NUMBERS`):
+no other process reaches its files or its memory. Where that user cannot enter the home (it lies below a 0700
+directory), `<home>/postgres` is a link to a directory of its own below /var/lib/chargehand-postgres. No permission of a
+directory that is not ours is ever changed, and no account is made.
 """
 
 from chargehand.private_postgres.binaries import Binaries, find_binaries

@@ -32,6 +32,7 @@ SINCE_18 = {"io_method": "sync"}  # the default keeps three more processes for r
 
 INCLUDE = "include = '../../chargehand.conf'  # rewritten at each start; use ALTER SYSTEM to override\n"
 ACCESS = "local all all trust  # only its owner (and root) can enter the socket's directory\n"
+"""No password and no map of names: a user number of the server's own has no name that `peer` could look up."""
 
 
 def render(socket_dir: Path, major: int) -> str:

@@ -1,7 +1,8 @@
 """The copy of the binaries beside the data.
 
-A server on a copy survives the upgrade or removal of the environment it came from, `nobody` can run it although the
-environment lies below a 0700 /root, and data of an old major version can still be read when the wheel has moved on.
+A server on a copy survives the upgrade or removal of the environment it came from, root's server has a user that can
+run it although the environment lies below a 0700 /root, and data of an old major version can still be read when the
+wheel has moved on.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def _copy(base: Path, parts: tuple[str, ...], copy: Path) -> None:
     for part in parts:
         _copy_tree(base / part, unfinished / part)
     for directory, _, _ in os.walk(unfinished):
-        Path(directory).chmod(0o755)  # `nobody` has to pass, whatever our umask is
+        Path(directory).chmod(0o755)  # the server's user has to pass, whatever our umask is
     unfinished.rename(copy)
 
 

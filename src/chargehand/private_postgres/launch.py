@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from chargehand.private_postgres import pidfile
-from chargehand.private_postgres.account import SUPERUSER, Account, server_account
+from chargehand.private_postgres.account import SUPERUSER, Account, for_initdb, is_left_over, server_account
 from chargehand.private_postgres.binaries import Binaries, find_binaries
 from chargehand.private_postgres.conf import ACCESS, INCLUDE, initdb_options, render
 from chargehand.private_postgres.errors import (
@@ -20,7 +20,7 @@ from chargehand.private_postgres.errors import (
     PostgresMissing,
 )
 from chargehand.private_postgres.kept import keep, kept, prune
-from chargehand.private_postgres.places import Place, blocked_at, make_private, socket_dir
+from chargehand.private_postgres.places import Place, blocked_at, give, make_private, socket_dir
 from chargehand.private_postgres.processes import attached, is_postmaster
 from chargehand.private_postgres.wire import socket_file
 
@@ -42,6 +42,7 @@ def launch(place: Place, given: Binaries | None) -> None:
     if closed := blocked_at(place.root, account):
         raise HomeUnusable(f"{account.name}, who runs the database, may not enter {closed}", hint=f"chmod o+x {closed}")
     binaries = keep(chosen, place.dist)
+    _take_over(place, binaries.major, account)
     make_private(place.cluster(binaries.major), account)
     make_private(place.log, account)
     make_private(socket_dir(place, account), account)
@@ -68,19 +69,42 @@ def choose(place: Place, given: Binaries | None) -> Binaries:
         return copy
 
 
+def _take_over(place: Place, major: int, account: Account) -> None:
+    """Give a cluster that older versions ran as `nobody` to the server's own account: once, while no server runs.
+
+    A start that was killed in the middle of initdb has left the directory open to the group; it is closed again.
+    """
+    cluster = place.cluster(major)
+    if not account.switch:
+        return
+    if is_left_over(cluster):
+        for folder in (place.log, place.root / "socket", cluster):  # in this order: what it is told by goes last
+            if is_left_over(folder):
+                give(folder, account)
+    if cluster.exists() and cluster.lstat().st_uid == account.uid:
+        cluster.chmod(0o700)
+
+
 def _make_cluster(place: Place, binaries: Binaries, account: Account) -> None:
     """Run initdb aside and rename the result: a cluster is there entirely or not at all."""
-    cluster = place.cluster(binaries.major)
+    cluster, maker = place.cluster(binaries.major), for_initdb(account)
     unfinished = Path(tempfile.mkdtemp(prefix="initdb-", dir=cluster))
-    account.own(unfinished, 0o700)
+    if maker != account:
+        cluster.chmod(0o710)  # its group, which is the server's alone, may pass for as long as initdb runs
+    maker.own(unfinished, 0o700)
     command = [binaries.tool("initdb"), "-D", str(unfinished), "-U", SUPERUSER, *initdb_options(binaries.major)]
-    done = account.run(command, cwd=place.root, timeout=INITDB_TIMEOUT)
+    try:
+        done = maker.run(command, cwd=place.root, timeout=INITDB_TIMEOUT)
+    finally:
+        cluster.chmod(0o700)
     if done.returncode != 0:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise _failure("initdb failed", done.stderr, place)
     with (unfinished / "postgresql.conf").open("a", encoding="utf-8") as settings:
         settings.write(INCLUDE)
     (unfinished / "pg_hba.conf").write_text(ACCESS, encoding="utf-8")
+    if maker != account:
+        give(unfinished, account)
     unfinished.rename(place.data(binaries.major))
     _sync(cluster)
 

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from chargehand.private_postgres.account import Account
+from chargehand.private_postgres.account import Account, nobody
 from chargehand.private_postgres.errors import HomeUnusable
 from chargehand.private_postgres.wire import socket_file
 
@@ -81,7 +81,7 @@ def establish(home: Path) -> Place:
 
 
 def make_home(home: Path) -> None:
-    """Make the home. Root's lets `nobody` pass, so that the database can be inside; what is secret there is 0600."""
+    """Make the home. Root's lets the server's user pass, so that the database can be inside; what is secret is 0600."""
     make_dir(home, 0o711 if os.geteuid() == 0 else 0o700, parents=True)
 
 
@@ -132,12 +132,27 @@ def make_private(path: Path, account: Account) -> None:
             ) from None
 
 
+def give(folder: Path, account: Account) -> None:
+    """Give a directory of a server's, with all that is `nobody`'s in it, to an account.
+
+    Until it is done the top is root's alone, so that nobody else gets in, and so that it is done again when this is
+    killed. No link is followed, whatever was put there.
+    """
+    os.chown(folder, 0, 0, follow_symlinks=False)
+    folder.chmod(0o700)
+    for _, folders, files, place in os.fwalk(folder, follow_symlinks=False):
+        for name in (*folders, *files):
+            if os.stat(name, dir_fd=place, follow_symlinks=False).st_uid == nobody():
+                os.chown(name, account.uid, account.gid, dir_fd=place, follow_symlinks=False)
+    os.chown(folder, account.uid, account.gid, follow_symlinks=False)
+
+
 def _open_to_all(home: Path) -> bool:
     return all(step.stat().st_mode & stat.S_IXOTH for step in [home.resolve(), *home.resolve().parents])
 
 
 def _outside(home: Path) -> Path:
-    """Make a new directory for a home that `nobody` cannot enter. A home made anew must not find an old database."""
+    """Make a new directory for a home that the server's user cannot enter. A home made anew must not find an old database."""
     make_dir(SYSTEM_PLACE, 0o711)
     name = re.sub(r"[^A-Za-z0-9._-]", "-", home.resolve().name[:20])
     place = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=SYSTEM_PLACE))
