@@ -15,7 +15,8 @@ PURE = {"domain", "catalog", "understanding", "planning", "routing", "execution"
 
 
 def test_only_rooms_and_settings_stand_at_the_top() -> None:
-    assert {path.name for path in SOURCE.glob("*.py")} == {"__init__.py", "__main__.py", "keys.py", "settings.py"}
+    modules = {"__init__.py", "__main__.py", "folders.py", "keys.py", "settings.py"}
+    assert {path.name for path in SOURCE.glob("*.py")} == modules
     assert {path.parent.name for path in SOURCE.glob("*/__init__.py")} == {
         path.name for path in SOURCE.iterdir() if path.is_dir() and path.name != "__pycache__"
     }

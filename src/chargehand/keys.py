@@ -7,6 +7,7 @@ import secrets
 import stat
 from pathlib import Path
 
+from chargehand import folders
 from chargehand.domain.errors import BadConfiguration
 
 KEY_BYTES = 32
@@ -59,8 +60,7 @@ def _read(path: Path) -> bytes:
 
 def _make(path: Path) -> bytes:
     """Write a new key beside the path, then link it there: whoever comes second reads the first one's."""
-    # Root's home must let PostgreSQL's user walk through it (0711); a user's own is the user's alone.
-    path.parent.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+    folders.make_home(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(secrets.token_bytes(KEY_BYTES))

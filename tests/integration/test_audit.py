@@ -1,4 +1,4 @@
-"""History that cannot be rewritten, shortened or replaced unnoticed. The attacker writes to the database as its owner."""
+"""History that cannot be rewritten, shortened or replaced unnoticed. The attacker owns the database."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def vanish(which: str) -> str:
         ("UPDATE requests SET event_count = event_count + 1", "events were added after its seal"),
     ],
 )
-async def test_tampering_behind_the_trigger_is_found(
+async def test_tampering_behind_the_trigger_is_found(  # noqa: PLR0917 - fixtures
     world: World, auditor: Auditor, heads: HeadFile, database_url: str, tampering: str, found: str
 ) -> None:
     for words in ("the first", "the second"):

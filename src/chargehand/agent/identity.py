@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from chargehand import folders
 from chargehand.domain.errors import BadConfiguration
 
 PREFIX = "che1."  # so that a token is recognised when it turns up where it should not
@@ -70,7 +71,7 @@ class Identity:
 
     def save(self, home: Path) -> Path:
         """Keep the identity in the agent's home (0600), whole or not at all."""
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(home, above=0o755)
         path, temporary = home / FILE, home / f".{FILE}.{os.getpid()}"
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(self._json())

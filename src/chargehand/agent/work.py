@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
+from chargehand import folders
 from chargehand.agent.processes.orphans import lock_path, mark_of
 from chargehand.agent.runtime.progress import Feed, Said
 from chargehand.agent.secrets.lookup import Chain, Secrets
@@ -67,7 +68,7 @@ class Work:
     @property
     def workdir(self) -> Path:
         """A directory only the agent's user can read, made when first used, removed when the result is recorded."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(self._folder)
         return self._folder
 
     async def progress(self, message: str, **data: JsonValue) -> None:

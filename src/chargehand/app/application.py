@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from chargehand import keys
+from chargehand import folders, keys
 from chargehand.app.audit import Audit, Auditor, head_file
 from chargehand.app.reads import Reads
 from chargehand.broker.transports import transport_of
@@ -237,6 +237,8 @@ async def open_application(settings: Settings, *, upgrade_old: bool = False) -> 
 
 def _master_key(settings: Settings) -> bytes:
     try:
+        folders.make_home(settings.home)
+        folders.check_home(settings.home)
         return keys.master_key(settings.home / "master.key")
     except OSError as error:
         raise DiskFull(

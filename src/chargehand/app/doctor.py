@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from chargehand import __version__
+from chargehand import __version__, folders
 from chargehand.app.application import model as configured_model
 from chargehand.app.application import start_private_postgres
 from chargehand.app.fleet import local_offers
@@ -68,12 +68,15 @@ def _python(_: Settings) -> Check:
 def _home(settings: Settings) -> Check:
     home = settings.home
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make_home(home)
+        folders.check_home(home)
         probe = home / ".doctor"
         probe.write_bytes(b"x" * 4096)
         probe.unlink()
     except OSError as error:
         return Check("home", "fail", f"{home}: {error.strerror}", "Free some space, or set CHARGEHAND_HOME.")
+    except ChargehandError as error:
+        return Check("home", "fail", str(error), error.hint)
     return Check("home", "ok", f"{home} can be written")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from chargehand import folders
 from chargehand.app.application import TAKE_OVER
 from chargehand.app.fleet import LOCAL_AGENT
 from chargehand.domain.envelopes import derive_key
@@ -316,9 +317,7 @@ def _agent_id(home: Path) -> UUID:
     try:
         return UUID(path.read_text().strip())
     except (FileNotFoundError, ValueError):
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(home)
         agent_id = uuid4()
-        temporary = path.with_suffix(".new")
-        temporary.write_text(f"{agent_id}\n")
-        temporary.replace(path)
+        folders.write(path, f"{agent_id}\n".encode())
         return agent_id

@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from chargehand import folders
 from chargehand.private_postgres import pidfile
 from chargehand.private_postgres.account import SUPERUSER, Account, for_initdb, is_left_over, server_account
 from chargehand.private_postgres.binaries import Binaries, find_binaries
@@ -150,10 +151,8 @@ def _clear_unfinished(cluster: Path) -> None:
 
 def _replace(path: Path, text: str) -> None:
     """Write a file that everybody may read, entirely or not at all."""
-    new = path.with_suffix(".new")
-    new.write_text(text, encoding="utf-8")
-    new.chmod(0o644)
-    new.replace(path)
+    folders.write(path, text.encode(), 0o644)
+    path.chmod(0o644)  # where the umask took away what the server's user needs
 
 
 def _sync(directory: Path) -> None:

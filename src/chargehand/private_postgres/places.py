@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from chargehand import folders
 from chargehand.private_postgres.account import Account, nobody
 from chargehand.private_postgres.errors import HomeUnusable
 from chargehand.private_postgres.wire import socket_file
@@ -74,7 +75,7 @@ def establish(home: Path) -> Place:
     if place is None:
         place = Place(_outside(home) if os.geteuid() == 0 and not _open_to_all(home) else home.resolve() / "postgres")
         # 0711: the server's account passes through to what belongs to it.
-        make_dir(place.root, 0o711)
+        folders.make(place.root, 0o711)
         if place.root != home.resolve() / "postgres":
             (home / "postgres").symlink_to(place.root)
     return place
@@ -82,14 +83,7 @@ def establish(home: Path) -> Place:
 
 def make_home(home: Path) -> None:
     """Make the home. Root's lets the server's user pass, so that the database can be inside; what is secret is 0600."""
-    make_dir(home, 0o711 if os.geteuid() == 0 else 0o700, parents=True)
-
-
-def make_dir(path: Path, mode: int, *, parents: bool = False) -> None:
-    """Make a directory of that mode whatever the umask is; one that exists is left as it is."""
-    if not path.is_dir():
-        path.mkdir(parents=parents, exist_ok=True)
-        path.chmod(mode)
+    folders.make_home(home)
 
 
 def check_name(home: Path) -> None:
@@ -140,8 +134,8 @@ def give(folder: Path, account: Account) -> None:
     """
     os.chown(folder, 0, 0, follow_symlinks=False)
     folder.chmod(0o700)
-    for _, folders, files, place in os.fwalk(folder, follow_symlinks=False):
-        for name in (*folders, *files):
+    for _, below, files, place in os.fwalk(folder, follow_symlinks=False):
+        for name in (*below, *files):
             if os.stat(name, dir_fd=place, follow_symlinks=False).st_uid == nobody():
                 os.chown(name, account.uid, account.gid, dir_fd=place, follow_symlinks=False)
     os.chown(folder, account.uid, account.gid, follow_symlinks=False)
@@ -152,12 +146,12 @@ def _open_to_all(home: Path) -> bool:
 
 
 def _outside(home: Path) -> Path:
-    """Make a new directory for a home that the server's user cannot enter. A home made anew must not find an old database."""
-    make_dir(SYSTEM_PLACE, 0o711)
+    """Make a directory for a home that the server's user cannot enter. A home made anew must find no old database."""
+    folders.make(SYSTEM_PLACE, 0o711, above=0o755)
     name = re.sub(r"[^A-Za-z0-9._-]", "-", home.resolve().name[:20])
     place = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=SYSTEM_PLACE))
     place.chmod(0o711)
-    (place / "home").write_text(f"{home.resolve()}\n", encoding="utf-8")
+    folders.write(place / "home", f"{home.resolve()}\n".encode(), 0o644)
     return place
 
 

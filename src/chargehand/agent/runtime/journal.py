@@ -22,6 +22,7 @@ from uuid import UUID, uuid4
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from chargehand import folders
 from chargehand.domain import bounded_json
 from chargehand.domain.envelopes import DEEPEST, MAX_BYTES
 from chargehand.domain.errors import BadConfiguration, DiskFull, UnreadableText
@@ -107,9 +108,11 @@ class Journal:
     def open(cls, folder: Path) -> Journal:
         """Read the journal in `folder`, made if need be. Blocks.
 
-        Raises `BadConfiguration` when another agent has it open, `DiskFull` when nothing can be written.
+        Raises `BadConfiguration` when another agent has it open or others may write there, `DiskFull` when nothing can
+        be written.
         """
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(folder)
+        folders.check_home(folder.parent)
         lock = _locked(folder / "lock")
         file = _File(folder / "journal.jsonl")
         try:

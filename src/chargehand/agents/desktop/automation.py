@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from chargehand import folders
 from chargehand.agents.desktop.actions import INTENT, Action, BadAutomation, Entry, parse, spec_of
 from chargehand.domain.errors import ContentChanged
 from chargehand.domain.intents import IntentSpec
@@ -124,7 +125,7 @@ def trusted_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             status, raw = os.fstat(file.fileno()), file.read(MAX_BYTES + 1)
-        problem = _distrust(path, status) or _distrust(path.parent, path.parent.stat())
+        problem = _distrust(path, status) or folders.intruder(path.parent, sticky=True)
     except FileNotFoundError:
         return ""
     except OSError as error:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chargehand import folders
 from chargehand.domain.errors import BadConfiguration
 
 NAME = "chargehand-agent"
@@ -163,7 +164,5 @@ def _write(planned: Autostart) -> None:
     path = planned.path
     if path.exists() and OURS not in path.read_text(errors="replace"):
         raise BadConfiguration(f"{path} is there already and is not ours", hint="Move it away, then try again.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(planned.text)
-    fresh.replace(path)
+    folders.make(path.parent, 0o755)
+    folders.write(path, planned.text.encode(), 0o644)

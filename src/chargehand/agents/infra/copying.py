@@ -10,6 +10,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from chargehand import folders
 from chargehand.agents.infra.manifest import FOLDER, UNREADABLE, link_target
 from chargehand.agents.infra.workdir import disk_full_explained
 from chargehand.domain.errors import ContentChanged
@@ -41,7 +42,7 @@ def share(base: Path, target: Path, shared: tuple[str, ...]) -> None:
     for name in shared:
         real = base / name
         if not real.exists():
-            real.mkdir(parents=True)
+            folders.make(real, 0o755, above=0o755)
         link = target / name
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(real.resolve(), target_is_directory=real.is_dir())

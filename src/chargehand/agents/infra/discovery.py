@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
+from chargehand import folders
 from chargehand.agents import bounded_yaml
 from chargehand.agents.infra import headers
 from chargehand.agents.infra.headers import BadHeader, Header, Kind
@@ -116,11 +116,7 @@ def unsafe_script(path: Path) -> str | None:
         return f"{path.name} is not executable (chmod +x {path})"
     if status.st_uid not in (0, os.geteuid()):
         return f"{path.name} belongs to another user than root and the agent's"
-    for item in (path, path.parent):
-        mode = item.stat().st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            return f"{item} can be written by everybody (chmod o-w {item})"
-    return None
+    return folders.intruder(path)
 
 
 def _children(folder: Path, suffixes: tuple[str, ...] | None) -> list[Path]:
@@ -211,7 +207,7 @@ class _Project:
             return "", self._broken
         try:
             return self._snapshots.content_hash(subject, self._parts), problem_of(
-                subject.name, self._problems, self._offered
+                subject, self._problems, self._offered
             )
         except UnfitContent as error:
             return "", str(error)

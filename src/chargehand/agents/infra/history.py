@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from chargehand import folders
 from chargehand.agents.infra.manifest import differences, digest_of
 
 KEPT = 50  # of each agent; an approval expires after a week, and few projects change 50 times in one
@@ -52,15 +53,13 @@ class History:
         return None
 
     def _write(self, folder: Path, hashes: list[str], parts: Parts) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(folder)
         name = digest_of({name: digest_of(entries) for name, entries in parts.items()} | dict.fromkeys(hashes, ""))
         path = folder / name[:32]
         if path.exists():
             path.touch()
             return
-        unfinished = path.with_suffix(".new")
-        unfinished.write_bytes(zlib.compress(json.dumps({"contents": hashes, "parts": parts}).encode(), 1))
-        unfinished.replace(path)
+        folders.write(path, zlib.compress(json.dumps({"contents": hashes, "parts": parts}).encode(), 1))
         for old in self._files()[KEPT:]:
             old.unlink(missing_ok=True)
 

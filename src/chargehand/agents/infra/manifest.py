@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from chargehand import folders
 from chargehand.domain.errors import BadConfiguration
 
 IGNORED_FOLDERS = frozenset({".git", ".hg", ".svn", "__pycache__", ".idea", ".vscode"})
@@ -41,12 +42,14 @@ class UnfitContent(BadConfiguration):
 class Manifest:
     """`entries` says of each relative path what is there: `d`, `f HASH`, `x HASH` (may be executed), `l TARGET`.
 
-    `?` is what the agent's user may not read. `mentions` are what `Look` found in files, for whoever checks them.
+    `?` is what the agent's user may not read. `mentions` are what `Look` found in files, for whoever checks them;
+    `open` says of files and directories why others could change them.
     """
 
     base: Path
     entries: Mapping[str, str]
     mentions: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+    open: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -109,7 +112,7 @@ class Tree:
         reading = _Reading(self, self._known)
         reading.folder(reading.root, "")
         self._known = reading.known
-        return Manifest(self.base, reading.entries, reading.mentions)
+        return Manifest(self.base, reading.entries, reading.mentions, reading.open)
 
     def wanted(self, name: str) -> bool:
         return self._only is None or name in self._only
@@ -135,6 +138,7 @@ class _Reading:
         self.root = os.path.realpath(tree.base)
         self.entries: dict[str, str] = {}
         self.mentions: dict[str, tuple[str, ...]] = {}
+        self.open: dict[str, str] = {}
         self.known: dict[str, tuple[Stamp, str, tuple[str, ...]]] = {}
         self.size = 0
         self.settled = time.time_ns() - SETTLED
@@ -147,6 +151,7 @@ class _Reading:
             return
         if prefix:
             self.entries[prefix[:-1]] = FOLDER
+            self._look_at_rights(prefix[:-1], folder, os.stat(folder))
         for item in items:
             if prefix or self.tree.wanted(item.name):
                 self._item(item, prefix + item.name)
@@ -182,11 +187,16 @@ class _Reading:
         except FileNotFoundError:
             return
         self.size += status.st_size
+        self._look_at_rights(name, item.path, status)
         self.entries[name] = f"{'x' if status.st_mode & stat.S_IXUSR else 'f'} {known[1]}"
         if known[2]:
             self.mentions[name] = known[2]
         if max(status.st_mtime_ns, status.st_ctime_ns) < self.settled:
             self.known[name] = known
+
+    def _look_at_rights(self, name: str, path: str, status: os.stat_result) -> None:
+        if reason := folders.why_open(path, status):
+            self.open[name] = reason
 
     def _hashed(self, path: str, name: str) -> tuple[str, tuple[str, ...]]:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
+from chargehand import folders
 from chargehand.agents.infra import references
 from chargehand.agents.infra.copying import copy_tree, share
 from chargehand.agents.infra.headers import Kind
@@ -110,12 +111,19 @@ class Snapshots:
             return ""
 
     def problems(self, root: Path, parts: tuple[Manifest, ...]) -> dict[str, str]:
-        """Return of each file of the project that reaches out of it what it names, in words."""
+        """Return of each file that may not be used why: it reaches out of its tree, or others may write it.
+
+        What is wrong with the directory of a part, or with one above it, stands under an empty name.
+        """
         project, *others = parts
         found = references.leaving(root, project.mentions, [*self._playbook_dirs_in(root)] or [root])
         found |= references.leaving_links(root, project.entries)
         for part in others:
             found |= references.leaving_links(part.base, part.entries)
+        for part in parts:
+            found |= part.open
+            if reason := folders.intruder(part.base):
+                found[""] = reason
         return found
 
     def remember(self, subjects: Iterable[tuple[Subject, str]]) -> None:
@@ -159,7 +167,7 @@ class Snapshots:
         if approved and self.content_hash(subject, parts) != approved:
             what = self.difference(subject, approved) or f"{subject.name}, or what lies beside it, was changed"
             raise ContentChanged(f"{what} after the plan was approved; nothing was run")
-        if problem := problem_of(subject.name, self.problems(subject.root, parts), ()):
+        if problem := problem_of(subject, self.problems(subject.root, parts), ()):
             raise UnfitContent(problem)
         return parts
 
@@ -209,13 +217,18 @@ class Snapshots:
         return [folder for folder in self._playbook_dirs if folder.is_relative_to(root)]
 
 
-def problem_of(name: str, problems: Mapping[str, str], offered: Iterable[str]) -> str | None:
+def problem_of(subject: Subject, problems: Mapping[str, str], offered: Iterable[str]) -> str | None:
     """Return why a file cannot be vouched for: its own problem, or one of a file that it may use.
 
-    A problem of another playbook on offer is that playbook's own affair.
+    A problem of another playbook on offer is that playbook's own affair, and what it may write is no content.
     """
-    others = {*offered} - {name}
-    return problems.get(name) or next((words for file, words in problems.items() if file not in others), None)
+    others, shared = {*offered} - {subject.name}, subject.shared
+    left = {name: words for name, words in problems.items() if name not in others and not _lies_in(name, shared)}
+    return left.get(subject.name) or next(iter(left.values()), None)
+
+
+def _lies_in(name: str, paths: Iterable[str]) -> bool:
+    return any(name == path or name.startswith(f"{path}/") for path in paths)
 
 
 def _part_of(name: str, path: Path) -> tuple[Path, frozenset[str] | None]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
 
+from chargehand import folders
 from chargehand.domain.masking import without_passwords
 
 SIZE = 2_000_000  # bytes; with three old files that is weeks of ordinary use
@@ -43,9 +44,8 @@ def log_to(home: Path, form: str = "text", *, also_to_stderr: bool = False) -> P
         root.addHandler(_formatted(logging.StreamHandler(), form))
     path = log_path(home)
     try:
-        # Root's home must let PostgreSQL's user walk through it (0711); a user's own is the user's alone.
-        home.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        folders.make_home(home)
+        folders.make(path.parent)
         handler: logging.Handler = PrivateFile(path, maxBytes=SIZE, backupCount=OLD_FILES)
     except OSError:
         root.addHandler(logging.NullHandler())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from typing import BinaryIO
 from uuid import uuid4
 from zipfile import BadZipFile
 
+from chargehand import folders
 from chargehand.llm.catalogue_match.classifier import FOLDS, STRENGTH, TEMPERATURES, Classifier
 from chargehand.llm.catalogue_match.training import Example
 
@@ -65,8 +67,8 @@ def keep(file: Path, write: Callable[[BinaryIO], None]) -> None:
     """Keep a file in a folder of trained things, whole or not at all, and forget old ones. Nothing is raised."""
     draft = file.with_name(f"{uuid4().hex}.new")
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with draft.open("xb") as out:
+        folders.make(file.parent)
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
             write(out)
         draft.replace(file)
         _prune(file.parent)
