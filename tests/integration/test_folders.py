@@ -7,16 +7,19 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from chargehand import folders
-from chargehand.agent.runtime.journal import Journal
+from chargehand.agent import Agent
+from chargehand.agent.runtime.runtime import AgentRuntime
 from chargehand.agents.infra.discovery import Discovery
 from chargehand.agents.infra.snapshots import Snapshots
 from chargehand.app.application import open_application
 from chargehand.app.doctor import examine
 from chargehand.app.worker import worker_beside
+from chargehand.broker.memory import MemoryBroker
 from chargehand.domain.errors import BadConfiguration
 from chargehand.settings import Settings
 
@@ -92,11 +95,15 @@ def test_a_directory_above_the_home_counts_and_a_sticky_one_is_taken(tmp_path: P
         folders.check_home(home)
 
 
-def test_an_agents_home_is_checked_as_well(tmp_path: Path) -> None:
+async def test_an_agent_does_not_start_in_a_home_that_others_may_write(tmp_path: Path) -> None:
     folders.make(tmp_path / "agent")
     (tmp_path / "agent").chmod(0o757)
+    runtime = AgentRuntime(
+        Agent("greeter"), MemoryBroker(), agent_id=str(uuid4()), key=b"k" * 32, home=tmp_path / "agent"
+    )
     with pytest.raises(BadConfiguration, match="can be written by everybody"):
-        Journal.open(tmp_path / "agent" / "journal")
+        await runtime.start()
+    assert list((tmp_path / "agent").iterdir()) == []
 
 
 @pytest.mark.skipif(not ROOT, reason="gives files away")

@@ -108,11 +108,9 @@ class Journal:
     def open(cls, folder: Path) -> Journal:
         """Read the journal in `folder`, made if need be. Blocks.
 
-        Raises `BadConfiguration` when another agent has it open or others may write there, `DiskFull` when nothing can
-        be written.
+        Raises `BadConfiguration` when another agent has it open, `DiskFull` when nothing can be written.
         """
         folders.make(folder)
-        folders.check_home(folder.parent)
         lock = _locked(folder / "lock")
         file = _File(folder / "journal.jsonl")
         try:

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
+from chargehand import folders
 from chargehand.agent.offers import Agent
 from chargehand.agent.runtime.attempt import Surroundings
 from chargehand.agent.runtime.attempts import Attempts
@@ -70,13 +71,18 @@ class AgentRuntime:
         self._ending: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
 
+    def _open_journal(self) -> Journal:
+        folders.check_home(self._home)
+        return Journal.open(self._home / "journal")
+
     async def start(self) -> None:
         """Open the journal, register, go on with what an earlier life left, and take orders.
 
-        Raises `BadConfiguration` when another agent uses the same home, `DiskFull` when nothing can be written there,
-        `BrokerUnreachable`, `NotPermitted` or `BadConfiguration` when the queues cannot be read.
+        Raises `BadConfiguration` when another agent uses the same home or others may write there, `DiskFull` when
+        nothing can be written there, `BrokerUnreachable`, `NotPermitted` or `BadConfiguration` when the queues cannot
+        be read.
         """
-        self._journal = await asyncio.to_thread(Journal.open, self._home / "journal")
+        self._journal = await asyncio.to_thread(self._open_journal)
         self.incarnation = f"{self._journal.name}.{self.incarnation}"
         around = Surroundings(
             self.agent,
