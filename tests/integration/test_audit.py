@@ -337,7 +337,7 @@ class TestWhy:
             ("DELETE FROM attempts", "no row is left of attempt"),
             (
                 "INSERT INTO reviews (request_id, kind, reason, context, resolution, resolved_by) SELECT request_id,"
-                " 'mishap', 'forged', '{}', 'done', 'mallory' FROM requests",
+                " 'quarantine', 'forged', '{}', 'done', 'mallory' FROM requests",
                 "the review “forged” is in the table",
             ),
             ("UPDATE decompositions SET model = 'other'", "what was understood is not"),
@@ -364,7 +364,7 @@ class TestWhy:
 async def test_histories_from_before_the_chain_are_taken_into_it(
     database_url: str, world: World, auditor: Auditor, heads: HeadFile
 ) -> None:
-    """As a database of schema 0002 is after its upgrade."""
+    """As a database of schema 0003 is after its upgrade."""
     first, second = await ended(world, "first"), await ended(world, "second")
     await write(
         database_url,
@@ -373,7 +373,7 @@ async def test_histories_from_before_the_chain_are_taken_into_it(
         "ALTER TABLE seals ADD CONSTRAINT uq_seals_request_id_event_count UNIQUE (request_id, event_count)",
         "ALTER TABLE plans DROP COLUMN mac",
         "ALTER TABLE approvals DROP COLUMN mac",
-        "UPDATE alembic_version SET version_num = '0002'",
+        "UPDATE alembic_version SET version_num = '0003'",
     )
     await asyncio.to_thread(migrate.upgrade, database_url)
     assert await migrate.current(database_url) == migrate.HEAD

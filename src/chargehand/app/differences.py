@@ -18,6 +18,9 @@ from chargehand.app.trail import Approval
 from chargehand.domain.states import AttemptStatus, PlanStatus, RequestStatus, TaskStatus
 from chargehand.planning.digest import digest
 
+RENAMED = {"mishap": "quarantine"}
+"""Kinds of reviews as events have them for ever -> as the table has them since."""
+
 Rows = Iterable[Mapping[str, Any]]
 Events = Sequence[HistoryEvent]
 
@@ -121,8 +124,9 @@ def of_attempts(attempts: Sequence[Attempt], events: Events) -> Iterator[str]:
 
 def of_reviews(reviews: Sequence[Review], events: Events) -> Iterator[str]:
     """Yield where the reviews differ."""
-    told = Counter((e.data["kind"], e.data["reason"]) for e in events if e.kind == "review.opened")
-    there = Counter((str(review.kind), review.reason) for review in reviews)
+    opened = [event.data for event in events if event.kind == "review.opened"]
+    told: Counter[tuple[Any, Any]] = Counter((RENAMED.get(data["kind"], data["kind"]), data["reason"]) for data in opened)
+    there: Counter[tuple[Any, Any]] = Counter((str(review.kind), review.reason) for review in reviews)
     yield from (f"the review “{reason}” is in the table, and no event tells of it" for _, reason in there - told)
     yield from (f"no row is left of the review “{reason}”" for _, reason in told - there)
     resolved = {(e.data["resolution"], e.data["by"]) for e in events if e.kind == "review.resolved"}

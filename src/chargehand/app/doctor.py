@@ -100,11 +100,15 @@ async def _database(settings: Settings) -> list[Check]:
 
 def _provider(settings: Settings) -> Check:
     from chargehand.private_postgres import PrivatePostgres
+    from chargehand.private_postgres.account import is_left_over
 
     if settings.database_url is not None:
         return Check("database", "ok", "the server of CHARGEHAND_DATABASE_URL answers")
     found = PrivatePostgres(settings.home).status()
     text = f"private PostgreSQL {found.version} from {found.provider}, process {found.pid}, in {found.data_dir}"
+    if found.data_dir is not None and is_left_over(found.data_dir.parent):
+        remedy = "Run `chargehand db stop`: its next start gives it a user of its own, whom nothing else runs as."
+        return Check("database", "warn", f"{text}; it runs as `nobody`, as other programs may", remedy)
     return Check("database", "ok", text)
 
 
