@@ -326,6 +326,8 @@ def test_a_request_can_be_looked_into(cli: Command, greeted: Ended) -> None:
     why = cli("why", short)
     assert "rule “plain commands only”" in why.out
     assert "ann approved plan 1" in why.out
+    assert "differ" not in why.out
+    assert "events are sealed, and as they were then" in why.out
     one = cli("why", done["tasks"][0]["task_id"][:8])
     assert "Step 1: Write the greeting" in one.out
     assert "task.succeeded" in cli("logs", short).out
@@ -344,6 +346,21 @@ def test_doctor_names_what_is_broken_and_what_to_do(cli: Command, greeted: Ended
     bad = cli("doctor", CHARGEHAND_DATABASE_URL="postgresql://u@127.0.0.1:1/x")
     assert bad.code == 5
     assert "fail  database" in bad.out
+
+
+def test_the_chain_is_compared_with_a_head_that_was_exported(cli: Command, greeted: Ended, tmp_path: Path) -> None:
+    head = tmp_path / "head.json"
+    exported = cli("audit", "export", str(head), "--json")
+    assert exported.code == 0, exported.err
+    assert exported.value["position"] >= 2
+    assert cli("audit", "export", str(head)).code == 2, "an old head is not overwritten"
+    assert cli("audit", "verify", "--against", str(head), "--json").value["chain"] == []
+    head.write_text(head.read_text().replace(f'"position": {exported.value["position"]}', '"position": 999'))
+    cut = cli("audit", "verify", "--against", str(head))
+    assert cut.code == 6
+    assert "and had 999" in cut.err
+    counted = cli("audit", "prune", "--older-than", "1", "--json")
+    assert counted.value == {"requests": 0, "removed": False}
 
 
 async def test_an_altered_history_is_found(cli: Command, greeted: Ended) -> None:

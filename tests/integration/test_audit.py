@@ -352,6 +352,31 @@ class TestWhy:
         assert any(said in difference for difference in trail.differences), trail.differences
         assert [approval.approver for approval in trail.approvals] == ["ann"], "who agreed is told from the events"
 
+    @pytest.mark.parametrize(
+        ("kind", "data"),
+        [
+            ("approval.approved", '{"approver": "mallory"}'),
+            ("approval.approved", '{"approver": 7, "plan_id": "x", "digest": [], "words": {}}'),
+            ("approval.rejected", "[1, 2]"),
+            ("plan.pending_approval", '{"plan": {"plan_id": "x"}}'),
+            ("plan.pending_approval", '{"plan": []}'),
+            ("review.opened", "{}"),
+            ("attempt.leased", "{}"),
+            ("request.decomposed", '{"subtasks": 1}'),
+        ],
+    )
+    async def test_events_that_nobody_here_writes_end_nothing(
+        self, world: World, app: Application, database_url: str, kind: str, data: str
+    ) -> None:
+        request_id = await ended(world)
+        insert = f"INSERT INTO events (request_id, seq, kind, data) VALUES ('{request_id}', 99, '{kind}', '{data}')"
+        await write(database_url, insert)
+        trail = await app.trail(request_id)
+        assert trail.differences
+        assert [approval.approver for approval in trail.approvals] == ["ann"]
+        assert trail.sealed is not None
+        assert trail.sealed.problem == "events were added after its seal, or its last seal was removed"
+
     async def test_events_that_were_altered_are_named(self, world: World, app: Application, database_url: str) -> None:
         request_id = await ended(world)
         forged = "UPDATE events SET data = data || '{\"approver\": \"mallory\"}' WHERE kind = 'approval.approved'"

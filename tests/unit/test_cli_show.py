@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from chargehand.app import json_view
+from chargehand.app.audit import Sealed
 from chargehand.app.snapshot import Request, ReviewContext, ReviewKind, TriedTier, read
 from chargehand.cli.show.ending import HEADS, MAX_DIFF, NEXT, WORDS, ending_lines
 from chargehand.cli.show.lists import agent_list, catalog_lines, review_list
@@ -43,6 +44,8 @@ from tests.unit.cli_rows import (
 )
 
 R, T = RequestStatus, TaskStatus
+
+TWO_EVENTS = (an_event("task.ready", {}), an_event("task.succeeded", {}))
 
 
 def text(lines: Iterable[Line]) -> str:
@@ -335,3 +338,15 @@ def test_why_shows_what_was_claimed_and_each_term_of_a_confidence() -> None:
     told = "\n".join(line.text for line in why_lines(a_trail(decompositions=(read_so,)), full=True))
     assert "0.95 was claimed; in log-odds: tier +1.10, catalogue match -3.00" in told
     assert "confidences by calibration 1+57:ab" in told
+
+
+def test_why_names_what_differs_before_anything_else_and_says_what_is_sealed() -> None:
+    sound = why_lines(a_trail(sealed=Sealed(1, None)))
+    assert sound[-1].text == "All 1 events are sealed, and as they were then."
+    assert "1 of 2 events are sealed so far" in why_lines(a_trail(sealed=Sealed(1, None), events=TWO_EVENTS))[-1].text
+    forged = why_lines(a_trail(differences=("“approved by mallory” is in the table",), sealed=Sealed(1, "altered")))
+    texts = [line.text for line in forged]
+    told = texts.index("“approved by mallory” is in the table")
+    assert told < texts.index("How it was understood")
+    assert "The events are not as they were sealed: altered" in texts
+    assert not any("are sealed" in text for text in texts)

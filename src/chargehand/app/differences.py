@@ -21,29 +21,61 @@ from chargehand.planning.digest import digest
 RENAMED = {"mishap": "quarantine"}
 """Kinds of reviews as events have them for ever -> as the table has them since."""
 
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+"""What reading an event raises that Chargehand did not write."""
+
 Rows = Iterable[Mapping[str, Any]]
 Events = Sequence[HistoryEvent]
 
 
 def approvals_told(events: Events, rows: Rows) -> tuple[Approval, ...]:
     """Return who agreed to, or rejected, which digest, as the events say; `rows` only lend their ids."""
-    versions = {said["plan_id"]: said["version"] for said in _plans_told(events)}
+    versions = {said.get("plan_id"): said.get("version") for said in _plans_told(events)}
     ids = {_approval(row): row["approval_id"] for row in rows}
-    return tuple(
-        Approval(
-            approval_id=ids.get((UUID(data["plan_id"]), data["digest"], data["approver"], decision, data["words"])),
-            plan_id=UUID(data["plan_id"]),
-            digest=data["digest"],
-            approver=data["approver"],
-            decision=decision,
-            words=data["words"],
-            created_at=event.at,
-            version=versions.get(data["plan_id"], 0),
-        )
-        for event in events
-        if (decision := event.kind.removeprefix("approval.")) in ("approved", "rejected") and decision != event.kind
-        for data in (event.data,)
+    told: list[Approval] = []
+    for event in events:
+        try:
+            told += _approval_told(event, versions, ids)
+        except MALFORMED:
+            continue  # `of_events` names it
+    return tuple(told)
+
+
+def _approval_told(event: HistoryEvent, versions: Mapping[Any, Any], ids: Mapping[Any, int]) -> Iterator[Approval]:
+    if event.kind not in ("approval.approved", "approval.rejected"):
+        return
+    decision, data = event.kind.removeprefix("approval."), event.data
+    plan_id = UUID(data["plan_id"])
+    about = (plan_id, data["digest"], data["approver"], decision, data["words"])
+    yield Approval(
+        approval_id=ids.get(about),
+        plan_id=plan_id,
+        digest=data["digest"],
+        approver=data["approver"],
+        decision="approved" if decision == "approved" else "rejected",
+        words=data["words"],
+        created_at=event.at,
+        version=versions[data["plan_id"]],
     )
+
+
+def of_events(events: Events) -> Iterator[str]:
+    """Yield the approvals among the events that are none."""
+    versions = {said.get("plan_id"): said.get("version") for said in _plans_told(events)}
+    for event in events:
+        try:
+            list(_approval_told(event, versions, {}))
+        except MALFORMED:
+            yield f"event {event.seq} ({event.kind}) is not one that Chargehand writes"
+
+
+def compared(parts: Iterable[Iterator[str]]) -> Iterator[str]:
+    """Yield what these find. One that stops at an event that Chargehand did not write stops no other."""
+    for part in parts:
+        try:
+            yield from part
+        except MALFORMED as error:
+            yield f"an event is not one that Chargehand writes ({type(error).__name__}: {error})"
 
 
 def of_request(request: Request, events: Events) -> Iterator[str]:
@@ -125,7 +157,9 @@ def of_attempts(attempts: Sequence[Attempt], events: Events) -> Iterator[str]:
 def of_reviews(reviews: Sequence[Review], events: Events) -> Iterator[str]:
     """Yield where the reviews differ."""
     opened = [event.data for event in events if event.kind == "review.opened"]
-    told: Counter[tuple[Any, Any]] = Counter((RENAMED.get(data["kind"], data["kind"]), data["reason"]) for data in opened)
+    told: Counter[tuple[Any, Any]] = Counter(
+        (RENAMED.get(data["kind"], data["kind"]), data["reason"]) for data in opened
+    )
     there: Counter[tuple[Any, Any]] = Counter((str(review.kind), review.reason) for review in reviews)
     yield from (f"the review “{reason}” is in the table, and no event tells of it" for _, reason in there - told)
     yield from (f"no row is left of the review “{reason}”" for _, reason in told - there)
@@ -148,7 +182,8 @@ def of_decompositions(readings: Sequence[Decomposition], events: Events) -> Iter
 
 
 def _plans_told(events: Events) -> Iterator[Mapping[str, Any]]:
-    return (event.data["plan"] for event in events if event.kind == "plan.pending_approval")
+    said = (event.data.get("plan") for event in events if event.kind == "plan.pending_approval")
+    return (plan for plan in said if isinstance(plan, dict))
 
 
 def _approval(row: Mapping[str, Any]) -> tuple[UUID, str, str, str, str]:

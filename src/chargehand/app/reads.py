@@ -123,13 +123,16 @@ class Reads:
     def _differences(self, trail: DecisionTrail, approvals: Rows) -> Iterator[str]:
         auditor, events, request_id = self.auditor, trail.events, trail.request.request_id
         unsigned = [row for row in approvals if auditor and not auditor.is_signed(request_id, row)]
-        yield from differences.of_request(trail.request, events)
-        yield from differences.of_decompositions(trail.decompositions, events)
-        yield from differences.of_plans(trail.plans, events)
-        yield from differences.of_approvals(approvals, events, unsigned)
-        yield from differences.of_tasks(trail.tasks, trail.plans, events)
-        yield from differences.of_attempts(trail.attempts, events)
-        yield from differences.of_reviews(trail.reviews, events)
+        yield from differences.compared([
+            differences.of_events(events),
+            differences.of_request(trail.request, events),
+            differences.of_decompositions(trail.decompositions, events),
+            differences.of_plans(trail.plans, events),
+            differences.of_approvals(approvals, events, unsigned),
+            differences.of_tasks(trail.tasks, trail.plans, events),
+            differences.of_attempts(trail.attempts, events),
+            differences.of_reviews(trail.reviews, events),
+        ])  # fmt: skip
 
     async def llm_calls(self, request_id: UUID) -> tuple[LlmCall, ...]:
         """Return each call of each tier for a request."""
