@@ -23,6 +23,7 @@ from chargehand.agents.infra import references
 from chargehand.agents.infra.copying import copy_tree, share
 from chargehand.agents.infra.headers import Kind
 from chargehand.agents.infra.history import History, Parts, words
+from chargehand.agents.infra.inventory import own_inventory
 from chargehand.agents.infra.manifest import Manifest, Tree, UnfitContent, digest_of
 from chargehand.domain.errors import ContentChanged
 from chargehand.domain.intents import IntentSpec
@@ -57,7 +58,7 @@ class Copy:
     project: Path
     file: Path
     empty: Path
-    inventory: Path | None = None
+    inventory: tuple[Path, ...] = ()
     vars_file: Path | None = None
 
 
@@ -96,7 +97,7 @@ class Snapshots:
 
     def content_hash(self, subject: Subject, parts: tuple[Manifest, ...]) -> str:
         """Return the digest of all that would run. Raises `UnfitContent` for a `state` that would hide what runs."""
-        said = subject.spec.model_dump(mode="json", exclude={"content_hash", "source", "unavailable"})
+        said = subject.spec.model_dump(mode="json", exclude={"content_hash", "source", "targets", "unavailable"})
         shared, others = subject.shared, [part.digest for part in parts[1:]]
         digests = [parts[0].digest if not shared else digest_of(parts[0].without(shared)), *others]
         covered = [subject.kind, subject.name, said, _ansible() if subject.kind == "playbook" else "", digests]
@@ -177,7 +178,8 @@ class Snapshots:
         if subject.kind == "script":
             return Copy(folder, project, file, empty)
         there = {name: (part.base, places[name]) for name, part in zip(places, parts, strict=True)}
-        inventory, vars_file = _there(there, INVENTORY, self._inventory), _there(there, VARIABLES, self._vars_file)
+        configured, vars_file = _there(there, INVENTORY, self._inventory), _there(there, VARIABLES, self._vars_file)
+        inventory = (configured,) if configured else own_inventory(file, project)
         return Copy(folder, project, file, empty, inventory, vars_file)
 
     def _entries(self, subject: Subject, parts: tuple[Manifest, ...]) -> Parts:
