@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from chargehand.app.fleet import CatalogEntry
+from chargehand.app.json_view import entry_value
 from chargehand.catalog.catalog import Catalog
 from chargehand.catalog.output_links import problems
 from chargehand.catalog.targets import targeted
 from chargehand.cli.show.lists import catalog_lines
 from chargehand.cli.show.plan import plan_lines
-from chargehand.app.fleet import CatalogEntry
+from chargehand.cli.terminal.lines import Line
 from chargehand.domain.errors import BadParameters
 from chargehand.domain.hosts import Hosts, Targets, all_known, digest_of, hosts_of, told, united
 from chargehand.domain.intents import IntentSpec, OutputRef
 from chargehand.domain.plans import Subtask
 from chargehand.planning.digest import digest
 from tests.builders import make_plan, make_task
+from tests.unit.cli_rows import a_plan, a_request
 
 names = st.sets(st.text("abc0.-", min_size=1, max_size=4), max_size=8)
 
 
 def many(count: int) -> list[str]:
     return [f"host{number:05}" for number in range(count)]
+
+
+def text(lines: Iterable[Line]) -> str:
+    return "\n".join(line.text for line in lines)
 
 
 def spec(targets: Targets, **fields: Any) -> IntentSpec:
@@ -106,8 +113,9 @@ def test_of_an_inventory_that_is_too_long_to_list_a_name_is_one_host() -> None:
     offer = spec(TARGETS.model_copy(update={"known": hosts_of(many(900))}))
     assert targeted(offer, {"target": "host00800"})[0].names == ("db1", "host00800", "web1")
     for value in ("host*", "all", "web1:web2"):
-        with pytest.raises(BadParameters, match="or one of 895 others; a group: web, big, both"):
+        with pytest.raises(BadParameters) as caught:
             targeted(offer, {"target": value})
+        assert "or one of 895 others; a group: web, big, both" in caught.value.hint
 
 
 def test_a_group_cannot_be_locked_as_if_it_were_one_host() -> None:
@@ -122,7 +130,9 @@ def test_no_earlier_task_can_say_which_hosts_are_worked_on() -> None:
     properties = {"target": {"type": "string"}}
     offer = spec(TARGETS, parameters={"type": "object", "properties": properties})
     giver = IntentSpec(
-        intent="find_it", work_type="run_playbook", outputs={"type": "object", "properties": properties, "required": ["target"]}
+        intent="find_it",
+        work_type="run_playbook",
+        outputs={"type": "object", "properties": properties, "required": ["target"]},
     )
     first = Subtask(order=1, name="a", intent="find_it", confidence=1)
     ref = {"target": OutputRef(task=1, output="target")}
@@ -131,17 +141,29 @@ def test_no_earlier_task_can_say_which_hosts_are_worked_on() -> None:
 
 
 def test_the_digest_covers_hosts_and_state() -> None:
-    plans = [
-        make_plan([make_task(**fields)])
-        for fields in (
-            {},
-            {"hosts": (hosts_of(["web1"]),)},
-            {"hosts": (hosts_of(["web1", "web2"]),)},
-            {"hosts": (hosts_of(many(900)),)},
-            {"hosts": (hosts_of([*many(899), "evil"]),)},
-            {"state": ("certs",)},
-        )
+    different: list[dict[str, Any]] = [
+        {},
+        {"hosts": (hosts_of(["web1"]),)},
+        {"hosts": (hosts_of(["web1", "web2"]),)},
+        {"hosts": (hosts_of(many(900)),)},
+        {"hosts": (hosts_of([*many(899), "evil"]),)},
+        {"state": ("certs",)},
     ]
+    plans = [make_plan(make_task(**fields)) for fields in different]
     assert len({digest(plan) for plan in plans}) == len(plans)
     two = (hosts_of(many(900)), hosts_of(["web1"]))
-    assert digest(make_plan([make_task(hosts=two)])) == digest(make_plan([make_task(hosts=two[::-1])]))
+    assert digest(make_plan(make_task(hosts=two))) == digest(make_plan(make_task(hosts=two[::-1])))
+
+
+def test_a_plan_and_the_catalog_say_which_hosts_and_which_paths() -> None:
+    step = make_task(hosts=(hosts_of(many(12)),), state=("files/certs",))
+    shown = text(plan_lines(a_request(), a_plan(step), None))
+    assert "on 12 hosts: host00000, host00001, host00002 and 9 more" in shown
+    assert "may write files/certs in its project" in shown
+    offer = spec(TARGETS, state=("files/certs",))
+    entry = CatalogEntry(**{name: getattr(offer, name) for name in IntentSpec.model_fields}, agent="infra-1")
+    listed = text(catalog_lines([entry], []))
+    assert "on db1, and what target names, and what other names (web1 unless it is given)" in listed
+    assert "may write files/certs in its project" in listed
+    assert entry_value(entry)["targets"]["groups"]["web"]["names"] == ["web1", "web2"]
+    assert entry_value(entry)["state"] == ["files/certs"]

@@ -47,6 +47,7 @@ class InfraAgent:
             inventory=options.inventory,
             vars_file=options.vars_file,
             playbook_dirs=options.playbook_dirs,
+            signers=options.project_signers,
         )
         self.inventories = Inventories(options.home, options.inventory, options.extra_env)
         self.discovery = Discovery(

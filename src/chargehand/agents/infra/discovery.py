@@ -249,9 +249,9 @@ class _Project:
         if self._broken is not None:
             return "", self._broken
         try:
-            return self._snapshots.content_hash(subject, self.parts), problem_of(
-                subject.name, self._problems, self._offered
-            )
+            digest = self._snapshots.content_hash(subject, self.parts)
+            unsigned = self._snapshots.unsigned(subject, self.parts[0])
+            return digest, unsigned or problem_of(subject.name, self._problems, self._offered)
         except UnfitContent as error:
             return "", str(error)
 

@@ -25,6 +25,7 @@ from chargehand.agents.infra.headers import Kind
 from chargehand.agents.infra.history import History, Parts, words
 from chargehand.agents.infra.inventory import own_inventory
 from chargehand.agents.infra.manifest import Manifest, Tree, UnfitContent, digest_of
+from chargehand.agents.infra.signatures import Signers
 from chargehand.domain.errors import ContentChanged
 from chargehand.domain.intents import IntentSpec
 
@@ -72,11 +73,13 @@ class Snapshots:
         inventory: Path | None = None,
         vars_file: Path | None = None,
         playbook_dirs: Iterable[Path] = (),
+        signers: Path | None = None,
     ) -> None:
         self._home = home
         self._inventory = inventory and Path(os.path.realpath(inventory))
         self._vars_file = vars_file and Path(os.path.realpath(vars_file))
         self._playbook_dirs = tuple(Path(os.path.realpath(folder)) for folder in playbook_dirs)
+        self._signers = Signers(signers)
         self._trees: dict[tuple[str, Path], Tree] = {}
         self._scans: dict[tuple[Path, Kind], tuple[float, tuple[Manifest, ...]]] = {}
         self._history = History(None if home is None else home / "manifests")
@@ -119,6 +122,10 @@ class Snapshots:
             found |= references.leaving_links(part.base, part.entries)
         return found
 
+    def unsigned(self, subject: Subject, project: Manifest, *, fresh: bool = False) -> str | None:
+        """Return why nobody vouches for a file's project, where somebody must. Raises `UnfitContent`."""
+        return self._signers.problem(project, subject.shared, fresh=fresh)
+
     def remember(self, subjects: Iterable[tuple[Subject, str]]) -> None:
         """Keep the manifests behind these content hashes, to say later what changed."""
         by_tree: dict[tuple[Path, Kind], list[str]] = {}
@@ -160,7 +167,8 @@ class Snapshots:
         if approved and self.content_hash(subject, parts) != approved:
             what = self.difference(subject, approved) or f"{subject.name}, or what lies beside it, was changed"
             raise ContentChanged(f"{what} after the plan was approved; nothing was run")
-        if problem := problem_of(subject.name, self.problems(subject.root, parts), ()):
+        unsigned = self.unsigned(subject, parts[0], fresh=True)
+        if problem := unsigned or problem_of(subject.name, self.problems(subject.root, parts), ()):
             raise UnfitContent(problem)
         return parts
 
