@@ -20,7 +20,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from chargehand.agents.infra import references
-from chargehand.agents.infra.copying import copy_tree, share
+from chargehand.agents.infra.copying import copy_tree, set_apart, share
 from chargehand.agents.infra.headers import Kind
 from chargehand.agents.infra.history import History, Parts, words
 from chargehand.agents.infra.inventory import own_inventory
@@ -157,6 +157,7 @@ class Snapshots:
         """
         parts = self._approved_parts(subject, approved)
         shutil.rmtree(folder, ignore_errors=True)  # of an earlier life of the agent
+        set_apart(folder.parent)
         return self._copied(subject, parts, folder)
 
     def _approved_parts(self, subject: Subject, approved: str) -> tuple[Manifest, ...]:
