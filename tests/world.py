@@ -16,7 +16,7 @@ from chargehand.app.reads import Reads
 from chargehand.broker.memory import MemoryBroker
 from chargehand.domain import seals
 from chargehand.domain.envelopes import Envelope, MessageType, decode, derive_key, encode
-from chargehand.domain.intents import IntentSpec, Resources, Value
+from chargehand.domain.intents import IntentSpec, Resources
 from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.messages import (
     Acceptance,
@@ -29,6 +29,7 @@ from chargehand.domain.messages import (
 )
 from chargehand.domain.ports import Delivery, control_queue, work_queue
 from chargehand.domain.states import RequestStatus
+from chargehand.domain.value import Value
 from chargehand.engine.engine import Engine
 from chargehand.engine.loops import Loops
 from chargehand.engine.request_control import RequestControl

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from chargehand.domain.intents import Value
+from chargehand.domain.value import Value
 
 
 class Success(Value):

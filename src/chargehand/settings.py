@@ -109,6 +109,7 @@ class Settings(_OfModels):
     check_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()  # of this machine and its link
     inventory: Path | None = None
     ansible_vars: Path | None = None
+    project_signers: Path | None = None  # whose signature every project needs; a file that ssh-keygen reads
     become_secret: str | None = Field(default=None, pattern=secret_refs.NAME)  # names: the values are the agent's
     vault_secret: str | None = Field(default=None, pattern=secret_refs.NAME)
     secrets_command: str | None = None  # what an agent asks for secrets; read by the SDK, as argv

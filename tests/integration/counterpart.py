@@ -16,9 +16,9 @@ from chargehand.agent.runtime.runtime import AgentRuntime
 from chargehand.broker.memory import MemoryBroker
 from chargehand.broker.weather import Weather
 from chargehand.domain.envelopes import ORCHESTRATOR, Envelope, MessageType, decode, derive_key, encode
-from chargehand.domain.intents import Value
 from chargehand.domain.messages import AgentRegistration, Heartbeat, WorkOrder, WorkResult
 from chargehand.domain.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, Delivery, control_queue, work_queue
+from chargehand.domain.value import Value
 
 AGENT_ID = "agent-under-test"
 KEY = derive_key(b"master key of the tests", AGENT_ID, 1)

@@ -22,8 +22,9 @@ from chargehand.broker import dead_letters
 from chargehand.broker.weather import Rough
 from chargehand.domain.envelopes import MessageType, encode
 from chargehand.domain.errors import BadConfiguration, BrokerUnreachable
-from chargehand.domain.intents import IntentSpec, Value
+from chargehand.domain.intents import IntentSpec
 from chargehand.domain.ports import work_queue
+from chargehand.domain.value import Value
 from tests.integration.counterpart import (
     AGENT_ID,
     HEARTBEAT,

@@ -47,7 +47,7 @@ PLAYBOOK = """\
 #     folder: {type: string}
 #     fail: {type: boolean, default: false}
 - name: Leak it
-  hosts: all
+  hosts: localhost
   gather_facts: false
   tasks:
     - name: Look at every command line

@@ -52,7 +52,7 @@ PLAYBOOK = """\
 #     word: {type: string}
 #     out: {type: string}
 - name: Use what was given in the usual ways
-  hosts: all
+  hosts: localhost
   gather_facts: false
   vars: {through_vars: "{{ structures }}", beside: {inner: "{{ few }}"}}
   tasks:

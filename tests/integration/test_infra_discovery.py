@@ -11,7 +11,7 @@ from chargehand.agents.infra import InfraAgent, InfraOptions
 from chargehand.agents.infra.project import playbook_root
 from tests.integration.infra_work import Home
 
-PLAY = "- name: Update everything\n  hosts: all\n  tasks: []\n"
+PLAY = "- name: Update everything\n  hosts: localhost\n  tasks: []\n"
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_playbooks_are_offered_and_other_yaml_is_not(home: Home) -> None:
         ("# chargehand:\n#   intent: run_it\n#   exmples: []\n" + PLAY, "it.yml line 3: unknown key 'exmples'"),
         ("# chargehand:\n#   intent: run_it\n#   requires: {commands: [sh, nodde]}\n" + PLAY, "needs nodde, which"),
         ("# chargehand:\n#   intent: run_it\nhosts: all\n", "not a playbook"),
-        ("# chargehand:\n#   intent: run_it\n- hosts: all\n  vars_files: [../../../secret.yml]\n", None),
+        ("# chargehand:\n#   intent: run_it\n- hosts: localhost\n  vars_files: [../../../secret.yml]\n", None),
     ],
 )
 def test_what_cannot_run_is_offered_with_the_reason(home: Home, text: str, reason: str | None) -> None:
@@ -137,9 +137,9 @@ REACHING = {
     "an absolute role": ("it.yml", "- hosts: all\n  roles: [{role: /etc/x}]\n", "it.yml names /etc/x,"),
     "in a role": ("roles/a/tasks/main.yml", "- copy: {src: ../../../../../far.yml}\n", "a/tasks/main.yml names ../.."),
     "in a list": ("it.yml", "- hosts: all\n  vars_files: [x.yml, /etc/hostname]\n", "it.yml names /etc/hostname,"),
-    "below": ("it.yml", "- hosts: all\n  vars_files: [vars/x.yml, 'vars/y.yml']\n  roles: [a/b]\n", None),
-    "a target": ("it.yml", "- hosts: all\n  tasks: [{template: {src: a/b, dest: /etc/hostname}}]\n", None),
-    "a program": ("it.yml", "- hosts: all\n  tasks: [{script: tools/x.sh /etc/hostname}]\n", None),
+    "below": ("it.yml", "- hosts: localhost\n  vars_files: [vars/x.yml, 'vars/y.yml']\n  roles: [a/b]\n", None),
+    "a target": ("it.yml", "- hosts: localhost\n  tasks: [{template: {src: a/b, dest: /etc/hostname}}]\n", None),
+    "a program": ("it.yml", "- hosts: localhost\n  tasks: [{script: tools/x.sh /etc/hostname}]\n", None),
     "a source": ("it.yml", "- hosts: all\n  tasks:\n  - template:\n      src: /etc/hostname\n", "/etc/hostname,"),
     "a glob": ("tasks/x.yml", "- debug:\n  with_fileglob: '../../../far*/*'\n", None),
 }
@@ -213,7 +213,7 @@ def test_state_cannot_hide_what_runs(home: Home, state: str, reason: str) -> Non
 
 
 def test_circles_of_links_and_includes_come_to_an_end(home: Home) -> None:
-    home.write("it.yml", "- import_playbook: it.yml\n  vars: {a: tasks/a.yml}\n")
+    home.write("it.yml", "- import_playbook: it.yml\n  vars: {a: tasks/a.yml}\n" + PLAY)
     home.write("tasks/a.yml", "- include_tasks: a.yml\n")
     (home.playbooks / "tasks" / "again").symlink_to(home.playbooks / "tasks")
     assert home.found()["run_it"].unavailable is None
@@ -276,7 +276,7 @@ def test_a_hostile_playbook_makes_itself_unavailable_and_nothing_else(home: Home
 
 
 def test_what_a_playbook_names_is_hashed_and_never_parsed(home: Home) -> None:
-    home.write("good.yml", "- hosts: all\n  vars_files: [vars/evil.yml]\n")
+    home.write("good.yml", "- hosts: localhost\n  vars_files: [vars/evil.yml]\n")
     home.write("vars/evil.yml", BOMB)
     began = time.monotonic()
     before = home.found()["run_good"]

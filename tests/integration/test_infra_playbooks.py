@@ -12,6 +12,7 @@ import pytest
 from chargehand.agent import Outcome, TaskFailed
 from chargehand.agents.infra import InfraAgent, InfraOptions
 from chargehand.agents.infra.playbooks import ansible_missing
+from chargehand.domain.hosts import hosts_of
 from tests.integration.infra_work import Heard, Home, make_work
 
 pytestmark = pytest.mark.skipif(ansible_missing() is not None, reason=str(ansible_missing()))
@@ -23,7 +24,7 @@ DEPLOY = """\
 #     word: {type: string}
 #     target: {type: string}
 - name: Deploy it
-  hosts: all
+  hosts: localhost
   gather_facts: false
   tasks:
     - name: Write the file
@@ -62,7 +63,7 @@ SLEEPING = """\
 #   intent: deploy_it
 #   parameters:
 #     mark: {type: string}
-- hosts: all
+- hosts: localhost
   gather_facts: false
   tasks:
     - name: Sleep
@@ -154,8 +155,9 @@ async def test_cancelling_ends_every_descendant(home: Home) -> None:
 
 async def test_a_play_for_nobody_is_a_failure(home: Home) -> None:
     home.write("it.yml", "# chargehand:\n#   intent: deploy_it\n- hosts: webservers\n  tasks: []\n")
+    home.write("inventory", "[webservers]\nweb1\n")
     with pytest.raises(TaskFailed, match="no host"):
-        await run(home)
+        await run(home, hosts=(hosts_of(["web2"]),), content_hash="")
 
 
 def test_a_machine_without_ansible_says_so_before_anybody_asks(

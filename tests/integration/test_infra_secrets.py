@@ -21,7 +21,7 @@ PLAYBOOK = """\
 #   intent: deploy_it
 #   retry_safe: true
 #   parameters: {password: {secret: true, default_secret: login}}
-- hosts: all
+- hosts: localhost
   gather_facts: false
   tasks:
     - ansible.builtin.shell: |

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import mmap
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chargehand.agents.infra import manifest, references
-from chargehand.agents.infra.copying import copy_tree, share
+from chargehand.agents.infra.copying import copy_tree, set_apart, share
 from chargehand.agents.infra.manifest import Tree, UnfitContent, differences
 from chargehand.domain.errors import ContentChanged
 
@@ -181,6 +183,69 @@ def test_a_copy_keeps_modes_and_times_and_shares_what_may_be_written(tmp_path: P
     assert (root / "certs" / "two").read_text() + (root / "log" / "new" / "line").read_text() == "23"
     shutil.rmtree(copy)
     assert (root / "certs" / "one").read_text() == "1"
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def test_a_copy_costs_no_more_than_copying_and_hashing_and_a_warm_look_far_less(tmp_path: Path) -> None:
+    """Ratios, because machines differ: the figures of one are in docs/decisions/0020."""
+    in_memory = Path("/dev/shm")  # no disk between the two
+    with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else tmp_path) as made:
+        root, copy, plain = (Path(made) / name for name in ("root", "copy", "plain"))
+        for number in range(1_500):
+            (root / f"{number % 30}").mkdir(parents=True, exist_ok=True)
+            (root / f"{number % 30}" / f"{number}.yml").write_bytes(os.urandom(1_300))
+            os.utime(root / f"{number % 30}" / f"{number}.yml", ns=(1, 1))
+        time.sleep(manifest.SETTLED / 1e9 + 0.1)
+        reader = Tree(root)
+        approved = reader.read()
+
+        def plainly() -> None:
+            shutil.copytree(root, plain)
+            for path in root.rglob("*.yml"):
+                hashlib.sha256(path.read_bytes()).hexdigest()
+
+        copied, looked, both = [], [], []
+        for _ in range(4):
+            looked.append(cpu_seconds(lambda: reader.read().digest))
+            copied.append(cpu_seconds(lambda: copy_tree(root, approved.entries, copy)))
+            both.append(cpu_seconds(plainly))
+            shutil.rmtree(copy)
+            shutil.rmtree(plain)
+        print(f"copied {min(copied):.3f} s, looked {min(looked):.3f} s, plainly {min(both):.3f} s")
+        assert min(copied) < 0.5 * min(both)
+        assert min(looked) < 0.15 * min(both)
+
+
+def test_what_a_program_changes_in_memory_is_not_copied_as_what_was_approved(tmp_path: Path) -> None:
+    """A file that is mapped keeps its times while it changes, on some file systems: only its bytes say what it is."""
+    root = tmp_path / "root"
+    root.mkdir()
+    file = root / "a"
+    file.write_bytes(b"good" * 2_000)
+    os.utime(file, ns=(1, 1))
+    time.sleep(manifest.SETTLED / 1e9 + 0.1)
+    reader = Tree(root)
+    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as mapped:
+        mapped[4:8] = b"good"  # from now on the page is known to be changed
+        approved = reader.read()
+        mapped[0:4] = b"evil"
+        os.utime(file, ns=(1, 1))
+        with pytest.raises(ContentChanged, match="a was changed"):
+            copy_tree(root, approved.entries, tmp_path / "copy")
+
+
+def test_a_folder_that_is_set_apart_holds_copies_like_any_other(tmp_path: Path) -> None:
+    set_apart(tmp_path)
+    set_apart(tmp_path / "nothing")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a").write_text("x")
+    copy_tree(tmp_path / "root", {"a": Tree(tmp_path / "root").read().entries["a"]}, tmp_path / "copy")
+    assert (tmp_path / "copy" / "a").read_text() == "x"
 
 
 def test_what_cannot_be_vouched_for_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargehand.domain.envelopes import MessageType
-from chargehand.domain.intents import Deadlines, Value
+from chargehand.domain.intents import Deadlines
 from chargehand.domain.messages import Acceptance, Failure, Progress, WorkResult
 from chargehand.domain.records import AttemptRecord, Compared, KnownAgent, Limits
 from chargehand.domain.signed_messages import Message, split_into_rounds
 from chargehand.domain.states import ATTEMPT, ATTEMPT_OPEN, TASK, AttemptStatus, RequestStatus, check_move
+from chargehand.domain.value import Value
 from chargehand.execution.limits import limits_of
 from chargehand.execution.outcomes import Ending
 from chargehand.execution.recording import (

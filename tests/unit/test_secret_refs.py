@@ -158,7 +158,7 @@ def test_an_exclusive_key_may_name_a_secret() -> None:
 
 
 def header(parameter: str) -> str:
-    return f"# chargehand:\n#   intent: deploy_it\n#   parameters:\n#     password: {parameter}\n- hosts: all\n"
+    return f"# chargehand:\n#   intent: deploy_it\n#   parameters:\n#     password: {parameter}\n- hosts: localhost\n"
 
 
 @pytest.mark.parametrize(

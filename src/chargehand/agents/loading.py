@@ -56,6 +56,7 @@ def infra_options(settings: Settings, home: Path, name: str) -> InfraOptions:
         config_roots=settings.config_roots,
         inventory=settings.inventory,
         vars_file=settings.ansible_vars,
+        project_signers=settings.project_signers,
         become_secret=settings.become_secret,
         vault_secret=settings.vault_secret,
         name=name,

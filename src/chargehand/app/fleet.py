@@ -10,7 +10,8 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from chargehand.domain.intents import IntentSpec, Value
+from chargehand.domain.intents import IntentSpec
+from chargehand.domain.value import Value
 from chargehand.settings import Settings
 
 LOCAL_AGENT = "infra-1"

@@ -14,7 +14,7 @@ from chargehand.app.history import HistoryEvent
 from chargehand.app.reports import Appraisal, Replayed, Report
 from chargehand.app.snapshot import Plan, Request, Result, ReviewContext, Snapshot, TakenInput, Task, attempts_of, taken
 from chargehand.app.trail import DecisionTrail
-from chargehand.domain.intents import Value
+from chargehand.domain.value import Value
 
 if TYPE_CHECKING:
     from chargehand.app.audit import Audit

@@ -15,12 +15,13 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from chargehand.domain.intents import Otherwise, OutputRef, Value
+from chargehand.domain.intents import Otherwise, OutputRef
 from chargehand.domain.messages import Failure
 from chargehand.domain.plans import DecomposedRequest, Ruling, WorkPlan, WorkTask
 from chargehand.domain.priorities import Priority
 from chargehand.domain.records import Followed, ReviewKind
 from chargehand.domain.states import AttemptStatus, PlanStatus, RequestStatus, TaskStatus
+from chargehand.domain.value import Value
 
 Mode = Literal["sequential", "parallel"]
 V = TypeVar("V", bound=Value)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from chargehand.app.audit import Sealed
 from chargehand.app.history import HistoryEvent
 from chargehand.app.snapshot import Attempt, Decomposition, LlmCall, Plan, Request, Review, Task
-from chargehand.domain.intents import Value
+from chargehand.domain.value import Value
 
 
 class Approval(Value):

@@ -34,9 +34,13 @@ def is_one_host(text: str) -> bool:
     return all(map(_is_label, text.removesuffix(".").split("."))) or _is_address(text)
 
 
+def locks(spec: IntentSpec, name: str) -> bool:
+    """Return whether a parameter fills the name of a host that is locked."""
+    return any(key.startswith("host:") and f"{{{name}}}" in key for key in spec.exclusive_keys)
+
+
 def _names_hosts(spec: IntentSpec, name: str) -> bool:
-    locked = any(key.startswith("host:") and f"{{{name}}}" in key for key in spec.exclusive_keys)
-    return locked or (name in NAMES and spec.agent_type == "infra")
+    return locks(spec, name) or (name in NAMES and spec.agent_type == "infra")
 
 
 def _is_label(text: str) -> bool:

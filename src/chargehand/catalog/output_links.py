@@ -114,12 +114,21 @@ def _problem(spec: IntentSpec, task: Subtask, parameter: str, source: IntentSpec
         return f"{spec.intent} takes no parameter of that name"
     if parameter in task.parameters:
         return "a value is given, too: leave one of the two out"
-    if any(parameter in SLOT.findall(key) for key in spec.exclusive_keys):
-        return f"{spec.intent} locks what it names, which must be known beforehand"
+    if fixed := _fixed(spec, parameter):
+        return fixed
     if secret_refs.may_hold(spec.parameters, parameter):
         return "it may hold a secret, which must be named in the plan"
     unlike = _unlike(json.dumps([source.outputs, outputs[output], spec.parameters, dict(_parameters(spec))[parameter]]))
     return f"what is returned may not fit: {unlike}" if unlike else None
+
+
+def _fixed(spec: IntentSpec, parameter: str) -> str | None:
+    """Return why the value of a parameter must be known when a plan is made."""
+    if any(parameter in SLOT.findall(key) for key in spec.exclusive_keys):
+        return f"{spec.intent} locks what it names, which must be known beforehand"
+    if spec.targets and parameter in spec.targets.by:
+        return f"it says which hosts {spec.intent} is for, which must be known beforehand"
+    return None
 
 
 @lru_cache(maxsize=1000)  # schemas are checked and compared again for every request, and seldom change

@@ -21,7 +21,7 @@ from pydantic import JsonValue, ValidationError
 
 from chargehand.domain import bounded_json
 from chargehand.domain.errors import BadEnvelope, UnreadableText
-from chargehand.domain.intents import Value
+from chargehand.domain.value import Value
 
 PROTOCOL = 1
 MAX_BYTES = 1_000_000  # a result with its diff fits; RabbitMQ is not a file store

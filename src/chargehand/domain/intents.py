@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
+from chargehand.domain.hosts import Targets
 from chargehand.domain.risks import Risk
+from chargehand.domain.value import Value
 
 WORK_TYPES = (
     "deploy_service",
@@ -33,12 +35,6 @@ Order = Annotated[int, Field(ge=1, le=MOST_TASKS)]
 Seconds = Annotated[float, Field(gt=0, le=YEAR, allow_inf_nan=False)]
 
 
-class Value(BaseModel):
-    """An immutable value; unknown fields are a mistake, not a surprise for later."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class Resources(Value):
     """What a task needs of its agent. Durations in seconds, memory in MiB."""
 
@@ -57,7 +53,7 @@ class Variant(Value):
 
     name: str
     resources: Resources
-    parameters: dict[str, JsonValue] = {}
+    parameters: dict[str, JsonValue] = Field(default={})
 
 
 class Deadlines(Value):
@@ -83,8 +79,9 @@ class IntentSpec(Value):
 
     `parameters` is a JSON schema of type object, and so is `outputs`: what it returns and later tasks may take; empty
     when it declares nothing. `exclusive_keys` may hold `{parameter}` slots. `content_hash` is the
-    digest of what will run (playbook with everything it includes, script, handler version). `unavailable` says why
-    this agent cannot do it as things are (a missing program, broken YAML).
+    digest of what will run (playbook with everything it includes, script, handler version). `targets` are the hosts it
+    is for, where it is for hosts: they may change from minute to minute, and no content hash covers them (a plan's
+    digest does). `unavailable` says why this agent cannot do it as things are (a missing program, broken YAML).
     """
 
     intent: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
@@ -93,8 +90,8 @@ class IntentSpec(Value):
     description: str = Field(default="", max_length=LONGEST_DESCRIPTION)
     service: str | None = None
     examples: tuple[Example, ...] = Field(default=(), max_length=MOST_EXAMPLES)
-    parameters: dict[str, JsonValue] = {"type": "object", "properties": {}}
-    outputs: dict[str, JsonValue] = {}
+    parameters: dict[str, JsonValue] = Field(default={"type": "object", "properties": {}})
+    outputs: dict[str, JsonValue] = Field(default={})
     resources: Resources = Resources()
     variants: tuple[Variant, ...] = Field(default=(), max_length=MOST_VARIANTS)  # the best one first
     risk: Risk = Risk.CHANGE
@@ -108,4 +105,5 @@ class IntentSpec(Value):
     deadlines: Deadlines = Deadlines()
     content_hash: str = ""
     source: str = ""  # the file it comes from, for people
+    targets: Targets | None = None
     unavailable: str | None = None

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from chargehand.domain.intents import IntentSpec, Value
+from chargehand.domain.intents import IntentSpec
+from chargehand.domain.value import Value
 
 
 class Ask(Value):

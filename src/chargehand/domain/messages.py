@@ -7,7 +7,9 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from chargehand.domain.intents import YEAR, IntentSpec, Resources, Seconds, Value
+from chargehand.domain.hosts import Hosts
+from chargehand.domain.intents import YEAR, IntentSpec, Resources, Seconds
+from chargehand.domain.value import Value
 
 MOST_SLOTS = 1_000  # of one agent; each is a process on its machine
 MOST_OPEN = 10 * MOST_SLOTS  # attempts that one heartbeat names: those that run, and the few per slot that wait
@@ -54,6 +56,7 @@ class WorkOrder(Value):
     lease_seconds: Seconds  # how long the lease runs without being renewed, from sending
     deadline_seconds: Seconds  # how long the work may take in all
     name: str = ""
+    hosts: tuple[Hosts, ...] = ()  # those that were approved; the work touches no other
     journal: str = ""  # the journal its agent registered with: a copy of the agent, with another one, leaves it alone
 
 

@@ -8,8 +8,10 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from chargehand.domain.intents import Deadlines, Order, OutputRef, Resources, Value
+from chargehand.domain.hosts import Hosts
+from chargehand.domain.intents import Deadlines, Order, OutputRef, Resources
 from chargehand.domain.risks import Risk
+from chargehand.domain.value import Value
 
 
 class Subtask(Value):
@@ -55,7 +57,8 @@ class WorkTask(Value):
     """One typed task of a plan. `order` is its place in the plan, from 1; `depends_on` and `inputs` name orders.
 
     `inputs` are the parameters whose values earlier tasks will return, `takes` is the JSON schema of these values;
-    `outputs` is that of what it returns itself. `subtask` is the subtask it was made of, by its order.
+    `outputs` is that of what it returns itself. `hosts` are those that it may touch, where its agent says so, `state`
+    the paths that it may write among its own files. `subtask` is the subtask it was made of, by its order.
     """
 
     task_id: UUID
@@ -76,6 +79,8 @@ class WorkTask(Value):
     retry_safe: bool = False
     exclusive_keys: tuple[str, ...] = ()
     content_hash: str = ""
+    hosts: tuple[Hosts, ...] = ()
+    state: tuple[str, ...] = ()
     deadlines: Deadlines = Deadlines()
     pinned_agent: str | None = None
     confidence: float = 1.0

@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import Field, JsonValue
 
-from chargehand.domain.intents import Value
 from chargehand.domain.masking import MASK
+from chargehand.domain.value import Value
 
 NAME = r"^[a-z][a-z0-9_]{0,62}$"  # also a file name and the end of a variable's name, wherever it is kept
 FORMAT = "secret"

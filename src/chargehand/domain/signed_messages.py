@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from chargehand.domain.envelopes import ORCHESTRATOR, Envelope, MessageType, claimed_sender, decode, derive_key, encode
 from chargehand.domain.errors import BadEnvelope
-from chargehand.domain.intents import Value
 from chargehand.domain.messages import Acceptance, AgentRegistration, Heartbeat, Progress, WorkResult
 from chargehand.domain.records import KnownAgent
+from chargehand.domain.value import Value
 
 PAYLOADS: dict[MessageType, type[Value]] = {
     MessageType.REGISTER: AgentRegistration,

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 
 from chargehand.domain.envelopes import MessageType
 from chargehand.domain.errors import BadEnvelope
-from chargehand.domain.intents import Value
 from chargehand.domain.messages import AgentRegistration, Heartbeat, WorkOrder
 from chargehand.domain.plans import WorkTask
 from chargehand.domain.ports import control_queue, work_queue
@@ -28,6 +27,7 @@ from chargehand.domain.records import (
 )
 from chargehand.domain.signed_messages import Letterhead, Message, SignedMessages, sender_of, split_into_rounds
 from chargehand.domain.states import RequestStatus, TaskStatus
+from chargehand.domain.value import Value
 from chargehand.engine import admission
 from chargehand.engine.pace import HEARTBEATS, REGISTRATIONS, Pace
 from chargehand.execution import recording, task_flow
@@ -156,6 +156,7 @@ class Recorder:
             work_type=spec.work_type,
             parameters=task.parameters,
             content_hash=spec.content_hash,
+            hosts=spec.hosts,
             retry_safe=repeatable(task, request),
             dry_run=request.dry_run,
             lease_seconds=self.limits(spec).lease,

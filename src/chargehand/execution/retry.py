@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from chargehand.domain.intents import Value
 from chargehand.domain.messages import Failure
+from chargehand.domain.value import Value
 
 Action = Literal["again", "elsewhere", "fail", "review"]
 """`elsewhere`: again where another agent can do it that has not tried yet, else it fails."""

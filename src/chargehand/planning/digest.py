@@ -38,7 +38,8 @@ def _passed(task: WorkTask, order: int) -> str:
 
 
 def _covered(task: WorkTask) -> dict[str, Any]:
-    said = {"takes": task.takes, "outputs": task.outputs}
+    hosts = sorted([part.digest, part.count] for part in task.hosts)
+    said = {"takes": task.takes, "outputs": task.outputs, "hosts": hosts, "state": task.state}
     return {
         "intent": task.intent,
         "content_hash": task.content_hash,

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from chargehand.catalog import output_links
 from chargehand.catalog.catalog import Catalog, check_parameters, exclusive_keys
+from chargehand.catalog.targets import targeted
 from chargehand.domain.errors import BadDecomposition, Infeasible
 from chargehand.domain.intents import IntentSpec, Otherwise, Resources
 from chargehand.domain.plans import WAITS, DecomposedRequest, Subtask, WorkPlan, WorkTask
@@ -197,6 +198,8 @@ def _draft(subtask: Subtask, spec: IntentSpec, task_id: UUID, depends_on: tuple[
         deadlines=spec.deadlines,
         exclusive_keys=exclusive_keys(spec, parameters),
         content_hash=spec.content_hash,
+        hosts=targeted(spec, parameters),
+        state=spec.state,
         confidence=subtask.confidence,
         flags=subtask.flags,
         source=spec.source,
@@ -233,7 +236,9 @@ def _variant(draft: WorkTask, catalog: Catalog, pool: Pool) -> tuple[str, WorkTa
             continue  # its value is not the one that was asked for
         given = {**draft.parameters, **variant.parameters}
         parameters = check_parameters(spec, given, later=draft.inputs.keys()) if spec else {}
-        task = draft.model_copy(update={"resource_requirements": variant.resources, "parameters": parameters})
+        hosts = targeted(spec, parameters) if spec else ()
+        changes = {"resource_requirements": variant.resources, "parameters": parameters, "hosts": hosts}
+        task = draft.model_copy(update=changes)
         if pool_health(task, pool.get(draft.intent, ())).state == "available":
             return variant.name, task
     return None

@@ -21,9 +21,9 @@ from chargehand.agent.runtime.reports import Reports, Trace
 from chargehand.agent.secrets.lookup import VARIABLE, Environment, Secrets
 from chargehand.catalog import outputs
 from chargehand.domain.envelopes import MessageType
-from chargehand.domain.intents import Value
 from chargehand.domain.messages import Acceptance, Failure, WorkOrder, WorkResult
 from chargehand.domain.ports import EVENTS_QUEUE
+from chargehand.domain.value import Value
 from chargehand.testing.orders import make_order
 
 SLACK = 60.0

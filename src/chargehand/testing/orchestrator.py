@@ -13,9 +13,9 @@ from chargehand.agent.runtime.control_messages import Cancel, Drain, Recorded, S
 from chargehand.broker.memory import MemoryBroker
 from chargehand.broker.weather import Weather
 from chargehand.domain.envelopes import ORCHESTRATOR, Envelope, MessageType, decode, derive_key, encode
-from chargehand.domain.intents import Value
 from chargehand.domain.messages import Acceptance, AgentRegistration, Heartbeat, Progress, WorkOrder, WorkResult
 from chargehand.domain.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, Delivery, control_queue, work_queue
+from chargehand.domain.value import Value
 
 T = TypeVar("T")
 V = TypeVar("V", bound=Value)

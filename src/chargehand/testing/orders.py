@@ -9,6 +9,7 @@ from uuid import uuid4
 from pydantic import JsonValue
 
 from chargehand.agent import Agent
+from chargehand.catalog.targets import targeted
 from chargehand.domain.errors import UnknownId
 from chargehand.domain.messages import WorkOrder
 
@@ -33,6 +34,7 @@ def make_order(
         "work_type": offer.spec.work_type,
         "parameters": dict(parameters or {}),
         "content_hash": offer.spec.content_hash,
+        "hosts": targeted(offer.spec, dict(parameters or {})),
         "retry_safe": offer.spec.retry_safe,
         "lease_seconds": 60.0,
         "deadline_seconds": 60.0,

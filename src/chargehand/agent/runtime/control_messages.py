@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from chargehand.domain.intents import Value
+from chargehand.domain.value import Value
 
 
 class StartGrant(Value):

@@ -26,8 +26,8 @@ from chargehand import folders
 from chargehand.domain import bounded_json
 from chargehand.domain.envelopes import DEEPEST, MAX_BYTES
 from chargehand.domain.errors import BadConfiguration, DiskFull, UnreadableText
-from chargehand.domain.intents import Value
 from chargehand.domain.messages import WorkOrder, WorkResult
+from chargehand.domain.value import Value
 
 log = logging.getLogger("chargehand.agent")
 

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 
 from chargehand.domain.envelopes import ORCHESTRATOR, Envelope, MessageType, encode
 from chargehand.domain.errors import BadEnvelope
-from chargehand.domain.intents import Value
 from chargehand.domain.ports import EVENTS_QUEUE, Broker
+from chargehand.domain.value import Value
 
 log = logging.getLogger("chargehand.agent")
 

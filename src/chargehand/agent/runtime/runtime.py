@@ -27,9 +27,9 @@ from chargehand.agent.secrets.lookup import Secrets, SecretSource, sources
 from chargehand.agent.secrets.redactor import LogFilter
 from chargehand.domain.envelopes import Envelope, MessageType, decode
 from chargehand.domain.errors import BadEnvelope, ChargehandError, DiskFull
-from chargehand.domain.intents import Value
 from chargehand.domain.messages import AgentRegistration, WorkOrder
 from chargehand.domain.ports import Broker, Delivery, OnMessage, Subscription, control_queue, work_queue
+from chargehand.domain.value import Value
 
 log = logging.getLogger("chargehand.agent")
 

@@ -28,8 +28,9 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from chargehand.agents import bounded_yaml
 from chargehand.catalog import json_schema
 from chargehand.domain.errors import BadConfiguration, BadParameters, UnreadableText
-from chargehand.domain.intents import Deadlines, IntentSpec, Resources, Value
+from chargehand.domain.intents import Deadlines, IntentSpec, Resources
 from chargehand.domain.risks import Risk
+from chargehand.domain.value import Value
 
 SLOT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 INTENT = re.compile(r"^[a-z][a-z0-9_]{1,62}$")

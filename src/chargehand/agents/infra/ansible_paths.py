@@ -51,6 +51,11 @@ def pinned(config: Path | None, project: Path, empty: Path) -> dict[str, str]:
     return pins | {"ANSIBLE_CONFIG": str(config or empty / CONFIG), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+def setting(config: Path, key: str) -> str:
+    """Return what the section [defaults] says of a key; empty when it says nothing."""
+    return _defaults(config).get(key, "").strip().strip("'\"")
+
+
 def _defaults(config: Path) -> Mapping[str, str]:
     """Return the section [defaults]. A file that cannot be read says nothing; Ansible itself then complains."""
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=(";",), strict=False)

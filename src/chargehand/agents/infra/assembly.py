@@ -16,8 +16,9 @@ from chargehand.agents.infra.checks import CHECKS
 from chargehand.agents.infra.configure import add_configuration
 from chargehand.agents.infra.discovery import Discovery, Found
 from chargehand.agents.infra.environment import child_environment
+from chargehand.agents.infra.inventories import Inventories
 from chargehand.agents.infra.options import InfraOptions
-from chargehand.agents.infra.playbooks import ansible_missing, run_playbook
+from chargehand.agents.infra.playbooks import Runner, ansible_missing, run_playbook
 from chargehand.agents.infra.scripts import run_script
 from chargehand.agents.infra.snapshots import Snapshots
 
@@ -46,11 +47,14 @@ class InfraAgent:
             inventory=options.inventory,
             vars_file=options.vars_file,
             playbook_dirs=options.playbook_dirs,
+            signers=options.project_signers,
         )
+        self.inventories = Inventories(options.home, options.inventory, options.extra_env)
         self.discovery = Discovery(
             options.playbook_dirs,
             options.script_dirs,
             snapshots=self.snapshots,
+            inventories=self.inventories,
             home=options.home,
             which=partial(shutil.which, path=path),
             ansible_missing=ansible_missing,
@@ -102,8 +106,10 @@ class InfraAgent:
         yield _built_in_offer(spec, handler, configure, configuration, beneath)
 
     def _handler(self, found: Found) -> Run:
-        run = run_playbook if found.subject.kind == "playbook" else run_script
-        return partial(run, subject=found.subject, snapshots=self.snapshots, options=self.options)
+        if found.subject.kind == "script":
+            return partial(run_script, subject=found.subject, snapshots=self.snapshots, options=self.options)
+        runner = Runner(self.snapshots, self.inventories, self.options)
+        return partial(run_playbook, found=found, runner=runner)
 
 
 def build(options: InfraOptions) -> Agent:

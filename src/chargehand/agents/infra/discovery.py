@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from chargehand import folders
 from chargehand.agents import bounded_yaml
 from chargehand.agents.infra import headers
 from chargehand.agents.infra.headers import BadHeader, Header, Kind
-from chargehand.agents.infra.manifest import UnfitContent
+from chargehand.agents.infra.inventories import Inventories
+from chargehand.agents.infra.manifest import Manifest, UnfitContent
+from chargehand.agents.infra.plays import UnknownHosts, Wanted, wanted
 from chargehand.agents.infra.project import playbook_root, script_root
 from chargehand.agents.infra.snapshots import Snapshots, Subject, problem_of
 from chargehand.domain.errors import UnreadableText
@@ -36,6 +38,18 @@ class Found:
     path: Path
     subject: Subject
 
+    def but(self, **changes: object) -> Found:
+        """Return it with these fields of its offer changed."""
+        return replace(self, spec=self.spec.model_copy(update=changes))
+
+    def wanted(self) -> Wanted | str:
+        """Return what its plays are for, or why that is not known."""
+        declared, root = self.spec.parameters.get("properties"), self.subject.root
+        try:
+            return wanted(root, root / self.subject.name, declared if isinstance(declared, dict) else {})
+        except UnknownHosts as error:
+            return str(error)
+
 
 class Discovery:
     """Scans the directories. `which` finds programs as the playbooks will (see `shutil.which`)."""
@@ -46,6 +60,7 @@ class Discovery:
         script_dirs: Iterable[Path],
         *,
         snapshots: Snapshots | None = None,
+        inventories: Inventories | None = None,
         home: Path | None = None,
         which: Callable[[str], str | None] = shutil.which,
         ansible_missing: Callable[[], str | None] = lambda: None,
@@ -53,6 +68,7 @@ class Discovery:
         self._playbook_dirs = tuple(playbook_dirs)
         self._script_dirs = tuple(script_dirs)
         self._snapshots = snapshots or Snapshots(playbook_dirs=self._playbook_dirs)
+        self._inventories = inventories or Inventories()
         self._home = home
         self._which = which
         self._ansible_missing = ansible_missing
@@ -82,12 +98,34 @@ class Discovery:
         root = (playbook_root if kind == "playbook" else script_root)(folder, self._home)
         place = os.path.relpath(os.path.realpath(folder), root)
         project = _Project(self._snapshots, root, kind, [_name(place, path) for path in paths])
-        for path, header, problem in offered:
-            subject = Subject(root, _name(place, path), kind, header.spec)
-            digest, unfit = project.content_hash(subject)
-            missing = (self._ansible_missing() if kind == "playbook" else None) or self._missing_program(header)
-            changes = {"content_hash": digest, "source": str(path), "unavailable": problem or unfit or missing}
-            yield Found(header.spec.model_copy(update=changes), path, subject)
+        subjects = [Subject(root, _name(place, path), kind, header.spec) for path, header, _ in offered]
+        found = [self._offer(each, subject, project) for each, subject in zip(offered, subjects, strict=True)]
+        yield from self._with_hosts(found, project) if kind == "playbook" else found
+
+    def _offer(self, offered: tuple[Path, Header, str | None], subject: Subject, project: _Project) -> Found:
+        path, header, problem = offered
+        digest, unfit = project.content_hash(subject)
+        missing = (self._ansible_missing() if subject.kind == "playbook" else None) or self._missing_program(header)
+        changes = {"content_hash": digest, "source": str(path), "unavailable": problem or unfit or missing}
+        return Found(header.spec.model_copy(update=changes), path, subject)
+
+    def _with_hosts(self, found: Sequence[Found], project: _Project) -> Iterator[Found]:
+        """Yield what was found with the hosts that it is for, or why these are not known."""
+        asked = {item.path: item.wanted() for item in found if item.spec.unavailable is None}
+        beside = [each for each in asked.values() if isinstance(each, Wanted)]
+        for item in found:
+            plays = asked.get(item.path)
+            if isinstance(plays, Wanted):
+                yield self._with_targets(item, plays, beside, project)
+            else:
+                yield item if plays is None else item.but(unavailable=plays)
+
+    def _with_targets(self, item: Found, plays: Wanted, beside: list[Wanted], project: _Project) -> Found:
+        root, file = item.subject.root, item.subject.root / item.subject.name
+        try:
+            return item.but(targets=self._inventories.targets(plays, beside, file, root, project.parts))
+        except UnknownHosts as error:
+            return item.but(unavailable=str(error))
 
     def _missing_program(self, header: Header) -> str | None:
         for command in header.commands:
@@ -193,9 +231,10 @@ class _Project:
     def __init__(self, snapshots: Snapshots, root: Path, kind: Kind, offered: list[str]) -> None:
         self._snapshots, self._offered = snapshots, offered
         self._broken: str | None = None
+        self.parts: tuple[Manifest, ...] = ()
         try:
-            self._parts = snapshots.scanned(root, kind)
-            self._problems = snapshots.problems(root, self._parts)
+            self.parts = snapshots.scanned(root, kind)
+            self._problems = snapshots.problems(root, self.parts)
         except UnfitContent as error:
             self._broken = str(error)
         except OSError as error:
@@ -206,9 +245,9 @@ class _Project:
         if self._broken is not None:
             return "", self._broken
         try:
-            return self._snapshots.content_hash(subject, self._parts), problem_of(
-                subject, self._problems, self._offered
-            )
+            digest = self._snapshots.content_hash(subject, self.parts)
+            unsigned = self._snapshots.unsigned(subject, self.parts[0])
+            return digest, unsigned or problem_of(subject, self._problems, self._offered)
         except UnfitContent as error:
             return "", str(error)
 

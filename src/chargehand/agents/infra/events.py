@@ -16,6 +16,7 @@ from chargehand.domain.errors import UnreadableText
 
 MAX_MESSAGE = 500  # characters of a failed task's message that are shown
 MAX_TAIL = 1_500  # of Ansible's own output, where no task says what went wrong
+MAX_NAME, MAX_NAMES = 253, 20  # of hosts that differ from those of the plan
 MAX_DIFFS = 100_000  # characters of all diffs together: a result must fit into one message
 MAX_EVENT = 2_000_000  # bytes of one event; the callback keeps them far smaller
 MAX_OUTPUT = 16_000  # characters of one value given on with set_stats
@@ -41,6 +42,20 @@ class TaskEnd:
         return f"{self.task}: {status}{where}"
 
 
+@dataclass(frozen=True)
+class Named:
+    """Some hosts: how many, and the names of the first."""
+
+    names: tuple[str, ...] = ()
+    count: int = 0
+
+    @property
+    def words(self) -> str:
+        """Return them for people: `web9, web10 (and 4 more)`."""
+        more = f" (and {self.count - len(self.names):,} more)" if self.count > len(self.names) else ""
+        return ", ".join(self.names) + more
+
+
 @dataclass
 class PlaybookRun:
     """Collects the events of one run. `hide` takes the values of secrets out of a text before it is cut."""
@@ -53,6 +68,8 @@ class PlaybookRun:
     changed_tasks: int = 0
     ended: bool = False  # the final counts have come
     nobody: bool = False  # a play matched no host
+    left_out: Named = field(default_factory=Named)  # hosts that came after the approval
+    gone: Named = field(default_factory=Named)  # hosts that were approved, and that no play found
     started: str | None = None  # the task that is running, until it ends somewhere
 
     def take(self, line: bytes) -> TaskEnd | None:
@@ -71,6 +88,10 @@ class PlaybookRun:
                 return self._end(event)
             case "diff":
                 self.diffs.append(redact(self.hide(str(event.get("text")))))
+            case "left_out":
+                self.left_out = _named(event)
+            case "gone":
+                self.gone = _named(event)
             case "no_hosts":
                 self.nobody = True
             case "stats":
@@ -115,7 +136,9 @@ def conclude(run: PlaybookRun, exit_code: int, tail: str, *, dry_run: bool) -> O
     if exit_code == 0 and run.ended and not (run.nobody and not run.hosts):
         return _outcome(run, dry_run)
     if exit_code == 0 and run.nobody:
-        raise TaskFailed("no host of the inventory is one that the playbook is for", hint="See its `hosts:` lines.")
+        raise TaskFailed(
+            f"no host of the inventory is one that the playbook is for{_others(run)}", hint="See its `hosts:` lines."
+        )
     failed = [end for end in run.bad if end.status == "failed"]
     if failed and exit_code != 0:
         raise TaskFailedHere(_failure(run, failed[-1]))
@@ -130,21 +153,36 @@ def _outcome(run: PlaybookRun, dry_run: bool) -> Outcome:
     counts = f"ok {run.total('ok')}, changed {changed}, failed {run.total('failures')}"
     own = run.outputs.get("summary")
     summary = f"{own.strip()} ({counts})" if isinstance(own, str) and own.strip() else counts
+    summary += _others(run)
     outputs = {name: value for name, value in run.outputs.items() if _fits(value)}
     data: dict[str, JsonValue] = {"hosts": {host: dict(counts) for host, counts in run.hosts.items()}}
+    found = {"hosts_left_out": run.left_out, "hosts_gone": run.gone}
+    data |= {name: {"count": some.count, "names": list(some.names)} for name, some in found.items() if some.count}
     if left := sorted(set(run.outputs) - set(outputs)):
         data["outputs_too_large"] = list(left)
     if dry_run:
         data["diff"] = clip("\n\n".join(run.diffs), MAX_DIFFS)
-        summary = f"dry run, nothing was changed: {counts.replace('changed', 'would change')}"
+        summary = f"dry run, nothing was changed: {counts.replace('changed', 'would change')}{_others(run)}"
     return Outcome(summary=summary, changed=changed > 0, outputs=outputs, data=data)
+
+
+def _others(run: PlaybookRun) -> str:
+    """Return what is to be said of hosts that differ from those that were approved."""
+    parts = [("not touched, because the plan does not name them", run.left_out), ("not there any more", run.gone)]
+    return "".join(f"; {words}: {some.words}" for words, some in parts if some.count)
+
+
+def _named(event: Mapping[str, Any]) -> Named:
+    names = tuple(clip(one_line(str(name)), MAX_NAME) for name in event["names"][:MAX_NAMES])
+    return Named(names, max(len(names), int(event["count"])))
 
 
 def _failure(run: PlaybookRun, end: TaskEnd) -> str:
     others = len({bad.host for bad in run.bad} - {end.host})
     where = end.host + (f" (and {others} more)" if others else "")
     before = f" Changed before that: {run.changed_tasks} tasks." if run.changed_tasks else ""
-    return f'"{end.task}" failed on {where}: {_shortened(end)}{before}'
+    left_out = f" Not touched, because the plan does not name them: {run.left_out.words}." if run.left_out.count else ""
+    return f'"{end.task}" failed on {where}: {_shortened(end)}{before}{left_out}'
 
 
 def _shortened(end: TaskEnd) -> str:

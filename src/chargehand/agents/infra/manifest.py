@@ -21,7 +21,11 @@ from chargehand import folders
 from chargehand.domain.errors import BadConfiguration
 
 IGNORED_FOLDERS = frozenset({".git", ".hg", ".svn", "__pycache__", ".idea", ".vscode"})
-_IGNORED_FILES = re.compile(r".*(?:\.py[co]|\.retry|~|\.sw[a-p])|\.#.*|#.*#|\.git|\.DS_Store|\.nfs.*|4913", re.DOTALL)
+SIGNED, SIGNATURE = ".chargehand-manifest", ".chargehand-manifest.sig"  # they vouch for a tree, and are not its content
+_IGNORED_FILES = re.compile(
+    r".*(?:\.py[co]|\.retry|~|\.sw[a-p])|\.#.*|#.*#|\.git|\.DS_Store|\.nfs.*|4913|\.chargehand-manifest(?:\.sig)?",
+    re.DOTALL,
+)
 ENVIRONMENT = "pyvenv.cfg"  # a folder that holds it is a virtual environment
 MAX_FILES = 50_000  # above that it is somebody's home directory, not a project
 MAX_BYTES = 2_000_000_000  # every attempt copies them

@@ -12,19 +12,23 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from chargehand.agent import Outcome, TaskFailed, Work
 from chargehand.agents.infra.ansible_paths import config_of, pinned
 from chargehand.agents.infra.copied import copied
+from chargehand.agents.infra.discovery import Found
 from chargehand.agents.infra.environment import child_environment
 from chargehand.agents.infra.events import PlaybookRun, TaskEnd, conclude
+from chargehand.agents.infra.inventories import Inventories
 from chargehand.agents.infra.options import InfraOptions
 from chargehand.agents.infra.snapshots import Copy, Snapshots, Subject
 from chargehand.agents.infra.variables import variables_file
 from chargehand.agents.infra.workdir import private_file
 
 PLUGINS = Path(__file__).parent / "ansible_plugins"
+HOSTS = "CHARGEHAND_HOSTS"  # tells our callback which hosts were approved
 MAX_LINE = 2_000_000  # bytes of one event; the callback keeps them far smaller
 LONG_TASK = 3.0  # seconds after which a running task is worth a line of its own; most take one
 LAST_EVENTS = 5.0  # seconds to wait for events after Ansible has ended; something it left may hold the FIFO open
@@ -41,22 +45,36 @@ def ansible_missing() -> str | None:
     return None if program.exists() else f"needs Ansible, and there is no {program} (install chargehand[ansible])"
 
 
-async def run_playbook(work: Work, subject: Subject, snapshots: Snapshots, options: InfraOptions) -> Outcome:
-    """Run one playbook for one attempt. Raises `ContentChanged`, `TaskFailed`, `TaskInterrupted`, `DiskFull`."""
-    missing = ansible_missing()
+@dataclass(frozen=True)
+class Runner:
+    """What all playbooks of one agent share."""
+
+    snapshots: Snapshots
+    inventories: Inventories
+    options: InfraOptions
+
+
+async def run_playbook(work: Work, found: Found, runner: Runner) -> Outcome:
+    """Run one playbook for one attempt, on the hosts of its order and no others.
+
+    Raises `ContentChanged`, `TaskFailed`, `TaskInterrupted`, `DiskFull`.
+    """
+    subject, options, missing = found.subject, runner.options, ansible_missing()
     if missing:
         raise TaskFailed(f"{subject.name} {missing}")
     fifo = work.workdir / "events"
     run = PlaybookRun(hide=work.redactor.text)
-    async with copied(work, subject, snapshots) as copy:
+    hosts = await asyncio.to_thread(runner.inventories.approved, work.order, found.spec)
+    async with copied(work, subject, runner.snapshots) as copy:
         with ExitStack() as files:
+            limit = files.enter_context(private_file(work.workdir / "hosts.json", json.dumps(sorted(hosts))))
             text = variables_file(work.parameters)
             variables = files.enter_context(private_file(work.workdir / "variables.yml", text))
             passwords = await _passwords(work, options, files)
             async with _Events(fifo, run, work):
                 finished = await work.run(
-                    [*_launch(subject), *_command(copy, variables, dry_run=work.dry_run)],
-                    env={**_environment(options, copy, work.workdir, fifo), **passwords},
+                    [*_launch(subject, limit), *_command(copy, variables, dry_run=work.dry_run)],
+                    env={**_environment(options, copy, work.workdir, fifo), **passwords, HOSTS: str(limit)},
                     cwd=copy.file.parent,
                 )
     return conclude(run, finished.exit_code, finished.tail, dry_run=work.dry_run)
@@ -76,15 +94,17 @@ async def _passwords(work: Work, options: InfraOptions, files: ExitStack) -> dic
     return told
 
 
-def _launch(subject: Subject) -> list[str]:
-    """Return what goes before `ansible-playbook`: it must not open the files that the copy was made from."""
+def _launch(subject: Subject, limit: Path) -> list[str]:
+    """Return what goes before `ansible-playbook`: it must not open the files that the copy was made from, nor work on
+    other hosts than those that `limit` lists."""
     shared = [os.path.realpath(subject.root / name) for name in subject.shared]
-    places = json.dumps({"kept_out": [str(subject.root)], "let_in": shared})
+    places = json.dumps({"kept_out": [str(subject.root)], "let_in": shared, "hosts": str(limit)})
     return [sys.executable, "-P", "-B", str(PLUGINS / "launch.py"), places]
 
 
 def _command(copy: Copy, variables: Path, *, dry_run: bool) -> list[str]:
-    inventory = ["-i", str(copy.inventory)] if copy.inventory else ["-i", "localhost,", "-c", "local"]
+    given = [word for path in copy.inventory for word in ("-i", str(path))]
+    inventory = given or ["-i", "localhost,", "-c", "local"]
     extra = ["-e", f"@{copy.vars_file}"] if copy.vars_file else []
     local = [] if copy.inventory else ["-e", f"@{PLUGINS / 'local.yml'}"]
     check = ["--check", "--diff"] if dry_run else []
@@ -106,7 +126,7 @@ def _environment(options: InfraOptions, copy: Copy, workdir: Path, fifo: Path) -
         "ANSIBLE_STDOUT_CALLBACK": "minimal",
         "ANSIBLE_NO_TARGET_SYSLOG": "1",  # modules would write their arguments, secrets among them, to the system's log
     }
-    if options.inventory is None:
+    if not copy.inventory:
         settings["ANSIBLE_REMOTE_TEMP"] = temporary  # the "remote" machine is this one
         settings["ANSIBLE_PIPELINING"] = "1"  # no copying of modules from this machine to itself
     callback = {

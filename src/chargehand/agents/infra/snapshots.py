@@ -21,10 +21,12 @@ from pathlib import Path
 
 from chargehand import folders
 from chargehand.agents.infra import references
-from chargehand.agents.infra.copying import copy_tree, share
+from chargehand.agents.infra.copying import copy_tree, set_apart, share
 from chargehand.agents.infra.headers import Kind
 from chargehand.agents.infra.history import History, Parts, words
+from chargehand.agents.infra.inventory import own_inventory
 from chargehand.agents.infra.manifest import Manifest, Tree, UnfitContent, digest_of
+from chargehand.agents.infra.signatures import Signers
 from chargehand.domain.errors import ContentChanged
 from chargehand.domain.intents import IntentSpec
 
@@ -58,7 +60,7 @@ class Copy:
     project: Path
     file: Path
     empty: Path
-    inventory: Path | None = None
+    inventory: tuple[Path, ...] = ()
     vars_file: Path | None = None
 
 
@@ -72,11 +74,13 @@ class Snapshots:
         inventory: Path | None = None,
         vars_file: Path | None = None,
         playbook_dirs: Iterable[Path] = (),
+        signers: Path | None = None,
     ) -> None:
         self._home = home
         self._inventory = inventory and Path(os.path.realpath(inventory))
         self._vars_file = vars_file and Path(os.path.realpath(vars_file))
         self._playbook_dirs = tuple(Path(os.path.realpath(folder)) for folder in playbook_dirs)
+        self._signers = Signers(signers)
         self._trees: dict[tuple[str, Path], Tree] = {}
         self._scans: dict[tuple[Path, Kind], tuple[float, tuple[Manifest, ...]]] = {}
         self._history = History(None if home is None else home / "manifests")
@@ -97,7 +101,7 @@ class Snapshots:
 
     def content_hash(self, subject: Subject, parts: tuple[Manifest, ...]) -> str:
         """Return the digest of all that would run. Raises `UnfitContent` for a `state` that would hide what runs."""
-        said = subject.spec.model_dump(mode="json", exclude={"content_hash", "source", "unavailable"})
+        said = subject.spec.model_dump(mode="json", exclude={"content_hash", "source", "targets", "unavailable"})
         shared, others = subject.shared, [part.digest for part in parts[1:]]
         digests = [parts[0].digest if not shared else digest_of(parts[0].without(shared)), *others]
         covered = [subject.kind, subject.name, said, _ansible() if subject.kind == "playbook" else "", digests]
@@ -125,6 +129,10 @@ class Snapshots:
             if reason := folders.intruder(part.base):
                 found[""] = reason
         return found
+
+    def unsigned(self, subject: Subject, project: Manifest, *, fresh: bool = False) -> str | None:
+        """Return why nobody vouches for a file's project, where somebody must. Raises `UnfitContent`."""
+        return self._signers.problem(project, subject.shared, fresh=fresh)
 
     def remember(self, subjects: Iterable[tuple[Subject, str]]) -> None:
         """Keep the manifests behind these content hashes, to say later what changed."""
@@ -157,6 +165,7 @@ class Snapshots:
         """
         parts = self._approved_parts(subject, approved)
         shutil.rmtree(folder, ignore_errors=True)  # of an earlier life of the agent
+        set_apart(folder.parent)
         return self._copied(subject, parts, folder)
 
     def _approved_parts(self, subject: Subject, approved: str) -> tuple[Manifest, ...]:
@@ -167,7 +176,8 @@ class Snapshots:
         if approved and self.content_hash(subject, parts) != approved:
             what = self.difference(subject, approved) or f"{subject.name}, or what lies beside it, was changed"
             raise ContentChanged(f"{what} after the plan was approved; nothing was run")
-        if problem := problem_of(subject, self.problems(subject.root, parts), ()):
+        unsigned = self.unsigned(subject, parts[0], fresh=True)
+        if problem := unsigned or problem_of(subject, self.problems(subject.root, parts), ()):
             raise UnfitContent(problem)
         return parts
 
@@ -185,7 +195,8 @@ class Snapshots:
         if subject.kind == "script":
             return Copy(folder, project, file, empty)
         there = {name: (part.base, places[name]) for name, part in zip(places, parts, strict=True)}
-        inventory, vars_file = _there(there, INVENTORY, self._inventory), _there(there, VARIABLES, self._vars_file)
+        configured, vars_file = _there(there, INVENTORY, self._inventory), _there(there, VARIABLES, self._vars_file)
+        inventory = (configured,) if configured else own_inventory(file, project)
         return Copy(folder, project, file, empty, inventory, vars_file)
 
     def _entries(self, subject: Subject, parts: tuple[Manifest, ...]) -> Parts:

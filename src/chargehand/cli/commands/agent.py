@@ -180,6 +180,25 @@ def new(name: Name, folder: Folder = Path()) -> int:
 
 
 @agent.command()
+def manifest(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project: its playbooks and all they use.")],
+    check: Annotated[bool, typer.Option("--check", help="Only say whether it is signed and complete.")] = False,
+) -> int:
+    """Write the list of a project's files to sign."""
+    from chargehand.app.signing import check_manifest, write_manifest
+    from chargehand.cli.terminal.screen import Screen
+    from chargehand.settings import load as load_settings
+
+    if check:
+        check_manifest(folder, load_settings().project_signers)
+        Screen().show(Line(f"{folder} is as it was signed.", "good"))
+        return DONE
+    path, files, how = write_manifest(folder)
+    Screen().show(Line(f"wrote {path}: {count(files, 'file')}"), Line(how.partition(" && ")[2], "dim"))
+    return DONE
+
+
+@agent.command()
 def install(
     home: Home = None,
     graphical: Annotated[bool, typer.Option("--graphical", help="Start it with the desktop session.")] = False,

@@ -11,6 +11,7 @@ from chargehand.app.snapshot import Review
 from chargehand.cli.show.plan import resources
 from chargehand.cli.show.request import review_lines
 from chargehand.cli.terminal.lines import BLANK, Line, columns, lasting, said
+from chargehand.domain.hosts import in_words
 from chargehand.domain.risks import RISKS
 
 EXAMPLES = 3  # of each intent; enough to see how to say it
@@ -64,6 +65,10 @@ def _intent(entry: CatalogEntry) -> Iterator[Line]:
         yield Line(f"{name}{' (needed)' if name in required(entry.parameters) else ''}: {_meaning(schema)}", "dim", 6)
     for name, schema in properties(entry.outputs).items():
         yield Line(f"returns {name}: {_meaning(schema)}", "dim", 6)
+    if entry.targets:
+        yield Line(f"on {in_words(entry.targets)}", "dim", 6)
+    if entry.state:
+        yield Line(f"may write {', '.join(map(said, entry.state))} in its project", "dim", 6)
     yield Line(f"{RISKS[entry.risk].shown}; {resources(entry.resources)}; {entry.source}", "dim", 6)
 
 

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from chargehand.app.snapshot import Decomposition, Plan, Request
 from chargehand.cli.show.inputs import references
 from chargehand.cli.terminal.lines import Line, clock, count, lasting, said, short
+from chargehand.domain.hosts import told
 from chargehand.domain.intents import Resources
 from chargehand.domain.plans import WorkPlan, WorkTask
 from chargehand.domain.risks import RISKS
@@ -56,6 +57,10 @@ def _task(task: WorkTask, tasks: Sequence[WorkTask]) -> Iterator[Line]:
     if task.parameters:
         yield Line(f"with {parameters(task.parameters)}", "", 5)
     yield from references(task, tasks)
+    if task.hosts:
+        yield Line(f"on {told(task.hosts)}", "", 5)
+    if task.state:
+        yield Line(f"may write {', '.join(said(path) for path in task.state)} in its project", "", 5)
     yield Line(f"{task.intent} from {task.source or 'the agent'}", "dim", 5)
 
 

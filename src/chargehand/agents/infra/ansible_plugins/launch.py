@@ -1,10 +1,12 @@
-"""Starts `ansible-playbook` so that it cannot open the files a copy was made from.
+"""Starts `ansible-playbook` so that it works on no other hosts than those of the plan, and cannot open the files a copy
+was made from.
 
     launch.py PLACES ansible-playbook ARGUMENTS...
 
-PLACES is JSON: `kept_out`, directories whose files must not be opened by Ansible itself, and `let_in`, those below
-them that may. A playbook runs in a copy of its project; a path that is put together while it runs and names the
-project itself would get around that copy. This notices slips; programs that a playbook starts are not watched.
+PLACES is JSON: `hosts`, a file with the names of all hosts that may be worked on; `kept_out`, directories whose files
+must not be opened by Ansible itself, and `let_in`, those below them that may. A playbook runs in a copy of its project;
+a path that is put together while it runs and names the project itself would get around that copy. This notices slips;
+programs that a playbook starts are not watched.
 """
 
 from __future__ import annotations
@@ -48,6 +50,26 @@ class Watch:
             raise PermissionError(f"{path} lies in the project itself, but what runs is a copy of it: name it relative")
 
 
+def limit_hosts(manager: Any, names: frozenset[str]) -> None:
+    """Let an inventory find these hosts only, by their names and nothing else.
+
+    Ansible's own `--limit` takes what is in its file for patterns: a group that is called like a host would add all of
+    its hosts. Who asks for the hosts behind the limits (`hostvars`, our callback) still gets all.
+    """
+    find = manager.get_hosts
+
+    def limited(self: Any, pattern: Any = "all", ignore_limits: bool = False, *more: Any, **named: Any) -> list[Any]:
+        found = find(self, pattern, ignore_limits, *more, **named)
+        return list(found) if ignore_limits else [host for host in found if name_of(host) in names]
+
+    manager.get_hosts = limited
+
+
+def name_of(host: Any) -> str:
+    """Return the name of a host; this machine has one name where no inventory names it."""
+    return "localhost" if host.implicit else str(host.name)
+
+
 def as_text(value: Any) -> str:
     return os.fsdecode(value) if isinstance(value, str | bytes | os.PathLike) else ""
 
@@ -60,7 +82,10 @@ def main() -> None:
     places = json.loads(sys.argv[1])
     del sys.argv[:2]
     from ansible.cli.playbook import main as ansible_playbook  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    from ansible.inventory.manager import InventoryManager  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
+    with open(places["hosts"], encoding="utf-8") as file:
+        limit_hosts(InventoryManager, frozenset(json.load(file)))
     sys.addaudithook(Watch(places["kept_out"], [*places["let_in"], sys.prefix, sys.base_prefix]))
     ansible_playbook()
 

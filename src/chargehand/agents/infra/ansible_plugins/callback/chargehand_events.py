@@ -21,6 +21,7 @@ DOCUMENTATION = """
 """
 
 MAX_TEXT = 2_000  # of a message; the end of a long one rarely says more
+MAX_HOSTS = 20  # that are named; the others are counted
 MAX_DIFF = 20_000  # of one task; events must stay small enough for one message together
 
 
@@ -38,6 +39,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc,unused-ignore]
         self.disabled = path is None
         self.out = open(path, "a", encoding="utf-8") if path else None  # noqa: SIM115 - open as long as Ansible is
         self.started: dict[str, float] = {}
+        self.approved = hosts_in(os.environ.get("CHARGEHAND_HOSTS"))
+        self.matched: set[str] = set()  # by a play so far, limited or not
 
     def send(self, event: str, **values: Any) -> None:
         if self.out is None:
@@ -47,6 +50,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc,unused-ignore]
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         self.send("play", name=play.get_name())
+        self.note_hosts(play)
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         self.started[task._uuid] = time.monotonic()
@@ -70,7 +74,19 @@ class CallbackModule(CallbackBase):  # type: ignore[misc,unused-ignore]
     def v2_runner_on_unreachable(self, result: Any) -> None:
         self.ended("unreachable", result)
 
+    def note_hosts(self, play: Any) -> None:
+        """Note what a play would match without the limit to the hosts that were approved."""
+        try:
+            inventory = play.get_variable_manager()._inventory
+            found = inventory.get_hosts(play.hosts, ignore_limits=True, ignore_restrictions=True)
+            self.matched |= {"localhost" if host.implicit else str(host.name) for host in found}
+        except Exception as error:  # noqa: BLE001 - what is told must not stop what runs
+            self.send("unsure", message=str(error))
+
     def v2_playbook_on_stats(self, stats: Any) -> None:
+        left_out, gone = sorted(self.matched - self.approved), sorted(self.approved - self.matched)
+        self.send("left_out", names=left_out[:MAX_HOSTS], count=len(left_out))
+        self.send("gone", names=gone[:MAX_HOSTS], count=len(gone))
         self.send("stats", hosts={host: stats.summarize(host) for host in sorted(stats.processed)})
 
     def v2_on_file_diff(self, result: Any) -> None:
@@ -90,6 +106,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc,unused-ignore]
         if not values["hidden"]:
             values |= shown(result._result, status)
         self.send("end", **values)
+
+
+def hosts_in(path: str | None) -> set[str]:
+    if path is None:
+        return set()
+    with open(path, encoding="utf-8") as file:
+        return set(json.load(file))
 
 
 def hidden(result: Any) -> bool:

@@ -1,0 +1,73 @@
+"""The hosts that a task may touch: from what an offer says of its plays, and the values of a request. Pure.
+
+There are never more than were named: a value is a host or a group that the offer lists, and is resolved here, when the
+plan is made. Nothing in it is a pattern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pydantic import JsonValue
+
+from chargehand.catalog.hosts import is_one_host, locks
+from chargehand.domain.errors import BadParameters
+from chargehand.domain.hosts import LOCALHOST, Hosts, Targets, hosts_of, united
+from chargehand.domain.intents import IntentSpec
+
+MOST_VALUES = 500  # hosts that one request names one by one
+CHOICES = 10  # hosts or groups that a refusal lists
+
+
+def targeted(spec: IntentSpec, parameters: Mapping[str, JsonValue]) -> tuple[Hosts, ...]:
+    """Return the hosts that an intent with these parameters may touch; nothing where its agent says nothing of hosts.
+
+    Raises `BadParameters`, saying what to write, for a value that is neither a host nor a group.
+    """
+    targets = spec.targets
+    if targets is None:
+        return ()
+    named = (part for name, default in targets.by.items() for part in _named(spec, targets, name, default, parameters))
+    return united([targets.always, *named])
+
+
+def _named(
+    spec: IntentSpec, targets: Targets, name: str, default: Hosts | None, parameters: Mapping[str, JsonValue]
+) -> Iterator[Hosts]:
+    if name in parameters:
+        values = parameters[name]
+        texts = values if isinstance(values, list) else [values]
+        if not texts or len(texts) > MOST_VALUES:
+            raise BadParameters(f"{name} must name from 1 to {MOST_VALUES} hosts or groups", hint=_choices(targets))
+        yield from (_resolved(spec, targets, name, text) for text in texts)
+    elif default is None:
+        raise BadParameters(f"{name} says which hosts {spec.intent} is for: it must be given", hint=_choices(targets))
+    else:
+        yield default
+
+
+def _resolved(spec: IntentSpec, targets: Targets, name: str, text: JsonValue) -> Hosts:
+    """Return the hosts behind one value. A host goes before a group of the same name, as it does for Ansible."""
+    known = targets.known
+    if isinstance(text, str) and (text == LOCALHOST or (known and text in known.names)):
+        return hosts_of([text])
+    if isinstance(text, str) and text in targets.groups:
+        group = targets.groups[text]
+        if locks(spec, name) and group.names != (text,):
+            raise BadParameters(
+                f"{name} takes the name of one host, which is locked; {text} is a group of {group.count}",
+                hint=f"Ask for each host: {', '.join(group.names)}.",
+            )
+        return group
+    if isinstance(text, str) and is_one_host(text) and (known is None or not known.complete):
+        return hosts_of([text])  # the run is limited to a host of exactly this name, if there is one
+    shown = repr(text[:60]) if isinstance(text, str) else "its value"
+    raise BadParameters(f"{name}: {shown} is neither a host nor a group of the inventory", hint=_choices(targets))
+
+
+def _choices(targets: Targets) -> str:
+    hosts = targets.known.names[:CHOICES] if targets.known else ()
+    left = targets.known.count - len(hosts) if targets.known else 0
+    more = f" or one of {left:,} others" if left else ""
+    groups = f"; a group: {', '.join(list(targets.groups)[:CHOICES])}" if targets.groups else ""
+    return f"Write the name of a host: {', '.join(hosts) or 'as the inventory has it'}{more}{groups}."
