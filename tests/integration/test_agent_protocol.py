@@ -317,11 +317,11 @@ async def test_content_that_changed_is_not_run(bench: Bench, desk: Counterpart, 
 
     bench.agent.offer(spec, play, content=playbook.read_text)
     async with running(bench.agent, desk, tmp_path / "home"):
-        missing = await desk.result(await desk.order(make_order("play", content_hash="old")))
+        missing = await desk.result(await desk.order(make_order("play", content_hash=spec.bound_hash)))
         playbook.write_text("new")
-        changed = await desk.result(await desk.order(make_order("play", content_hash="old")))
+        changed = await desk.result(await desk.order(make_order("play", content_hash=spec.bound_hash)))
         playbook.write_text("old")
-        same = await desk.result(await desk.order(make_order("play", content_hash="old")))
+        same = await desk.result(await desk.order(make_order("play", content_hash=spec.bound_hash)))
     for result in (missing, changed):
         assert result.failure is not None
         assert result.failure.kind == "content_changed"
