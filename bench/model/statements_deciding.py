@@ -315,9 +315,7 @@ def miss_offers(tx: Transaction, agent_id: UUID, intents: Sequence[str]) -> int:
 
 
 def _not_offered(tx: Transaction, agent_id: UUID, intents: Sequence[str]) -> list[Row]:
-    return [
-        row for row in tx.rows("agent_intents") if row["agent_id"] == agent_id and row["intent"] not in intents
-    ]
+    return [row for row in tx.rows("agent_intents") if row["agent_id"] == agent_id and row["intent"] not in intents]
 
 
 NEVER_GRANTED: Row = {"granted_by": None, "granted_at": None, "granted_terms": None}

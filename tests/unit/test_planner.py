@@ -307,6 +307,8 @@ COVERED = [
     {"resource_requirements": make_resources(gpu=1)},
     {"exclusive_keys": ("host:a",)},
     {"pinned_agent": "infra-1"},
+    {"retry_safe": True},
+    {"agents": ("nas",)},
     {"alternatives": ({"kind": "wait"},)},
     {"depends_on": ()},
 ]
@@ -317,6 +319,7 @@ NOT_COVERED = [
     {"confidence": 0.1},
     {"flags": ("odd",)},
     {"source": "elsewhere.yml"},
+    {"contested": "two offer it differently"},
 ]
 FIRST = make_task(1, parameters={"port": 80})
 SECOND = make_task(2, parameters={"port": 80}, depends_on=(1,))

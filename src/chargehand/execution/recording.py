@@ -221,7 +221,7 @@ def _has_the_lease(message: Message, attempt: AttemptRecord) -> bool:
 
 
 def _is_of_its_journal(incarnation: str, attempt: AttemptRecord, agent: KnownAgent) -> bool:
-    """Whether this life writes the journal that knows of the attempt: a copy of the agent is given no leave to start."""
+    """Whether this life writes the journal that knows of the attempt: a copy of the agent gets no leave to start."""
     return (journal_of(attempt.incarnation) or agent.journal) in ("", journal_of(incarnation))
 
 

@@ -93,7 +93,8 @@ async def _all(context: Context) -> int:
     from chargehand.cli.show.lists import concern_lines
     from chargehand.cli.show.request import overview
 
-    rows, reviews, concerns = await context.app.open_requests(), await context.app.reviews(), await context.app.concerns()
+    rows, reviews = await context.app.open_requests(), await context.app.reviews()
+    concerns = await context.app.concerns()
     context.screen.show(*overview(rows, reviews, datetime.now(UTC)), *concern_lines(concerns))
     told = {"requests": [request_line(row) for row in rows], "reviews": len(reviews), "concerns": values(concerns)}
     context.screen.answer(told)
