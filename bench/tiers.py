@@ -99,7 +99,7 @@ async def _office(home: Path, dsn: str) -> AsyncIterator[Application]:
         )
         async with app.store.transaction() as tx:
             await tx.enrol(agent_id, "bench", agent_type="infra", pool="bench", grant_policy="bench")
-            await tx.register(offer, "bench")
+            await tx.register("bench", offer, "bench")
         yield app
 
 

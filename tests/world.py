@@ -229,6 +229,11 @@ class World:
         await self.run("UPDATE tasks SET due_at = now() WHERE status = 'ready'")
         await self.run("UPDATE outbox SET due_at = NULL")
 
+    async def gone(self, name: str) -> None:
+        """Let the registered life of an agent have been silent for so long that it counts as gone."""
+        await self.run("UPDATE agent_registry SET last_heartbeat_at = now() - interval '1 hour' WHERE name = $1", name)
+        await self.sweep.mark_offline()
+
     async def lose_leases(self) -> None:
         """Let every open lease have run out long ago."""
         await self.run("UPDATE attempts SET lease_until = now() - interval '1 hour'")

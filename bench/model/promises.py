@@ -170,6 +170,7 @@ class Promises:
         for agent in tx.rows("agent_registry"):
             offer = tx.get("agent_intents", (agent["agent_id"], task["intent"]))
             able = offer is not None and offer["granted"] and agent["status"] in ("online", "busy")
+            able = able and agent["name"] in task["spec"]["agents"]
             resting = agent["circuit_open_until"] is not None and agent["circuit_open_until"] > tx.now
             if able and not resting and agent["agent_id"] not in task["tried"] and agent["in_flight"] < agent["slots"]:
                 _fail(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from bench.model.database import UNIQUE, Row, Transaction
+from bench.model.database import UNIQUE, Row, Transaction, moment
 from bench.model.statements import OPEN, columns, delete, row_of, statement
 
 
@@ -28,6 +28,11 @@ def _granted(tx: Transaction, agent_id: UUID, intent: str) -> Row | None:
     return offer if offer is not None and offer["granted"] else None
 
 
+def _is_offered(tx: Transaction, agent_id: UUID, intent: str) -> bool:
+    offer = tx.get("agent_intents", (agent_id, intent))
+    return offer is not None and offer["absent_since"] is None
+
+
 def _seen(tx: Transaction, intent: str, agent: Row, done: Row, usual_rate: float) -> Row:
     """Return what the router may know, in the order of the columns."""
     offer = _granted(tx, agent["agent_id"], intent) or {}
@@ -36,7 +41,7 @@ def _seen(tx: Transaction, intent: str, agent: Row, done: Row, usual_rate: float
     return {
         "intent": intent, "agent_id": str(agent["agent_id"]),
         **columns("name", "agent_type", "pool_name", "status")(agent), "granted": offer.get("granted", False),
-        "content_hash": offer.get("content_hash", "" if tx.get("agent_intents", (agent["agent_id"], intent)) else None),
+        "content_hash": offer.get("content_hash", "" if _is_offered(tx, agent["agent_id"], intent) else None),
         "unavailable": offer.get("unavailable"),
         **columns("specializations", "slots", "in_flight")(agent),
         **{name: min(size.get(name, 0), 2**31 - 1) for name in ("cpu_cores", "memory_mb", "gpu_vram_mb")},
@@ -176,7 +181,7 @@ def insert_attempts(
             "attempt_id": key, "task_id": task, "request_id": request, "agent_id": agent, "number": number,
             "lease_token": token, "status": "leased", "incarnation": "", "lease_seconds": lease,
             "lease_until": tx.now + lease, "start_by": tx.now + start, "deadline_at": tx.now + start + run,
-            "cancel_sent": False, "duration_ms": None, "result": None, "ended_at": None,
+            "begun_at": None, "cancel_sent": False, "duration_ms": None, "result": None, "ended_at": None,
         }  # fmt: skip
         tx.hold("attempts", [key])
         tx.put("attempts", key, row)
@@ -244,7 +249,8 @@ _attempt = columns(
 
 
 def _held_attempt(tx: Transaction, row: Row) -> Row:
-    return {**_attempt(row), "lease_left": row["lease_until"] - tx.now, "has_result": row["result"] is not None}
+    known = {"has_result": row["result"] is not None, "begun": row["begun_at"] is not None}
+    return {**_attempt(row), "lease_left": row["lease_until"] - tx.now, **known}
 
 
 @statement
@@ -332,6 +338,14 @@ def lapsed_attempts(tx: Transaction, limit: int, grace: float) -> list[Row]:
             why = "silent" if silent else "not started" if unstarted else "too long"
             found.append({"attempt_id": row["attempt_id"], "request_id": row["request_id"], "why": why})
     return found[:limit]
+
+
+@statement
+def mark_begun(tx: Transaction, ids: Sequence[UUID]) -> int:
+    tx.hold("attempts", ids)
+    for key in ids:
+        tx.update("attempts", key, begun_at=row_of(tx, "attempts", key)["begun_at"] or moment(tx.now))
+    return len(ids)
 
 
 @statement

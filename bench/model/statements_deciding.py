@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from bench.model.database import Row, Transaction
+from bench.model.database import Row, Transaction, moment
 from bench.model.statements import OPEN, columns, microseconds, row_of, statement
+from chargehand.domain.intents import NO_TERMS
 
 
 @statement
@@ -214,7 +215,13 @@ def unread_requests(tx: Transaction, limit: int) -> list[Row]:
 @statement
 def catalog(tx: Transaction) -> list[Row]:
     granted = [row for row in tx.rows("agent_intents") if row["granted"]]
-    return [{"spec": row["spec"]} for row in sorted(granted, key=lambda row: (row["intent"], row["agent_id"]))]
+    return [
+        {
+            "spec": row["spec"], "granted_at": row["granted_at"],
+            "agent": row_of(tx, "agent_registry", row["agent_id"])["name"],
+        }
+        for row in sorted(granted, key=lambda row: (row["intent"], row["agent_id"]))
+    ]  # fmt: skip
 
 
 @statement
@@ -235,7 +242,7 @@ def enrol_agent(
         "spoken_generation": 1, "admin_specializations": own, "drained": False, "slots": 1, "in_flight": 0,
         "overall_successes": 0.0, "overall_runs": 0.0,
         "resources": {}, "free": {}, "load": 0.0, "version": "", "infrastructure_failures": 0,
-        "circuit_open_until": None,
+        "circuit_open_until": None, "rival": None, "rival_since": None, "rival_at": None,
     }  # fmt: skip
     tx.put("agent_registry", agent_id, {**row, "grant_policy": policy})
     return [{"key_generation": row["key_generation"]}]
@@ -246,7 +253,8 @@ def known_agents(tx: Transaction, ids: Sequence[UUID]) -> list[Row]:
     return [_known(row) for key in ids if (row := tx.get("agent_registry", key))]
 
 
-_known = columns("agent_id", "name", "key_generation", "spoken_generation", "incarnation", "grant_policy")
+_known = columns("agent_id", "name", "key_generation", "spoken_generation", "incarnation", "grant_policy", "status")
+NO_RIVAL = {"rival": None, "rival_since": None, "rival_at": None}
 
 
 @statement
@@ -255,14 +263,14 @@ def speak_generation(tx: Transaction, agent_id: UUID, generation: int) -> int:
     row = tx.get("agent_registry", agent_id)
     if row is None or row["spoken_generation"] >= generation:
         return 0
-    tx.update("agent_registry", agent_id, spoken_generation=generation)
+    tx.update("agent_registry", agent_id, spoken_generation=generation, status="offline", **NO_RIVAL)
     return 1
 
 
 @statement
 def register_agent(
     tx: Transaction, agent_id: UUID, capabilities: Any, specializations: Any, incarnation: str, slots: int,
-    resources: Any, version: str, draining: bool,
+    resources: Any, version: str, draining: bool, journal: str,
 ) -> int:  # fmt: skip
     def count() -> int:
         return sum(a["agent_id"] == agent_id and a["status"] in OPEN for a in tx.rows("attempts"))
@@ -270,29 +278,63 @@ def register_agent(
     held = tx.once("held", count)  # before the wait for the agent's row, as the subquery of an UPDATE is
     tx.hold("agent_registry", [agent_id])
     row = tx.get("agent_registry", agent_id)
-    if row is None:
+    if row is None or not _may_take_over(row, journal):
         return 0
     own = row["admin_specializations"]
+    rival = {} if row["rival"] != incarnation else NO_RIVAL
     tx.update(
         "agent_registry", agent_id, capabilities=capabilities, incarnation=incarnation, slots=slots,
         specializations=specializations if own is None else own, resources=resources, version=version,
         last_heartbeat_at=tx.now, status="draining" if row["drained"] or draining else "online",
-        infrastructure_failures=0, circuit_open_until=None, in_flight=held,
+        infrastructure_failures=0, circuit_open_until=None, in_flight=held, **rival,
     )  # fmt: skip
     return 1
 
 
+def _may_take_over(row: Row, journal: str) -> bool:
+    known = row["incarnation"]
+    return row["status"] == "offline" or "." not in known or known.startswith(f"{journal}.")
+
+
 @statement
-def drop_offers(tx: Transaction, agent_id: UUID, intents: Sequence[str]) -> int:
-    gone = [
-        (agent_id, row["intent"])
-        for row in tx.rows("agent_intents")
-        if row["agent_id"] == agent_id and row["intent"] not in intents
-    ]
+def refuse_rivals(tx: Transaction, agents: Sequence[UUID], rivals: Sequence[str]) -> list[Row]:
+    tx.hold("agent_registry", agents)
+    told = []
+    for agent_id, rival in zip(agents, rivals, strict=True):
+        row = row_of(tx, "agent_registry", agent_id)
+        known, heard = row["rival"], row["rival_at"]
+        news = known is None or (known != rival and heard is not None and heard < moment(tx.now - 60))
+        since = row["rival_since"] if known == rival else moment(tx.now)
+        tx.update("agent_registry", agent_id, rival=rival, rival_at=moment(tx.now), rival_since=since)
+        told.append({"agent_id": agent_id, "news": news})
+    return told
+
+
+@statement
+def forget_offers(tx: Transaction, agent_id: UUID, intents: Sequence[str], by_policy: bool) -> int:
+    rows = _not_offered(tx, agent_id, intents)
+    gone = [(agent_id, row["intent"]) for row in rows if by_policy or row["granted_terms"] is None]
     tx.hold("agent_intents", gone)
     for key in gone:
         tx.delete("agent_intents", key)
     return len(gone)
+
+
+@statement
+def miss_offers(tx: Transaction, agent_id: UUID, intents: Sequence[str]) -> int:
+    rows = _not_offered(tx, agent_id, intents)
+    missed = [(agent_id, row["intent"]) for row in rows if row["absent_since"] is None]
+    tx.hold("agent_intents", missed)
+    for key in missed:
+        tx.update("agent_intents", key, granted=False, absent_since=moment(tx.now), written_by=tx.number)
+    return len(missed)
+
+
+def _not_offered(tx: Transaction, agent_id: UUID, intents: Sequence[str]) -> list[Row]:
+    return [row for row in tx.rows("agent_intents") if row["agent_id"] == agent_id and row["intent"] not in intents]
+
+
+NEVER_GRANTED: Row = {"granted_by": None, "granted_at": None, "granted_terms": None}
 
 
 @statement
@@ -302,10 +344,14 @@ def put_offers(
 ) -> int:  # fmt: skip
     tx.hold("agent_intents", [(agent_id, intent) for intent in intents])
     for intent, spec, content, reason in zip(intents, specs, hashes, unavailable, strict=True):
-        known = tx.get("agent_intents", (agent_id, intent)) or {"granted": False, "granted_by": None}
+        known = tx.get("agent_intents", (agent_id, intent)) or NEVER_GRANTED
+        terms = {name: value for name, value in spec.items() if name not in NO_TERMS}
+        same = known["granted_terms"] == terms
         row = {
             "agent_id": agent_id, "intent": intent, "spec": spec, "content_hash": content, "unavailable": reason,
-            "granted": known["granted"] or granted,
+            "granted": granted or same, "absent_since": None,
+            "granted_at": moment(tx.now) if granted and not same else known["granted_at"],
+            "granted_terms": terms if granted else known["granted_terms"],
             "granted_by": known["granted_by"] or (granted_by if granted else None), "written_by": tx.number,
         }  # fmt: skip
         tx.put("agent_intents", (agent_id, intent), row)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -36,7 +37,7 @@ SESSION = "SET search_path = simulated, public, pg_catalog; SET lock_timeout = '
 NOT_SIMULATED = {
     *("agent_by_name", "configure_agent", "drop_all_offers", "next_generation", "remove_agent", "set_drained"),
     *("set_grants", "statuses", "prunable_requests", "lock_ended", "seals_of", "write_pruned", "allow_pruning"),
-    *("prune_events", "prune_request"),
+    *("prune_events", "prune_request", "mark_gone"),
 }
 """What only an operator's commands or a screen ask for."""
 
@@ -170,6 +171,8 @@ def _plain(value: Any) -> Any:
     """Times to the millisecond; ids of the driver's class as ours; statuses as text."""
     if isinstance(value, float):
         return round(value, 3) if math.isfinite(value) else value
+    if isinstance(value, datetime):
+        return round(value.timestamp(), 3)
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, str):
@@ -212,11 +215,24 @@ def _ask_for_the_rest(transcript: Transcript) -> None:
         ("speak_generation", agent, 2),
         ("speak_generation", agent, 1),
         ("known_agents", [agent, other]),
-        ("register_agent", agent, ["deploy"], ["own words"], "journal.1", 3, value, "1", False),
+        ("register_agent", agent, ["deploy"], ["own words"], "journal.1", 3, value, "1", False, "journal"),
+        ("register_agent", agent, ["deploy"], [], "other.1", 3, value, "1", False, "other"),
+        ("refuse_rivals", [agent, other], ["other.1", "third.1"]),
+        ("refuse_rivals", [agent, other], ["other.1", "fourth.1"]),
+        ("register_agent", agent, ["deploy"], [], "journal.2", 3, value, "1", False, "journal"),
         ("put_offers", agent, ["one", "two"], [spec, spec], ["h1", "h2"], [None, "no program"], False, None),
         ("put_offers", agent, ["one"], [spec], ["h3"], [None], True, "policy"),
         ("put_offers", agent, ["one"], [spec], ["h4"], [None], False, None),
-        ("drop_offers", agent, ["one"]),
+        ("put_offers", agent, ["one"], [{**spec, "risk": "read"}], ["h4"], [None], False, None),
+        ("catalog",),
+        ("put_offers", agent, ["one"], [{**spec, "source": "elsewhere"}], ["h5"], [None], False, None),
+        ("catalog",),
+        ("forget_offers", agent, ["two"], False),
+        ("miss_offers", agent, ["two"]),
+        ("pool", ["one", "two"], ["deploy", "deploy"]),
+        ("put_offers", agent, ["one"], [spec], ["h5"], [None], False, None),
+        ("forget_offers", agent, ["one"], False),
+        ("miss_offers", agent, ["one"]),
         ("catalog",),
         ("catalog_state",),
         ("pool", ["one", "two"], ["deploy", "deploy"]),
@@ -325,6 +341,9 @@ def _ask_about_work(asking: Asking, agent: UUID, request: UUID, task: UUID, spec
         ("move_attempts", [attempt], ["leased"], ["lost"], [True], [None], [None], [None]),
         ("open_attempts_of", request),
         ("mark_cancel_sent", [attempt]),
+        ("mark_begun", [attempt]),
+        ("mark_begun", [attempt]),
+        ("attempts_by_id", [attempt]),
         ("unsettled_cancels", 5),
         ("move_attempts", [attempt], ["accepted"], ["succeeded"], [True], [None], [RESULT], [12]),
         ("compare_results", [attempt], ["m"], [{"ok": True}]),

@@ -24,6 +24,7 @@ from chargehand.domain.envelopes import MessageType, encode
 from chargehand.domain.errors import BadConfiguration, BrokerUnreachable
 from chargehand.domain.intents import IntentSpec
 from chargehand.domain.ports import work_queue
+from chargehand.domain.risks import Risk
 from chargehand.domain.value import Value
 from tests.integration.counterpart import (
     AGENT_ID,
@@ -307,6 +308,55 @@ async def test_whatever_work_does_about_its_cancellation_there_is_a_result(
     assert (result.failure and result.failure.kind) == kind
 
 
+OTHER_TERMS: dict[str, dict[str, Any]] = {
+    "risk": {"risk": "read"},
+    "retry_safe": {"retry_safe": True},
+    "exclusive_keys": {"exclusive_keys": ("host:other",)},
+    "dry_run": {"dry_run": True},
+    "parameters": {"parameters": {"type": "object", "properties": {"x": {}}}},
+    "outputs": {"outputs": {"type": "object"}},
+    "work_type": {"work_type": "monitor_system"},
+    "examples": {"examples": ("do something else",)},
+}
+
+
+@pytest.mark.parametrize("terms", OTHER_TERMS.values(), ids=OTHER_TERMS)
+async def test_what_was_approved_under_other_terms_is_not_run(
+    bench: Bench, desk: Counterpart, tmp_path: Path, terms: dict[str, Any]
+) -> None:
+    """The content is the same. What another agent said of it, or this one in an earlier life, was approved."""
+    spec = IntentSpec(intent="wipe", work_type="run_playbook", risk=Risk.DESTROY, content_hash="same")
+    other = IntentSpec.model_validate({**spec.model_dump(), **terms})
+    ran = []
+
+    async def wipe(work: Work) -> str:
+        ran.append(work.attempt_id)
+        return "wiped"
+
+    bench.agent.offer(spec, wipe)
+    async with running(bench.agent, desk, tmp_path):
+        for content in (other.bound_hash, spec.content_hash):
+            refused = await desk.result(await desk.order(make_order("wipe", content_hash=content)))
+            assert refused.failure is not None
+            assert refused.failure.kind == "content_changed"
+        assert ran == []
+        assert (await desk.result(await desk.order(make_order("wipe", content_hash=spec.bound_hash)))).ok
+
+
+async def test_content_that_cannot_be_vouched_for_is_not_run_though_that_was_offered(
+    bench: Bench, desk: Counterpart, tmp_path: Path
+) -> None:
+    spec = IntentSpec(intent="play", work_type="run_playbook", content_hash="")
+
+    async def play(_: Work) -> str:
+        return "played"
+
+    bench.agent.offer(spec, play, content=lambda: "")
+    async with running(bench.agent, desk, tmp_path):
+        result = await desk.result(await desk.order(make_order("play", content_hash=spec.bound_hash)))
+    assert (result.failure and result.failure.kind) == "content_changed"
+
+
 async def test_content_that_changed_is_not_run(bench: Bench, desk: Counterpart, tmp_path: Path) -> None:
     playbook = tmp_path / "site.yml"
     spec = IntentSpec(intent="play", work_type="run_playbook", content_hash="old", source=str(playbook))
@@ -318,11 +368,11 @@ async def test_content_that_changed_is_not_run(bench: Bench, desk: Counterpart, 
 
     bench.agent.offer(spec, play, content=playbook.read_text)
     async with running(bench.agent, desk, tmp_path / "home"):
-        missing = await desk.result(await desk.order(make_order("play", content_hash="old")))
+        missing = await desk.result(await desk.order(make_order("play", content_hash=spec.bound_hash)))
         playbook.write_text("new")
-        changed = await desk.result(await desk.order(make_order("play", content_hash="old")))
+        changed = await desk.result(await desk.order(make_order("play", content_hash=spec.bound_hash)))
         playbook.write_text("old")
-        same = await desk.result(await desk.order(make_order("play", content_hash="old")))
+        same = await desk.result(await desk.order(make_order("play", content_hash=spec.bound_hash)))
     for result in (missing, changed):
         assert result.failure is not None
         assert result.failure.kind == "content_changed"

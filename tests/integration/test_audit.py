@@ -18,6 +18,7 @@ from chargehand.engine.sweep import Sweep
 from chargehand.settings import Settings
 from chargehand.store import migrate
 from tests.builders import make_spec
+from tests.older_schema import back_to_before
 from tests.world import MASTER, World, close_world, open_world
 
 SAFE = make_spec("deploy_page", retry_safe=True)
@@ -391,15 +392,7 @@ async def test_histories_from_before_the_chain_are_taken_into_it(
 ) -> None:
     """As a database of schema 0003 is after its upgrade."""
     first, second = await ended(world, "first"), await ended(world, "second")
-    await write(
-        database_url,
-        "DELETE FROM seals WHERE kind = 'accepted'",
-        "ALTER TABLE seals DROP COLUMN kind, DROP COLUMN position, DROP COLUMN link, ADD COLUMN pruned_at timestamptz",
-        "ALTER TABLE seals ADD CONSTRAINT uq_seals_request_id_event_count UNIQUE (request_id, event_count)",
-        "ALTER TABLE plans DROP COLUMN mac",
-        "ALTER TABLE approvals DROP COLUMN mac",
-        "UPDATE alembic_version SET version_num = '0003'",
-    )
+    await write(database_url, *back_to_before("0004"))
     await asyncio.to_thread(migrate.upgrade, database_url)
     assert await migrate.current(database_url) == migrate.HEAD
     audit = await auditor.verify()

@@ -31,6 +31,7 @@ from chargehand.broker.rabbitmq import RabbitMQBroker
 from chargehand.domain.envelopes import MAX_BYTES, ORCHESTRATOR, Envelope, MessageType, decode, encode
 from chargehand.domain.messages import WorkOrder, WorkResult
 from chargehand.domain.ports import EVENTS_QUEUE, Broker, Subscription, work_queue
+from chargehand.domain.records import journal_of
 from chargehand.settings import Settings
 from tests.fleet import AGENT_A, AGENT_B, Fleet, remove_queues, serving
 from tests.postgres import database_of_its_own
@@ -84,8 +85,11 @@ class Scene:
         return agent
 
     @asynccontextmanager
-    async def living(self, home: str) -> AsyncIterator[tuple[AgentRuntime, Tapped]]:
-        """Let the agent live in a home of that name, with a connection of its own where there are connections."""
+    async def living(self, home: str, until: str = "incarnation") -> AsyncIterator[tuple[AgentRuntime, Tapped]]:
+        """Let the agent live in a home of that name, with a connection of its own where there are connections.
+
+        It is waited for until it is known as the agent, or `until` as its `rival`.
+        """
         async with AsyncExitStack() as stack:
             broker: Broker = self.fleet.app.broker
             if self.rabbit is not None:
@@ -98,7 +102,7 @@ class Scene:
             )
             await runtime.start()
             stack.push_async_callback(runtime.stop)
-            await self.fleet.until(lambda: self._is_registered(runtime.incarnation))
+            await self.fleet.until(lambda: self.is_known_as(until, runtime.incarnation))
             yield runtime, tapped
 
     def url_of(self, user: str) -> str:
@@ -150,8 +154,9 @@ class Scene:
         """Work that was granted says once more that it has begun; nothing comes after that by itself."""
         return last in {event.kind for event in await self.fleet.app.queries.events(request_id)}
 
-    async def _is_registered(self, incarnation: str) -> bool:
-        return any(row["incarnation"] == incarnation for row in await self.fleet.app.queries.agents())
+    async def is_known_as(self, what: str, incarnation: str) -> bool:
+        """Whether a life is the registered one (`incarnation`), or the one that was refused last (`rival`)."""
+        return any(row[what] == incarnation for row in await self.fleet.app.queries.agents())
 
 
 @asynccontextmanager
@@ -342,14 +347,14 @@ async def _dead_letters(scene: Scene, buried: asyncio.Queue[bytes]) -> Subscript
 # --- a copy of the agent ------------------------------------------------------------------------------------------
 
 
-async def test_a_copy_of_an_agent_is_noticed_and_no_lease_is_worked_on_twice(
+async def test_a_copy_of_an_agent_is_refused_and_no_lease_is_worked_on_twice(
     scene: Scene, runtime: AgentRuntime
 ) -> None:
     """The same identity in two homes, at the same time, with one queue: whichever reads an order, one works on it."""
     before, runs = await scene.anomalies(), scene.runs.total()
     held = [(await scene.running(words))[0] for words in (BELL, STARS)]
-    async with scene.living("another home") as (copy, _):
-        assert (await scene.anomalies())[len(before) :] == ["another_journal"]
+    async with scene.living("another home", until="rival") as (copy, _):
+        assert (await scene.anomalies())[len(before) :] == ["second_journal"]
         later = [await scene.fleet.approved(words) for words in (BELL, STARS) * 3]
         await asyncio.sleep(1.5)  # three heartbeats of both: the leases of the first are renewed, too
         scene.hold.set()
@@ -358,10 +363,31 @@ async def test_a_copy_of_an_agent_is_noticed_and_no_lease_is_worked_on_twice(
             (attempt,) = await scene.fleet.app.queries.attempts(request_id)
             assert scene.runs[attempt["attempt_id"]] == 1
         assert scene.runs.total() == runs + len(held) + len(later)
-        assert runtime.refused["another journal's"] + copy.refused["another journal's"] > 0
-        assert (await scene.anomalies())[len(before) :] == ["another_journal"]
-    await runtime.offers_changed()  # it is the registered one again, for the tests that follow
-    await scene.kept(len(before) + 1, "another_journal")
+        assert copy.refused["another journal's"] > 0
+        assert runtime.refused["another journal's"] == 0
+        (concern,) = await scene.fleet.app.concerns()
+        assert concern.kind == "second agent"
+    assert await scene.is_known_as("incarnation", runtime.incarnation)
+    assert (await scene.anomalies())[len(before) :] == ["second_journal"]
+
+
+@pytest.mark.parametrize("played", ["memory"], indirect=True)
+async def test_homes_change_places_without_a_restart_of_anything_else(scene: Scene, runtime: AgentRuntime) -> None:
+    """The one that lives keeps the name; who waits has it when that one is gone; and a restart keeps it at once."""
+    async with scene.living("waiting", until="rival") as (waiting, _):
+        await runtime.stop()
+        await scene.fleet.until(lambda: scene.is_known_as("incarnation", waiting.incarnation))
+        async with scene.living("home", until="rival") as (back, _):
+            assert await scene.is_known_as("incarnation", waiting.incarnation), "it is refused while that one lives"
+            await waiting.stop()
+            async with scene.living("waiting") as (again, _):  # the same journal: it need not wait
+                assert await scene.is_known_as("rival", back.incarnation)
+                await again.stop()
+                await scene.fleet.until(lambda: scene.is_known_as("incarnation", back.incarnation))
+            scene.hold.set()
+            request_id = await scene.fleet.approved(STARS)
+            await scene.fleet.reaches(request_id, "completed")
+            assert scene.orders[-1].journal == journal_of(back.incarnation)
 
 
 # --- what the broker refuses by itself, where each agent has a user of its own ------------------------------------

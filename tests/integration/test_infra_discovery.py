@@ -104,14 +104,14 @@ def test_the_digest_covers_the_whole_project(home: Home, name: str, event: str, 
     (home.playbooks / "../server/link").symlink_to("app.py")
     source = "# chargehand:\n#   intent: run_it\n#   state: [state]\n" + PLAY
     home.write("it.yml", source)
-    before = home.found()["run_it"].content_hash
+    approved = home.found()["run_it"]
     alter(home, name, event, source)
     item = next(item for item in home.discovery.found if item.spec.intent == "run_it")
     snapshots = home.discovery._snapshots
-    assert (snapshots.hash_now(item.subject) != before) is noticed
+    assert (snapshots.hash_now(item.subject) != approved.content_hash) is noticed
     if noticed:
         name = os.path.relpath(home.playbooks / name, home.playbooks.parent)
-        assert f"{name} was " in snapshots.difference(item.subject, before)
+        assert f"{name} was " in snapshots.difference(item.subject, approved.bound_hash)
     assert home.found()["run_it"].content_hash == snapshots.hash_now(item.subject)
 
 

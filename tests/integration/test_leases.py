@@ -217,6 +217,7 @@ async def test_an_agent_registered_from_another_home_gets_nothing_that_the_first
     (order,) = await agent.orders()
     assert order.journal == "journal-1"
     agent.incarnation = "journal-2.life-1"
+    await world.gone("infra-1")
     await agent.register(SAFE)
     assert await agent.orders() == []
     (anomaly,) = await world.queries.anomalies()
@@ -323,7 +324,7 @@ async def test_a_grant_is_not_given_to_another_life_of_the_agent(world: World) -
     assert [e.type for e in await agent.control()] == [MessageType.START]
     await agent.accept(order)
     assert [e.type for e in await agent.control()] == [MessageType.START], "the same life may have lost it"
-    agent.incarnation = "second life"
+    agent.incarnation = "journal.second-life"
     await agent.accept(order)
     assert [e.type for e in await agent.control()] == [MessageType.CANCEL]
     assert await world.status(request_id) is R.IN_REVIEW

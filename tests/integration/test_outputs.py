@@ -310,7 +310,7 @@ async def test_outputs_change_nothing_but_the_value_of_the_parameter(world: Worl
     await world.engine.dispatch()
     (order,) = [*await agent.orders(), *await other.orders()]
     assert (order.intent, order.parameters) == ("add_portals", {"kuma_url": cunning["url"]})
-    assert order.content_hash == PORTALS.content_hash
+    assert order.content_hash == PORTALS.bound_hash, "what the agent offered, with all that it said of it"
     assert await world.queries.plan(request_id) == before
 
 

@@ -12,10 +12,13 @@ from chargehand.domain.envelopes import MessageType, derive_key
 from chargehand.domain.errors import BadRequest, UnknownId
 from chargehand.domain.intents import Resources
 from chargehand.domain.ports import control_queue, work_queue
+from chargehand.domain.risks import Risk
 from chargehand.domain.states import RequestStatus as R
 from chargehand.engine.agent_registry import Registry
 from chargehand.settings import Settings
+from chargehand.store import migrate
 from tests.builders import make_spec
+from tests.older_schema import back_to_before
 from tests.world import MASTER, PaperAgent, World
 
 SAFE = make_spec("deploy_page", retry_safe=True)
@@ -207,3 +210,24 @@ async def test_a_flood_of_registrations_is_dropped_and_kept_as_one_anomaly(world
     assert rows[0]["detail"]["kind"] == "AgentRegistration"
     await other.register(make_spec("other_work"))
     assert len(await world.run("SELECT 1 FROM agent_intents WHERE intent = 'other_work'")) == 1
+
+
+async def test_grants_of_an_older_release_are_for_what_was_said_then(
+    world: World, registry: Registry, database_url: str
+) -> None:
+    """An upgrade forgets no grant, gives none, and counts no offer before its agent has said it again."""
+    agent = await joined(world, registry)
+    await registry.grant("nas", ["deploy_page"], "ann")
+    await agent.register(SAFE, make_spec("never_granted"))
+    for statement in back_to_before("0005"):
+        await world.run(statement)
+    await migrate.ensure(database_url, upgrade_old=True)
+    assert await world.status(await world.planned("deploy_page", words="before")) is R.IN_REVIEW
+    await agent.beat()
+    assert [e.type for e in await agent.control()] == [MessageType.REGISTER]
+    await agent.register(SAFE.model_copy(update={"risk": Risk.READ}))
+    await agent.register(SAFE, make_spec("never_granted"))
+    rows = {row["intent"]: row for row in await world.queries.intents()}
+    assert (rows["deploy_page"]["granted"], rows["deploy_page"]["granted_by"]) == (True, "ann")
+    assert not rows["never_granted"]["granted"]
+    assert await world.status(await world.planned("deploy_page", words="after")) is R.AWAITING_APPROVAL

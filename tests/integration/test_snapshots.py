@@ -221,7 +221,7 @@ async def test_other_changes_are_refused_by_name_too(project: Project) -> None:
 
 
 async def test_the_name_is_still_known_to_another_life_of_the_agent(project: Project) -> None:
-    approved = project.infra.agent.find("deploy_it").spec.content_hash  # type: ignore[union-attr]
+    approved = project.infra.agent.find("deploy_it").spec.bound_hash  # type: ignore[union-attr]
     project.write("v.yml", "x: 1\n")
     later = InfraAgent(project.options)
     assert later.agent.find("deploy_it").difference(approved) == "v.yml was changed"  # type: ignore[union-attr,misc]
@@ -327,7 +327,16 @@ async def test_what_is_edited_while_it_is_copied_is_refused_by_name(project: Pro
 
     snapshots.read = late  # type: ignore[method-assign]  # the moment between reading and copying
     with pytest.raises(ContentChanged, match="words/path was changed"):
-        snapshots.copy(found.subject, found.spec.content_hash, folder)
+        snapshots.copy(found.subject, found.spec.bound_hash, folder)
+
+
+def test_a_copy_for_what_was_approved_under_other_terms_is_not_made(project: Project, tmp_path: Path) -> None:
+    found = next(item for item in project.infra.discovery.found if item.spec.intent == "deploy_it")
+    other = found.spec.model_copy(update={"retry_safe": not found.spec.retry_safe})
+    for approved in (found.spec.content_hash, other.bound_hash):
+        with pytest.raises(ContentChanged):
+            project.infra.snapshots.copy(found.subject, approved, tmp_path / "copy")
+    assert project.infra.snapshots.copy(found.subject, found.spec.bound_hash, tmp_path / "copy").file.exists()
 
 
 def test_a_large_tree_is_not_read_every_time(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -89,6 +90,22 @@ async def test_running_work_is_finished_before_the_process_ends(settings: Settin
                 await one.changed(1)
         assert (tmp_path / "effects").read_text() == "sheep\n"
         assert await _status(one, request_id) == "completed", "and its result was recorded"
+
+
+async def test_this_machines_agent_is_there_at_once_though_its_journal_was_lost(settings: Settings) -> None:
+    """Nobody swept meanwhile, so the former life still counts as online; who has the lock knows better."""
+    journal = settings.home / "agents" / "infra-1" / "journal"
+    async with app(settings) as one, worker_beside(one) as work:
+        await asyncio.wait_for(work.holding.wait(), 20)
+    shutil.rmtree(journal)
+    async with app(settings) as one:
+        (before,) = await one.agents()
+        assert before.status != "offline"
+        async with worker_beside(one) as work:
+            await asyncio.wait_for(work.holding.wait(), 20)
+            (after,) = await one.agents()
+            assert after.incarnation != before.incarnation
+            assert after.rival is None
 
 
 async def test_an_unreachable_database_is_one_clear_error(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from chargehand.app.fleet import Agent, CatalogEntry, Wish
+from chargehand.app.fleet import Agent, CatalogEntry, Offer, Wish
 from chargehand.app.history import HistoryEvent
 from chargehand.app.snapshot import (
     Attempt,
@@ -145,6 +145,7 @@ def an_attempt(order: int = 1, number: int = 1, **fields: Any) -> Attempt:
         "created_at": NOW,
         "accepted_at": NOW,
         "started_at": NOW,
+        "begun_at": None,
         "ended_at": NOW,
         "cancel_sent": False,
         "duration_ms": 2300,
@@ -331,12 +332,37 @@ def an_agent(**fields: Any) -> Agent:
         "overall_runs": 4.0,
         "infrastructure_failures": 0,
         "circuit_open_until": None,
+        "rival": None,
+        "rival_since": None,
+        "rival_at": None,
+        "rival_silent_seconds": None,
         "silent_seconds": Decimal(3),
         "successes": 3,
         "failures": 1,
         "total_ms": Decimal(8000),
     }
     return Agent(**(defaults | fields))
+
+
+def an_offer(agent: str = "infra-1", **fields: Any) -> Offer:
+    """A granted offer of `deploy_it` as it is registered; `spec` holds changes of it."""
+    spec = make_spec("deploy_it", **fields.pop("spec", {})).as_registered(agent)
+    defaults: dict[str, Any] = {
+        "agent_id": UUID(int=7),
+        "intent": spec.intent,
+        "spec": spec,
+        "content_hash": spec.content_hash,
+        "unavailable": None,
+        "granted": True,
+        "granted_by": "ann",
+        "granted_at": NOW,
+        "granted_terms": spec.terms,
+        "absent_since": None,
+        "offered_at": NOW,
+        "name": agent,
+        "status": "online",
+    }
+    return Offer(**(defaults | fields))
 
 
 def an_entry(intent: str = "deploy_it", **fields: Any) -> CatalogEntry:

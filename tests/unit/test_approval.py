@@ -11,6 +11,7 @@ from chargehand.planning.approval import RULES, ApprovalContext, rule_on
 from tests.builders import make_plan, make_task
 
 READ, CHANGE, DESTROY = (make_task(risk=risk) for risk in (Risk.READ, Risk.CHANGE, Risk.DESTROY))
+CONTESTED = make_task(risk=Risk.READ, contested="nas and mallory offer it differently")
 EVERY_RISK = frozenset(Risk)
 WITH_RULES = [risk for risk in Risk if RISKS[risk].own_rule]
 
@@ -37,6 +38,9 @@ def context(**fields):
         (make_plan(make_task(risk="read", flags=("unsure",))), {"auto_approve": EVERY_RISK}, "ask", "flagged"),
         (make_plan(READ, out_of_scope=("buy milk",)), {"auto_approve": EVERY_RISK}, "ask", "flagged"),
         (make_plan(make_task(work_type="custom_work")), {"auto_approve": EVERY_RISK}, "ask", "custom work"),
+        (make_plan(CONTESTED), {"auto_approve": EVERY_RISK, "max_flags": 99}, "ask", "offers differ"),
+        (make_plan(CONTESTED, dry_run=True), {"auto_approve": EVERY_RISK}, "ask", "offers differ"),
+        (make_plan(CONTESTED), {"four_eyes_for": {Risk.READ}}, "ask_twice", "four eyes"),
         (make_plan(DESTROY, dry_run=True), {"four_eyes_for": EVERY_RISK}, "run", "dry run"),
     ],
 )

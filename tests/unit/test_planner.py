@@ -231,7 +231,8 @@ def test_durations_are_those_that_agents_have_needed_and_the_digest_stays():
         A: [make_agent(intent=A, **runs), make_agent("away", A, status="offline", **runs)],
         B: [make_agent(intent=B)],
     }
-    learnt, before = (plan_of(make_decomposed(A, B), catalog, *some, mode="parallel") for some in ((pool,), ()))
+    new = {intent: [agent._replace(p50_ms=None) for agent in agents] for intent, agents in pool.items()}
+    learnt, before = (plan_of(make_decomposed(A, B), catalog, some, mode="parallel") for some in (pool, new))
     slow, quick = sorted(learnt.tasks, key=lambda task: task.intent, reverse=True)
     assert slow.resource_requirements.estimated_duration_seconds == round((3 * 60 + 27 * 600) / 30)
     assert slow.estimate == "546 s: 60 s declared, and 27 runs of deploy_service"
@@ -306,6 +307,8 @@ COVERED = [
     {"resource_requirements": make_resources(gpu=1)},
     {"exclusive_keys": ("host:a",)},
     {"pinned_agent": "infra-1"},
+    {"retry_safe": True},
+    {"agents": ("nas",)},
     {"alternatives": ({"kind": "wait"},)},
     {"depends_on": ()},
 ]
@@ -316,6 +319,7 @@ NOT_COVERED = [
     {"confidence": 0.1},
     {"flags": ("odd",)},
     {"source": "elsewhere.yml"},
+    {"contested": "two offer it differently"},
 ]
 FIRST = make_task(1, parameters={"port": 80})
 SECOND = make_task(2, parameters={"port": 80}, depends_on=(1,))

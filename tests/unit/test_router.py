@@ -58,7 +58,7 @@ def test_only_what_never_passes_makes_a_task_infeasible(name, fields, _):
 
 
 def test_every_filter_is_tried_above_or_has_its_own_test():
-    assert set(LASTING) == {name for name, _, _ in REJECTED} | {"pin", "tried"}
+    assert set(LASTING) == {name for name, _, _ in REJECTED} | {"pin", "tried", "approved"}
 
 
 def test_a_gpu_that_other_work_was_promised_is_busy_and_not_too_small():
@@ -80,6 +80,21 @@ def test_a_pin_names_an_agent_by_id_or_name():
 def test_a_pinned_agent_that_is_away_can_be_waited_for():
     agents = [make_agent("a", status="offline"), make_agent("b")]
     assert not route(make_task(pinned_agent="a"), agents).infeasible
+
+
+def test_who_was_not_there_when_the_plan_was_made_is_not_given_any_of_it():
+    task = TASK.model_copy(update={"agents": ("good",)})
+    newcomer = make_agent("newcomer", success_count=50, lately_successes=50.0, lately_runs=50.0)
+    decision = route(task, [newcomer, make_agent("good")])
+    assert decision.selected == "good"
+    assert decision.candidates[0].rejected_by == "approved"
+    assert not passes(task, newcomer)
+    alone = pool_health(task, [newcomer])
+    assert (alone.state, alone.hint) == (
+        "infeasible",
+        "The plan names the agents that may run it; ask again for a new plan.",
+    )
+    assert route(TASK, [newcomer]).selected == "newcomer", "a plan of an older release names nobody"
 
 
 def test_an_agent_that_was_tried_yields_to_any_other():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -19,14 +20,14 @@ import pytest
 
 from chargehand.agent.runtime.results import ENDINGS, Ending
 from chargehand.app.doctor import Check, State
-from chargehand.app.fleet import AgentStatus
+from chargehand.app.fleet import AgentStatus, Concern, concerns
 from chargehand.app.trail import DecisionTrail
 from chargehand.cli.commands.run import Level, Mode, Other
 from chargehand.cli.flows.conversation import STEPS
 from chargehand.cli.flows.follow import AT_WORK
 from chargehand.cli.show.checks import check_lines
 from chargehand.cli.show.ending import ending_lines
-from chargehand.cli.show.lists import agent_list, catalog_lines, review_list
+from chargehand.cli.show.lists import agent_list, catalog_lines, concern_lines, review_list
 from chargehand.cli.show.plan import plan_lines
 from chargehand.cli.show.progress import board
 from chargehand.cli.show.request import overview, standing
@@ -62,6 +63,7 @@ from tests.unit.cli_rows import (
     an_attempt,
     an_entry,
     an_event,
+    an_offer,
 )
 
 OPEN = tuple(status for status in RequestStatus if status not in REQUEST_ENDED)
@@ -158,7 +160,17 @@ def of_mode(mode: str) -> str:
     return text(plan_lines(a_request(), a_plan(mode=mode), None)[-1:]).partition(", ")[2].partition(";")[0]
 
 
+def of_concern(kind: str) -> str:
+    granted = an_offer(spec={"risk": "destroy"})
+    changed = an_offer("infra-2", granted=False, granted_terms=granted.spec.terms)
+    thief = an_agent(rival="thief.1", rival_silent_seconds=Decimal(5))
+    found = concerns([thief], [granted, changed, an_offer("infra-3")])
+    assert [concern.kind for concern in found] == list(options(Concern.model_fields["kind"].annotation))
+    return text(concern_lines([concern for concern in found if concern.kind == kind]))
+
+
 SHOWN: dict[str, Shown] = {
+    "concerns": Shown(options(Concern.model_fields["kind"].annotation), of_concern),
     "risks": Shown(options(Risk), of_risk),
     "open requests": Shown(OPEN, of_open_request, by_name=True),
     "ended requests": Shown(ENDED, lambda s: text(ending_lines(a_request(status=s), [], [], 1.0))),

@@ -107,6 +107,16 @@ class Offer:
         """Return the digest of what would run now. Reads files where the content is on disk."""
         return self.spec.content_hash if self.content is None else self.content()
 
+    def bound_hash(self) -> str:
+        """Return the hash that an order must name: of what would run now, and of all that is offered with it.
+
+        Empty when nothing is left that could be vouched for. Reads files where the content is on disk.
+        """
+        now = self.content_hash()
+        if self.content is not None and not now:
+            return ""
+        return self.spec.model_copy(update={"content_hash": now}).bound_hash
+
 
 class Agent:
     """Collects what one agent offers. `AgentRuntime` runs it.

@@ -15,6 +15,7 @@ from chargehand import __version__, folders
 from chargehand.app.application import model as configured_model
 from chargehand.app.application import start_private_postgres
 from chargehand.app.fleet import local_offers
+from chargehand.app.reads import Reads
 from chargehand.broker.transports import transport_of
 from chargehand.domain.errors import ChargehandError
 from chargehand.domain.masking import without_passwords
@@ -22,6 +23,8 @@ from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM
 from chargehand.llm.replies import SHORTEST_KEY, NoAnswer
 from chargehand.settings import Settings
+from chargehand.store import migrate
+from chargehand.store.queries import Queries
 
 State = Literal["ok", "warn", "fail"]
 
@@ -42,6 +45,9 @@ MOST_NAMES = 12  # of models, in a message
 CONFIGURE = "Set CHARGEHAND_LLM_LOCAL_URL and CHARGEHAND_LLM_LOCAL_MODEL to use one (docs/models.md)."
 BROKER_ANSWERS = 5.0  # seconds; a TLS handshake with a busy one takes a few
 ANSIBLE_ANSWERS = 30.0  # seconds; it takes half of one, more on a small machine that is busy
+
+
+AS_IT_SHOULD_BE = f"{migrate.HEAD}, this version's"
 
 
 async def examine(settings: Settings) -> list[Check]:
@@ -93,9 +99,21 @@ async def _database(settings: Settings) -> list[Check]:
         dsn = settings.database_url
         if dsn is None:
             dsn = await asyncio.to_thread(start_private_postgres, settings.home)
-        return [_provider(settings), await _schema(dsn, own=settings.database_url is None)]
+        schema = await _schema(dsn, own=settings.database_url is None)
+        agents = await _agents(dsn, settings) if schema.found == AS_IT_SHOULD_BE else []
+        return [_provider(settings), schema, *agents]
     except ChargehandError as error:
         return [Check("database", "fail", str(error), error.hint)]
+
+
+async def _agents(dsn: str, settings: Settings) -> list[Check]:
+    """Look at what agents do that they should not, or that only a person can settle."""
+    queries = Queries(dsn)
+    try:
+        found = await Reads(queries, settings).concerns()
+    finally:
+        await queries.close()
+    return [Check("agents", "warn", concern.text, concern.remedy) for concern in found]
 
 
 def _provider(settings: Settings) -> Check:
@@ -113,11 +131,9 @@ def _provider(settings: Settings) -> Check:
 
 
 async def _schema(dsn: str, *, own: bool) -> Check:
-    from chargehand.store import migrate
-
     revision = await migrate.current(dsn)
     if revision == migrate.HEAD:
-        return Check("schema", "ok", f"{revision}, this version's")
+        return Check("schema", "ok", AS_IT_SHOULD_BE)
     if revision is None:
         return Check("schema", "ok", "empty; the first command fills it")
     older = revision < migrate.HEAD

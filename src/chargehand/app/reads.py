@@ -9,7 +9,7 @@ from uuid import UUID
 
 from chargehand.app import differences
 from chargehand.app.audit import Auditor
-from chargehand.app.fleet import LOCAL_AGENT, Agent, CatalogEntry, Offer, Wish, local_entries
+from chargehand.app.fleet import LOCAL_AGENT, Agent, CatalogEntry, Concern, Offer, Wish, concerns, local_entries
 from chargehand.app.history import HistoryEvent, read_events
 from chargehand.app.reports import Appraisal, Replayed, Report, read_replay, read_report
 from chargehand.app.snapshot import (
@@ -164,6 +164,11 @@ class Reads:
         local = await asyncio.to_thread(local_entries, self.settings)
         offers = read_all(Offer, await self.queries.intents())
         return [*local, *(offer.entry for offer in offers if offer.name != LOCAL_AGENT)]
+
+    async def concerns(self) -> list[Concern]:
+        """Return what about agents a person should look at: second ones, suspended grants, offers that differ."""
+        agents, offers = await asyncio.gather(self.queries.agents(), self.queries.intents())
+        return concerns(read_all(Agent, agents), read_all(Offer, offers))
 
     async def grants(self) -> list[IntentSpec]:
         """Return what agents may run: a person who writes a decomposition chooses from it."""

@@ -165,6 +165,7 @@ class Attempt(Value):
     created_at: datetime
     accepted_at: datetime | None
     started_at: datetime | None
+    begun_at: datetime | None  # when its agent said that it had begun what is not safe to repeat
     ended_at: datetime | None
     cancel_sent: bool
     duration_ms: int | None

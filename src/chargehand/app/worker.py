@@ -280,6 +280,7 @@ async def _local_agent(app: Application) -> AsyncIterator[AgentRuntime]:
         # Another home on the same database has one of that name already.
         name = LOCAL_AGENT if namesakes in ([], [agent_id]) else f"{LOCAL_AGENT}-{str(agent_id)[:4]}"
         generation = await tx.enrol(agent_id, name, agent_type="infra", pool="local", grant_policy="local agent")
+        await tx.mark_gone(agent_id)  # without a broker one process works at a time: its former life is over
     runtime = AgentRuntime(
         infra.agent,
         app.broker,

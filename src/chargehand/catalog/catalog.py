@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import product
 from math import prod
@@ -20,6 +20,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from pydantic import JsonValue
 
 from chargehand.catalog import hosts, json_schema
+from chargehand.catalog.versions import Offered, Version, by_intent, conflict
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration, BadParameters
 from chargehand.domain.intents import IntentSpec
@@ -35,13 +36,27 @@ MOST_CHOICES, LONGEST_RULE = 50, 300  # of a schema's own words in a message: ch
 
 @dataclass(frozen=True)
 class Catalog:
-    """The intents that can be asked for, one spec each. `merge` makes one from the offers of agents."""
+    """The intents that can be asked for, one spec each. `unite` makes one from the offers of agents.
+
+    `versions` are those of intents that agents offer differently, the first of which is in `specs`; `contested` says of
+    these, in words, how the offers differ.
+    """
 
     specs: tuple[IntentSpec, ...] = ()
+    versions: Mapping[str, tuple[Version, ...]] = field(default_factory=dict)
+    contested: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, intent: str) -> IntentSpec | None:
         """Return the spec of an intent, None when nobody offers it."""
         return self._by_intent.get(intent)
+
+    def offered_as(self, intent: str, there: Collection[str]) -> IntentSpec | None:
+        """Return the spec to plan by: the first version whose content hash is among those that are `there`, or `get`.
+
+        None when nobody offers it.
+        """
+        of_intent = self.versions.get(intent, ())
+        return next((spec for spec, _ in of_intent if spec.content_hash in there), self.get(intent))
 
     @property
     def intents(self) -> tuple[str, ...]:
@@ -59,20 +74,21 @@ class Catalog:
         return {spec.intent: spec for spec in self.specs}
 
 
-def merge(offers: Iterable[IntentSpec]) -> Catalog:
-    """Unite the offers of all agents, sorted by intent.
+def unite(offers: Iterable[Offered]) -> Catalog:
+    """Unite the granted offers of all agents, sorted by intent (see `versions` for intents that several offer).
 
-    Of several offers of one intent, one that is available wins, then the first by content hash: never the first to
-    arrive, so that every process sees the same catalog.
+    Nothing depends on who was first to arrive, so every process sees the same catalog.
     """
-    best: dict[str, IntentSpec] = {}
-    for spec in sorted(offers, key=_preference):
-        best.setdefault(spec.intent, spec)
-    return Catalog(tuple(best.values()))
+    given = list(offers)
+    found = by_intent(given)
+    several = {intent: of_intent for intent, of_intent in found.items() if len(of_intent) > 1}
+    differ = {intent: conflict(offer for offer in given if offer.spec.intent == intent) for intent in several}
+    return Catalog(tuple(of_intent[0].spec for of_intent in found.values()), several, differ)
 
 
-def _preference(spec: IntentSpec) -> tuple[str, bool, str, str]:
-    return (spec.intent, spec.unavailable is not None, spec.content_hash, spec.model_dump_json())
+def merge(specs: Iterable[IntentSpec]) -> Catalog:
+    """Unite offers of which nothing is known but what they say."""
+    return unite(Offered(spec) for spec in specs)
 
 
 def check_parameters(

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from chargehand.domain.canonical import digest
 from chargehand.domain.hosts import Targets
 from chargehand.domain.risks import Risk
 from chargehand.domain.value import Value
@@ -74,6 +75,11 @@ class OutputRef(Value):
     output: str = Field(min_length=1, max_length=64)
 
 
+NO_TERMS = frozenset({"content_hash", "source", "targets", "unavailable"})
+"""The fields of an offer that change without its saying anything else: its content, where that lies, the hosts of the
+inventory (a plan names its own), and whether it can be done now. All others are its terms."""
+
+
 class IntentSpec(Value):
     """One thing that can be asked for, as an agent offers it.
 
@@ -107,3 +113,21 @@ class IntentSpec(Value):
     source: str = ""  # the file it comes from, for people
     targets: Targets | None = None
     unavailable: str | None = None
+
+    @property
+    def terms(self) -> dict[str, JsonValue]:
+        """What the offer says of itself, as JSON: a grant is for exactly this, and is suspended when it changes."""
+        return self.model_dump(mode="json", exclude=set(NO_TERMS))
+
+    @property
+    def bound_hash(self) -> str:
+        """Hex SHA-256 over what will run and the terms: the agent that runs it checks both with one hash.
+
+        An agent that offers the same content with a lower risk, another schema or other locks offers something else.
+        """
+        return digest({**self.terms, "content_hash": self.content_hash})
+
+    def as_registered(self, agent: str) -> IntentSpec:
+        """Return the offer as the registry keeps it: bound to its terms, its source beginning with the agent's name."""
+        source = f"{agent}: {self.source}" if self.source else agent
+        return self.model_copy(update={"content_hash": self.bound_hash, "source": source})

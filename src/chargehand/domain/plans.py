@@ -85,7 +85,9 @@ class WorkTask(Value):
     pinned_agent: str | None = None
     confidence: float = 1.0
     flags: tuple[str, ...] = ()
-    source: str = ""
+    source: str = ""  # the agent whose offer it is, and where that lies there
+    agents: tuple[str, ...] = ()  # the names of those that may run it: whoever comes later was not agreed to
+    contested: str = ""  # how the offers of its intent differ, in words; empty where they agree
     estimate: str = ""  # what its duration was taken from, where that is more than what is declared
 
     @property

@@ -157,6 +157,7 @@ class AttemptRecord:
     lease_left: float
     incarnation: str = ""
     has_result: bool = False
+    begun: bool = False  # its agent has said so itself; noted where it is not safe to repeat
 
 
 class Compared(NamedTuple):
@@ -179,7 +180,10 @@ class Staff:
 
 @dataclass(frozen=True, slots=True)
 class KnownAgent:
-    """An enrolled agent: what its signatures are checked with and by which policy its offers are granted."""
+    """An enrolled agent: what its signatures are checked with and by which policy its offers are granted.
+
+    `status` is what the sweep and its heartbeats have made of it; `offline` until it has registered.
+    """
 
     agent_id: UUID
     name: str
@@ -187,6 +191,12 @@ class KnownAgent:
     incarnation: str
     grant_policy: str | None
     spoken_generation: int = 1
+    status: str = "offline"
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a life of it is registered that has not been silent for too long."""
+        return self.status != "offline"
 
     @property
     def journal(self) -> str:

@@ -43,6 +43,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("chargehand.engine.recorder")
 
 
+REFUSED = (
+    "Another home uses this agent's token while the registered one is there. If you moved it, stop the old one. If"
+    " somebody copied the token, run `chargehand agent rotate NAME` and join again with the new one."
+)
+"""What to do about a second one with an agent's token."""
+
+
 class Recorder:
     """Writes what agents report. One transaction for as many messages as have come."""
 
@@ -61,7 +68,7 @@ class Recorder:
             await self._lock_for(tx, messages, arriving)
         for message in arriving:
             assert isinstance(message.payload, AgentRegistration)
-            await self._register(tx, message.agent, message.payload)
+            await self._register(tx, message.payload)
         about = [message for message in messages if message.attempt_id is not None]
         if about:
             await self._record_attempts(tx, about)
@@ -74,10 +81,14 @@ class Recorder:
 
         A life that never came to be registered is asked to say again who it is: a broker that lost its queues, or a
         database that was restored, forgets what the agent knows to be confirmed. A copy of the agent, which writes
-        another journal, is not asked: the two would take the name from each other with every heartbeat.
+        another journal, is a rival: it is asked as soon as the registered one is gone, and until then refused.
         """
         messages = await self._paced(tx, await self.open(tx, wires), Heartbeat, self._beats)
         beats = [(x.agent, x.payload) for x in messages if isinstance(x.payload, Heartbeat)]
+        rivals = {agent.agent_id: beat.incarnation for agent, beat in beats if _is_rival(agent, beat.incarnation)}
+        if rivals:
+            await tx.lock_agents(agent.agent_id for agent, _ in beats)
+            await self._refuse(tx, rivals)
         # In this order: whoever waits for an agent must not hold attempts, which others take after agents.
         await tx.beat([beat for agent, beat in beats if beat.incarnation == agent.incarnation])
         await tx.renew([(attempt, agent.agent_id) for agent, beat in beats for attempt in beat.running])
@@ -181,6 +192,7 @@ class Recorder:
         await tx.move_attempts(recorded.attempts)
         await tx.move_tasks(recorded.tasks)
         await tx.renew(recorded.renewed)
+        await tx.mark_begun(recorded.begun)
         for review in recorded.reviews:
             await tx.add_review(review)
         for request_id, kind, data, task_id, attempt_id in recorded.events:
@@ -229,9 +241,23 @@ class Recorder:
         # With those whose slots results will free: locked later, they could come before one that is locked by then.
         await tx.lock_agents(agents | {attempt.agent_id for attempt in known.values()})
 
-    async def _register(self, tx: Transaction, agent: KnownAgent, said: AgentRegistration) -> None:
-        """Take over what an agent says of itself, and send it again what its former life may not have seen."""
-        await tx.register(said, agent.grant_policy)
+    async def _refuse(self, tx: Transaction, rivals: Mapping[UUID, str]) -> None:
+        """Keep who was refused an agent's name, for people; the agents must be locked."""
+        for agent_id in await tx.refuse_rivals(rivals):
+            detail = {"refused": rivals[agent_id], "hint": REFUSED}
+            await tx.keep_anomalies([Anomaly("second_journal", detail, str(agent_id))])
+            log.warning("a second one with the token of agent %s is refused", agent_id)
+
+    async def _register(self, tx: Transaction, said: AgentRegistration) -> None:
+        """Take over what an agent says of itself, and send it again what its former life may not have seen.
+
+        It is refused while another journal's life is there: who lives keeps the name.
+        """
+        agent_id = UUID(said.agent_id)
+        agent = (await tx.known_agents([agent_id]))[agent_id]  # as it stands now that it is locked
+        if not await tx.register(agent.name, said, agent.grant_policy):
+            await self._refuse(tx, {agent_id: said.incarnation})
+            return
         if agent.journal not in ("", journal_of(said.incarnation)):
             # A copy of the agent, or its disk was lost. What another journal may know of is left to its lease.
             detail = {"registered": said.incarnation, "instead_of": agent.incarnation}
@@ -274,6 +300,11 @@ def _moved(tasks: Sequence[task_flow.Task], status: Mapping[UUID, TaskStatus]) -
     return [Standing(t.task_id, t.request_id, t.order, status.get(t.task_id, t.status), t.spec) for t in tasks]
 
 
+def _is_rival(agent: KnownAgent, incarnation: str) -> bool:
+    """Whether this is a life with another journal than that of the registered one, which is there."""
+    return agent.is_there and agent.journal not in ("", journal_of(incarnation))
+
+
 def _is_unheard(agent: KnownAgent, incarnation: str) -> bool:
-    """Whether a living agent's registration is missing, and not because another home's has taken its place."""
-    return incarnation != agent.incarnation and agent.journal in ("", journal_of(incarnation))
+    """Whether a living agent's registration is missing, and not because another home's has its place."""
+    return incarnation != agent.incarnation and not _is_rival(agent, incarnation)

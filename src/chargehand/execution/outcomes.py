@@ -69,16 +69,26 @@ def plain(text: str) -> str:
 
 
 def _retry(ending: Ending, failure: Failure, policy: retry.RetryPolicy) -> RetryDecision:
-    # An agent that hands an order back says that nothing of it was begun, whatever was granted.
-    begun = ending.attempt.status is AttemptStatus.STARTED and failure.details.get("started") is not False
+    if ending.attempt.begun and _is_handed_back(failure):  # it said that it had begun: one of the two is not so
+        failure = failure.model_copy(update={"kind": "unknown"})
     return retry.decide(
         failure,
         attempts_made=ending.task.attempts_made - ending.task.forgiven,
         retry_safe=repeatable(ending.task, ending.request),
-        started=begun,
+        started=_has_begun(ending.attempt, failure),
         others=ending.others,
         policy=policy,
     )
+
+
+def _has_begun(attempt: AttemptRecord, failure: Failure) -> bool:
+    """Whether any of it may have been done: an agent may hand back what it was only granted."""
+    return attempt.begun or (attempt.status is AttemptStatus.STARTED and not _is_handed_back(failure))
+
+
+def _is_handed_back(failure: Failure) -> bool:
+    """Whether the agent says that nothing was begun."""
+    return failure.kind == "content_changed" or failure.details.get("started") is False
 
 
 def repeatable(task: TaskRecord, request: RequestRecord) -> bool:

@@ -29,6 +29,7 @@ from chargehand.domain.records import (
     Review,
     TaskMove,
     TaskRecord,
+    journal_of,
 )
 from chargehand.domain.signed_messages import Message
 from chargehand.domain.states import ATTEMPT_OPEN, AttemptStatus, RequestStatus, TaskStatus
@@ -90,6 +91,7 @@ class NewEvent(NamedTuple):
 class Recorded:
     """What is to be written. `renewed` are (attempt, agent) pairs whose lease is renewed.
 
+    `begun`: attempts whose agents say that they have begun what is not safe to repeat: that cannot be taken back.
     `settle`: requests of which a task has ended, so that others may start. `cancelled`: attempts whose agents are told
     to stop because of their request, and need not be told again.
     """
@@ -98,6 +100,7 @@ class Recorded:
     tasks: Sequence[TaskMove] = ()
     events: Sequence[NewEvent] = ()
     renewed: Sequence[tuple[UUID, UUID]] = ()
+    begun: Sequence[UUID] = ()
     reviews: Sequence[Review] = ()
     outcomes: Sequence[Outcome] = ()
     settle: Sequence[UUID] = ()
@@ -207,8 +210,19 @@ def _attempt_of(message: Message, attempts: Mapping[UUID, AttemptRecord]) -> Att
 
 
 def _is_holder(message: Message, attempt: AttemptRecord) -> bool:
+    said = message.payload
+    ours = not isinstance(said, Acceptance) or _is_of_its_journal(said.incarnation, attempt, message.agent)
+    return ours and _has_the_lease(message, attempt)
+
+
+def _has_the_lease(message: Message, attempt: AttemptRecord) -> bool:
     token = getattr(message.payload, "lease_token", None)
     return attempt.agent_id == message.agent.agent_id and attempt.lease_token == token
+
+
+def _is_of_its_journal(incarnation: str, attempt: AttemptRecord, agent: KnownAgent) -> bool:
+    """Whether this life writes the journal that knows of the attempt: a copy of the agent gets no leave to start."""
+    return (journal_of(attempt.incarnation) or agent.journal) in ("", journal_of(incarnation))
 
 
 def _joined(parts: Sequence[Recorded]) -> Recorded:
@@ -217,6 +231,7 @@ def _joined(parts: Sequence[Recorded]) -> Recorded:
         tasks=[move for part in parts for move in part.tasks],
         events=[event for part in parts for event in part.events],
         renewed=[lease for part in parts for lease in part.renewed],
+        begun=[attempt_id for part in parts for attempt_id in part.begun],
         reviews=[review for part in parts for review in part.reviews],
         outcomes=[outcome for part in parts for outcome in part.outcomes],
         settle=[request_id for part in parts for request_id in part.settle],
@@ -279,6 +294,7 @@ def _progressed(case: Case) -> Recorded:
     said = _progress(case)
     ids = case.task.task_id, case.attempt.attempt_id
     return Recorded(
+        begun=[case.attempt.attempt_id] if said.started and not repeatable(case.task, case.request) else [],
         events=[
             NewEvent(
                 case.task.request_id,
@@ -323,8 +339,10 @@ def _late(case: Case) -> Recorded:
 
 
 def _foreign(case: Case) -> Recorded:
-    """The lease is another agent's, or a later one of this."""
-    return _refused(case.message, case.attempt, f"foreign_{case.message.type}")
+    """The lease is another agent's, or a later one of this, or another journal's: then its holder must not be stopped,
+    who reads the same queue."""
+    refused = _refused(case.message, case.attempt, f"foreign_{case.message.type}")
+    return replace(refused, controls=[]) if _has_the_lease(case.message, case.attempt) else refused
 
 
 Rule = Callable[[Case], Recorded]

@@ -72,8 +72,8 @@ def decide(
 ) -> RetryDecision:
     """Decide what follows from a failed attempt.
 
-    `attempts_made` counts this one. `started` is whether the attempt may have begun: its agent had the start grant.
-    `others` is whether an agent is there that could do it and has not tried.
+    `attempts_made` counts this one. `started` is whether the attempt may have begun: its agent had the start grant, or
+    has said so. `others` is whether an agent is there that could do it and has not tried.
     """
     row = TABLE[failure.kind]
     action = row.safe if retry_safe else row.started if started else row.not_started

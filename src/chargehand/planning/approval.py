@@ -54,11 +54,13 @@ def _rule_of(risk: Risk, own: OwnRule) -> Rule:
 
 
 RULES = (
-    Rule("dry run", lambda plan, _: plan.dry_run,
+    Rule("dry run", lambda plan, _: plan.dry_run and not _contested(plan),
          "run", "a dry run changes nothing"),
     Rule("four eyes", lambda plan, context: not risks(plan).isdisjoint(context.four_eyes_for),
          "ask_twice", "the operator wants two people to agree to work of this risk"),
     *_rules_of_risks("ask_twice"),  # before what asks one person only
+    Rule("offers differ", lambda plan, _: _contested(plan),
+         "ask", "agents offer one of its steps differently"),
     Rule("flagged", lambda plan, context: bool(plan.out_of_scope) or _flags(plan, context) > context.max_flags,
          "ask", "something in it is unsure or was left out"),
     Rule("custom work", lambda plan, _: any(task.work_type == "custom_work" for task in plan.tasks),
@@ -82,6 +84,11 @@ def rule_on(plan: WorkPlan, context: ApprovalContext) -> Ruling:
 def risks(plan: WorkPlan) -> frozenset[Risk]:
     """Return the risks of all tasks of a plan."""
     return frozenset(task.risk for task in plan.tasks)
+
+
+def _contested(plan: WorkPlan) -> bool:
+    """Whether what a step is, and how dangerous, depends on which agent is believed."""
+    return any(task.contested for task in plan.tasks)
 
 
 def _flags(plan: WorkPlan, context: ApprovalContext) -> int:

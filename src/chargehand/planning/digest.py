@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from chargehand.domain.canonical import canonical
+from chargehand.domain.canonical import digest as digest_of
 from chargehand.domain.plans import WorkPlan, WorkTask
 
 
@@ -20,7 +20,7 @@ def digest(plan: WorkPlan) -> str:
     place = {task.order: n for n, task in enumerate(plan.tasks)}
     before = [frozenset((place[order], _passed(task, order)) for order in task.depends_on) for task in plan.tasks]
     contents = [_covered(task) for task in plan.tasks]
-    labels = _labels([_canonical(content) for content in contents], before)
+    labels = _labels([canonical(content) for content in contents], before)
     tasks: list[dict[str, Any]] = [{} for _ in labels]
     for n, label in enumerate(labels):
         tasks[label] = {**contents[n], "depends_on": sorted(labels[other] for other, _ in before[n])}
@@ -28,18 +28,26 @@ def digest(plan: WorkPlan) -> str:
             refs = plan.tasks[n].inputs.items()
             tasks[label] |= {"inputs": {name: [labels[place[ref.task]], ref.output] for name, ref in refs}}
     covered = {"mode": plan.mode, "dry_run": plan.dry_run, "tasks": tasks}
-    return hashlib.sha256(_canonical(covered).encode()).hexdigest()
+    return digest_of(covered)
 
 
 def _passed(task: WorkTask, order: int) -> str:
     """Return what a task takes from one that it depends on: two givers that are alike are told apart by it."""
     taken = {name: ref.output for name, ref in task.inputs.items() if ref.task == order}
-    return _canonical(taken) if taken else ""
+    return canonical(taken) if taken else ""
 
 
 def _covered(task: WorkTask) -> dict[str, Any]:
     hosts = sorted([part.digest, part.count] for part in task.hosts)
-    said = {"takes": task.takes, "outputs": task.outputs, "hosts": hosts, "state": task.state}
+    # What says nothing is left out: a plan that was approved before there was a field for it keeps its digest.
+    said = {
+        "takes": task.takes,
+        "outputs": task.outputs,
+        "hosts": hosts,
+        "state": task.state,
+        "retry_safe": task.retry_safe,
+        "agents": sorted(task.agents),
+    }
     return {
         "intent": task.intent,
         "content_hash": task.content_hash,
@@ -49,21 +57,8 @@ def _covered(task: WorkTask) -> dict[str, Any]:
         "exclusive_keys": sorted(task.exclusive_keys),
         "pinned_agent": task.pinned_agent,
         "alternatives": task.alternatives,
-        **{name: schema for name, schema in said.items() if schema},
+        **{name: value for name, value in said.items() if value},
     }
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def _plain(value: Any) -> Any:
-    """Write 1.0 as 1: PostgreSQL's jsonb gives 1e+22 back as an integer, and that must not change a digest."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 Edges = frozenset[tuple[int, str]]

@@ -6,7 +6,7 @@ make_plan(decomposed, catalog, pool facts) -> WorkPlan, with the digest that an 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -72,11 +72,11 @@ def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts
     is not there or goes in a circle, or an open question, `BadParameters` for parameters that do not fit. When nobody
     can do a task just now, the plan is made and says that it will wait.
     """
-    drafts = _drafts(decomposed, catalog, facts)
+    drafts = _drafts(decomposed, catalog, pool, facts)
     check_dependencies(drafts)
     drafts, health, taken = _with_alternatives(drafts, catalog, pool, facts)
     _refuse(drafts, health, catalog, pool, facts)
-    drafts = [_estimated(task, pool.get(task.intent, ())) for task in drafts]
+    drafts = [_offered_by(_estimated(task, agents), agents, catalog) for task, agents in _with_pool(drafts, pool)]
     held = {order: seen.reason for order, seen in health.items() if seen.state == "unavailable"}
     sequence = _sequence(drafts, pool, held, facts.mode)
     tasks = _in_sequence(drafts, sequence, set(health) if "wait" in facts.otherwise else held.keys())
@@ -125,12 +125,12 @@ def complexity(tasks: Sequence[WorkTask]) -> Literal["simple", "medium", "comple
 # --- subtasks to tasks, numbered as the decomposer numbered them -----------------------------------------------------
 
 
-def _drafts(decomposed: DecomposedRequest, catalog: Catalog, facts: PlanFacts) -> list[WorkTask]:
+def _drafts(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts: PlanFacts) -> list[WorkTask]:
     if decomposed.ambiguities:
         raise BadDecomposition(f"a person must answer first: {decomposed.ambiguities[0]}")
     if not decomposed.subtasks:
         raise BadDecomposition("there is nothing in it that an agent can do")
-    pairs = [(subtask, _known(subtask, catalog)) for subtask in decomposed.subtasks]
+    pairs = [(subtask, _known(subtask, catalog, pool)) for subtask in decomposed.subtasks]
     if facts.dry_run:
         _check_dry_run([spec for _, spec in pairs])
     _check_inputs(decomposed.subtasks, catalog)
@@ -140,12 +140,14 @@ def _drafts(decomposed: DecomposedRequest, catalog: Catalog, facts: PlanFacts) -
     ]
 
 
-def _spec(intent: str, catalog: Catalog) -> IntentSpec | None:
-    return catalog.get(intent) or (CUSTOM_WORK if intent == CUSTOM_WORK.intent else None)
+def _spec(intent: str, catalog: Catalog, agents: Sequence[AgentFacts] = ()) -> IntentSpec | None:
+    """Return the spec to plan by: of several versions one that an agent has which is there."""
+    there = {agent.content_hash for agent in agents if agent.content_hash and agent.granted and _is_there(agent)}
+    return catalog.offered_as(intent, there) or (CUSTOM_WORK if intent == CUSTOM_WORK.intent else None)
 
 
-def _known(subtask: Subtask, catalog: Catalog) -> IntentSpec:
-    spec = _spec(subtask.intent, catalog)
+def _known(subtask: Subtask, catalog: Catalog, pool: Pool) -> IntentSpec:
+    spec = _spec(subtask.intent, catalog, pool.get(subtask.intent, ()))
     if spec is None:
         known = ", ".join(catalog.intents) or "nothing yet"
         raise BadDecomposition(f"no agent offers {one_line(subtask.intent)!r}", hint=f"What is offered: {known}.")
@@ -230,7 +232,7 @@ def _with_alternatives(
 
 def _variant(draft: WorkTask, catalog: Catalog, pool: Pool) -> tuple[str, WorkTask] | None:
     """Return the first variant of a task that somebody can do, with its name."""
-    spec = catalog.get(draft.intent)
+    spec = _spec(draft.intent, catalog, pool.get(draft.intent, ()))
     for variant in spec.variants if spec else ():
         if not draft.inputs.keys().isdisjoint(variant.parameters):
             continue  # its value is not the one that was asked for
@@ -281,6 +283,16 @@ def _estimated(task: WorkTask, agents: Sequence[AgentFacts]) -> WorkTask:
         "estimate": told,
     }
     return task.model_copy(update=fields)
+
+
+def _with_pool(tasks: Iterable[WorkTask], pool: Pool) -> Iterator[tuple[WorkTask, Sequence[AgentFacts]]]:
+    return ((task, pool.get(task.intent, ())) for task in tasks)
+
+
+def _offered_by(task: WorkTask, agents: Sequence[AgentFacts], catalog: Catalog) -> WorkTask:
+    """Name the agents whose offer the task is, whether they are there or not, and how other offers differ."""
+    able = sorted(agent.name for agent in agents if agent.granted and agent.content_hash == task.content_hash)
+    return task.model_copy(update={"agents": tuple(able), "contested": catalog.contested.get(task.intent, "")})
 
 
 def nobody_there(staff: Sequence[Staff]) -> str | None:

@@ -47,6 +47,9 @@ FILTERS = (
     Filter("content", lambda t, a: a.content_hash != t.content_hash, "never",
            "has another version of it", "have another version of it",
            hint="The content differs from the plan; ask again for a new plan."),
+    Filter("approved", lambda t, a: bool(t.agents) and a.name not in t.agents, "never",
+           "offers it since after the plan was made", "offer it since after the plan was made",
+           hint="The plan names the agents that may run it; ask again for a new plan."),
     Filter("size", lambda t, a: not fits(t.resource_requirements, a), "never", "{reason}", "are too small for it",
            detail=lambda t, a: shortage(t.resource_requirements, a),
            hint="It needs an agent on a larger machine, or a smaller variant of the work."),
@@ -84,6 +87,7 @@ def passes(task: WorkTask, agent: AgentFacts, sized: bool = True) -> bool:
     return (
         agent.content_hash == task.content_hash
         and agent.granted
+        and (not task.agents or agent.name in task.agents)
         and agent.unavailable is None
         and agent.status not in AWAY
         and agent.in_flight < agent.slots

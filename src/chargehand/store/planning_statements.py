@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from chargehand.catalog.catalog import Catalog, merge
+from chargehand.catalog.catalog import Catalog, unite
+from chargehand.catalog.versions import Offered
 from chargehand.domain import consent, secret_refs
 from chargehand.domain.errors import IdempotencyConflict, StaleStatus, UnknownId
 from chargehand.domain.intents import IntentSpec
@@ -18,7 +19,7 @@ from chargehand.domain.llm import Ask
 from chargehand.domain.messages import AgentRegistration
 from chargehand.domain.plans import DecomposedRequest, Ruling, WorkPlan
 from chargehand.domain.priorities import HEAD_STARTS
-from chargehand.domain.records import Call, Json, KnownAgent, PlanRecord, RequestRecord, Review
+from chargehand.domain.records import Call, Json, KnownAgent, PlanRecord, RequestRecord, Review, journal_of
 from chargehand.domain.states import PlanStatus, RequestStatus
 from chargehand.planning.digest import digest
 from chargehand.store.seal_chain import Chaining
@@ -96,7 +97,10 @@ class Deciding(Chaining):
         state = str((await self.fetch("catalog_state"))[0]["state"])
         known = self._catalogs.get(state)
         if known is None:
-            known = merge(IntentSpec.model_validate(row["spec"]) for row in await self.fetch("catalog"))
+            known = unite(
+                Offered(IntentSpec.model_validate(row["spec"]), row["agent"], row["granted_at"])
+                for row in await self.fetch("catalog")
+            )
             self._catalogs.clear()
             self._catalogs[state] = known
         return known
@@ -297,13 +301,15 @@ class Deciding(Chaining):
         """Remember the newest key generation an agent has used: it has that key now."""
         await self.execute("speak_generation", agent_id, generation)
 
-    async def register(self, agent: AgentRegistration, granted_by: str | None) -> None:
-        """Take over what an enrolled agent says about itself. `granted_by` is the policy that grants all it offers.
+    async def register(self, name: str, agent: AgentRegistration, granted_by: str | None) -> bool:
+        """Take over what an enrolled agent of that name says about itself; return False when it is refused.
 
-        The agent must be locked: its open attempts are counted, and a statement that waits counts as before its wait.
+        It is while another journal's life is there under this name. `granted_by` is the policy that grants all it
+        offers. The agent must be locked: its open attempts are counted, and a statement that waits counts as before its
+        wait.
         """
         agent_id = UUID(agent.agent_id)
-        await self.execute(
+        taken_over = await self.execute(
             "register_agent",
             agent_id,
             sorted({spec.work_type for spec in agent.intents}),
@@ -313,20 +319,39 @@ class Deciding(Chaining):
             agent.resources.model_dump(),
             agent.version,
             agent.draining,
+            journal_of(agent.incarnation),
         )
+        if not taken_over:
+            return False
         intents = [spec.intent for spec in agent.intents]
-        await self.execute("drop_offers", agent_id, intents)
+        specs = [spec.as_registered(name) for spec in agent.intents]
+        await self.execute("forget_offers", agent_id, intents, granted_by is not None)
+        await self.execute("miss_offers", agent_id, intents)
         await self.execute(
             "put_offers",
             agent_id,
             intents,
-            [spec.model_dump(mode="json") for spec in agent.intents],
-            [spec.content_hash for spec in agent.intents],
-            [spec.unavailable for spec in agent.intents],
+            [spec.model_dump(mode="json") for spec in specs],
+            [spec.content_hash for spec in specs],
+            [spec.unavailable for spec in specs],
             granted_by is not None,
             granted_by,
         )
         self.wakes |= {"decompose", "dispatch"}
+        return True
+
+    async def refuse_rivals(self, rivals: Mapping[UUID, str]) -> list[UUID]:
+        """Remember that a second one with an agent's token was heard, by its incarnation; return of whom that is news.
+
+        The agents must be locked.
+        """
+        ids = sorted(rivals)
+        rows = await self.fetch("refuse_rivals", ids, [rivals[agent_id] for agent_id in ids]) if ids else []
+        return [row["agent_id"] for row in rows if row["news"]]
+
+    async def mark_gone(self, agent_id: UUID) -> None:
+        """Note that no life of an agent is there: for who knows that it is dead."""
+        await self.execute("mark_gone", agent_id)
 
 
 def _request(row: asyncpg.Record) -> RequestRecord:

@@ -163,7 +163,8 @@ class Queries:
         ).group_by(p.agent_id)
         sums = done.subquery()
         silent = func.extract("epoch", func.now() - g.c.last_heartbeat_at).label("silent_seconds")
-        query = select(g, silent, sums.c.successes, sums.c.failures, sums.c.total_ms).outerjoin(
+        rival = func.extract("epoch", func.now() - g.c.rival_at).label("rival_silent_seconds")
+        query = select(g, silent, rival, sums.c.successes, sums.c.failures, sums.c.total_ms).outerjoin(
             sums, sums.c.agent_id == g.c.agent_id
         )
         return await self._rows(query.order_by(g.c.name))

@@ -219,6 +219,9 @@ agent_registry = Table(
     _real("overall_runs"),
     _count("infrastructure_failures"),  # in a row; opens the circuit
     _time("circuit_open_until"),
+    Column("rival", Text),  # the incarnation of a second one with its token that was refused last
+    _time("rival_since"),  # when that one was refused first
+    _time("rival_at"),  # when it was heard last
 )
 
 agent_intents = Table(
@@ -231,6 +234,9 @@ agent_intents = Table(
     Column("unavailable", Text),
     _flag("granted"),
     Column("granted_by", Text),
+    _time("granted_at"),
+    Column("granted_terms", JSONB),  # what the offer said of itself when it was granted; other terms suspend the grant
+    _time("absent_since"),  # its agent does not offer it any more; it may again, under the same grant
     _now("offered_at"),
     Index("ix_agent_intents_intent", "intent"),
 )
@@ -275,6 +281,7 @@ attempts = Table(
     _now("created_at"),
     _time("accepted_at"),
     _time("started_at"),
+    _time("begun_at"),  # when its agent said that it had begun; kept for work that is not safe to repeat
     _time("ended_at"),
     _flag("cancel_sent"),
     Column("duration_ms", BigInteger),

@@ -288,6 +288,11 @@ class Transaction(Deciding):
         rows = await self.fetch("lapsed_attempts", limit, grace)
         return {row["attempt_id"]: (row["request_id"], row["why"]) for row in rows}
 
+    async def mark_begun(self, attempt_ids: Sequence[UUID]) -> None:
+        """Remember that the agents of these attempts have said that they began."""
+        if attempt_ids:
+            await self.execute("mark_begun", attempt_ids)
+
     async def mark_cancel_sent(self, attempt_ids: Sequence[UUID]) -> None:
         """Remember that these agents have been told to stop."""
         if attempt_ids:

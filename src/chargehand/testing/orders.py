@@ -33,7 +33,7 @@ def make_order(
         "intent": intent,
         "work_type": offer.spec.work_type,
         "parameters": dict(parameters or {}),
-        "content_hash": offer.spec.content_hash,
+        "content_hash": offer.spec.bound_hash,
         "hosts": targeted(offer.spec, dict(parameters or {})),
         "retry_safe": offer.spec.retry_safe,
         "lease_seconds": 60.0,

@@ -167,7 +167,7 @@ class Attempt:
             return
         source = offer.spec.source or offer.spec.intent
         try:
-            now = offer.spec.content_hash if offer.content is None else await asyncio.to_thread(offer.content_hash)
+            now = offer.bound_hash() if offer.content is None else await asyncio.to_thread(offer.bound_hash)
         except OSError as error:
             raise ContentChanged(f"{source} cannot be read any more: {error.strerror}") from error
         if now != self.order.content_hash:

@@ -67,7 +67,7 @@ class Automation:
         """
         for listed in self._read():
             if listed.spec.intent == intent and listed.action is not None:
-                if content_hash and listed.spec.content_hash != content_hash:
+                if content_hash and listed.spec.bound_hash != content_hash:
                     break
                 return listed.action
         raise ContentChanged(f"{intent} is not what was approved any more; nothing was run")

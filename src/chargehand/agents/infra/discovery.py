@@ -79,7 +79,9 @@ class Discovery:
         before, self.found = self.found, tuple(self._unique(self._scan()))
         changed = self.found != before
         if changed:
-            self._snapshots.remember((item.subject, item.spec.content_hash) for item in self.found)
+            self._snapshots.remember(
+                (item.subject, item.spec.bound_hash) for item in self.found if item.spec.content_hash
+            )
         return changed
 
     def _scan(self) -> Iterator[Found]:

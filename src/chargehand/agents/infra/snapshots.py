@@ -99,6 +99,10 @@ class Snapshots:
         """Return the manifests of the parts as they are now, the project's first. Raises `UnfitContent`, OSError."""
         return tuple(self._tree(name, base, only).read() for name, base, only in self._parts(root, kind))
 
+    def bound_hash(self, subject: Subject, parts: tuple[Manifest, ...]) -> str:
+        """Return what an order must name to run these parts (`IntentSpec.bound_hash`). Raises `UnfitContent`."""
+        return subject.spec.model_copy(update={"content_hash": self.content_hash(subject, parts)}).bound_hash
+
     def content_hash(self, subject: Subject, parts: tuple[Manifest, ...]) -> str:
         """Return the digest of all that would run. Raises `UnfitContent` for a `state` that would hide what runs."""
         said = subject.spec.model_dump(mode="json", exclude={"content_hash", "source", "targets", "unavailable"})
@@ -135,11 +139,10 @@ class Snapshots:
         return self._signers.problem(project, subject.shared, fresh=fresh)
 
     def remember(self, subjects: Iterable[tuple[Subject, str]]) -> None:
-        """Keep the manifests behind these content hashes, to say later what changed."""
+        """Keep the manifests behind these bound hashes, to say later what changed."""
         by_tree: dict[tuple[Path, Kind], list[str]] = {}
-        for subject, content_hash in subjects:
-            if content_hash:
-                by_tree.setdefault((subject.root, subject.kind), []).append(content_hash)
+        for subject, bound in subjects:
+            by_tree.setdefault((subject.root, subject.kind), []).append(bound)
         for (root, kind), hashes in by_tree.items():
             _, parts = self._scans.get((root, kind), (0.0, ()))
             if parts:
@@ -173,7 +176,7 @@ class Snapshots:
             parts = self.read(subject.root, subject.kind)
         except OSError as error:
             raise ContentChanged(f"{error.filename} cannot be read: {error.strerror}; nothing was run") from error
-        if approved and self.content_hash(subject, parts) != approved:
+        if approved and self.bound_hash(subject, parts) != approved:
             what = self.difference(subject, approved) or f"{subject.name}, or what lies beside it, was changed"
             raise ContentChanged(f"{what} after the plan was approved; nothing was run")
         unsigned = self.unsigned(subject, parts[0], fresh=True)

@@ -21,12 +21,12 @@ def agents(as_json: AsJson = False) -> int:
 
     async def work(context: Context) -> int:
         from chargehand.app import json_view
-        from chargehand.cli.show.lists import agent_list
+        from chargehand.cli.show.lists import agent_list, concern_lines
 
-        found = await context.app.agents()
+        found, concerns = await context.app.agents(), await context.app.concerns()
         missed = 3 * context.app.settings.heartbeat_seconds  # nobody sweeps while nothing runs here
-        context.screen.show(*agent_list(found, missed))
-        context.screen.answer({"agents": json_view.rows(found)})
+        context.screen.show(*agent_list(found, missed), *concern_lines(concerns))
+        context.screen.answer({"agents": json_view.rows(found), "concerns": json_view.rows(concerns)})
         return DONE
 
     return launch(work, as_json=as_json)

@@ -89,11 +89,15 @@ async def _all(context: Context) -> int:
     from datetime import UTC, datetime
 
     from chargehand.app.json_view import request_line
+    from chargehand.app.json_view import rows as values
+    from chargehand.cli.show.lists import concern_lines
     from chargehand.cli.show.request import overview
 
     rows, reviews = await context.app.open_requests(), await context.app.reviews()
-    context.screen.show(*overview(rows, reviews, datetime.now(UTC)))
-    context.screen.answer({"requests": [request_line(row) for row in rows], "reviews": len(reviews)})
+    concerns = await context.app.concerns()
+    context.screen.show(*overview(rows, reviews, datetime.now(UTC)), *concern_lines(concerns))
+    told = {"requests": [request_line(row) for row in rows], "reviews": len(reviews), "concerns": values(concerns)}
+    context.screen.answer(told)
     return DONE
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
-from chargehand.app.fleet import Agent, CatalogEntry, Wish, properties, required
+from chargehand.app.fleet import Agent, CatalogEntry, Concern, Wish, properties, required
 from chargehand.app.snapshot import Review
 from chargehand.cli.show.plan import resources
 from chargehand.cli.show.request import review_lines
@@ -39,6 +39,14 @@ def _agent(agent: Agent, silent_limit: float) -> Sequence[str]:
         lasting(agent.mean_seconds) if agent.mean_seconds is not None else "-",
         ", ".join(agent.capabilities),
     )
+
+
+def concern_lines(concerns: Sequence[Concern]) -> list[Line]:
+    """Return what about agents needs a look, with what to do about each."""
+    lines = [BLANK] if concerns else []
+    for concern in concerns:
+        lines += [Line(concern.text, "warn"), Line(concern.remedy, "dim", 2)]
+    return lines
 
 
 def catalog_lines(offers: Iterable[CatalogEntry], wishes: Sequence[Wish]) -> list[Line]:

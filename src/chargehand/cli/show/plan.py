@@ -14,6 +14,7 @@ from chargehand.domain.intents import Resources
 from chargehand.domain.plans import WorkPlan, WorkTask
 from chargehand.domain.risks import RISKS
 
+MOST_AGENTS = 8  # that are named beside a step; `status --json` has them all
 MAX_VALUE = 200  # characters of one parameter; `status --json` has it all
 
 
@@ -42,6 +43,13 @@ def resources(needs: Resources) -> str:
     return ", ".join([*parts, f"about {lasting(needs.estimated_duration_seconds)}"])
 
 
+def may_run(task: WorkTask) -> str:
+    """Return who may run a step, to be put behind where it comes from: `; may run on nas-1, nas-2`."""
+    named = task.agents[:MOST_AGENTS]
+    more = f" and {len(task.agents) - MOST_AGENTS} more" if len(task.agents) > MOST_AGENTS else ""
+    return f"; may run on {', '.join(named)}{more}" if named else ""
+
+
 def parameters(given: Mapping[str, JsonValue]) -> str:
     """Return parameters on one line; of a long value its length is told."""
     return ", ".join(f"{name} = {said(value, MAX_VALUE)}" for name, value in given.items())
@@ -61,7 +69,9 @@ def _task(task: WorkTask, tasks: Sequence[WorkTask]) -> Iterator[Line]:
         yield Line(f"on {told(task.hosts)}", "", 5)
     if task.state:
         yield Line(f"may write {', '.join(said(path) for path in task.state)} in its project", "", 5)
-    yield Line(f"{task.intent} from {task.source or 'the agent'}", "dim", 5)
+    if task.contested:
+        yield Line(f"agents do not agree on what this is: {task.contested}", "warn", 5)
+    yield Line(f"{task.intent} from {task.source or 'the agent'}{may_run(task)}", "dim", 5)
 
 
 def _notes(plan: WorkPlan, decomposition: Decomposition | None) -> Iterator[Line]:

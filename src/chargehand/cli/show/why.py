@@ -9,7 +9,7 @@ from chargehand.app.history import Retry
 from chargehand.app.snapshot import Attempt, Decomposition, LlmCall, Plan, Task
 from chargehand.app.trail import DecisionTrail, Routed
 from chargehand.cli.show.inputs import references, taken_lines
-from chargehand.cli.show.plan import parameters
+from chargehand.cli.show.plan import may_run, parameters
 from chargehand.cli.show.request import head
 from chargehand.cli.terminal.lines import Line, clock, lasting, said, short
 from chargehand.domain.plans import Subtask
@@ -99,8 +99,12 @@ def _plan(stored: Plan, full: bool) -> Iterator[Line]:
         if task.depends_on:
             yield Line(f"{task.order} comes after {', '.join(map(str, task.depends_on))}", "", 4)
         yield from references(task, plan.tasks)
+        if task.contested:
+            yield Line(f"{task.order}: agents do not agree on what this is: {task.contested}", "warn", 4)
+        if task.agents:
+            yield Line(f"{task.order} comes from {task.source}{may_run(task)}", "dim", 4)
         if full:
-            yield Line(f"{task.order} is bound to {task.source}, {task.content_hash}", "dim", 4)
+            yield Line(f"{task.order} is bound to {task.content_hash}", "dim", 4)
     yield Line(f"rule “{ruling.rule}”: {ASKS[ruling.action]}, because {ruling.reason}", "", 4)
     yield Line(f"digest {stored.digest if full else short(stored.digest)}", "dim", 4)
 

@@ -98,7 +98,8 @@ UPDATE tasks SET failures = failures + 1, due_at = now() + make_interval(secs =>
 WHERE task_id = $1 RETURNING failures, status, request_id
 
 -- name: catalog
-SELECT i.spec FROM agent_intents i JOIN agent_registry g USING (agent_id) WHERE i.granted ORDER BY i.intent, i.agent_id
+SELECT i.spec, g.name AS agent, i.granted_at FROM agent_intents i JOIN agent_registry g USING (agent_id)
+WHERE i.granted ORDER BY i.intent, i.agent_id
 
 -- name: catalog_state
 -- Another one after every change: what is written has a later xmin than all that it may have taken the place of.
@@ -118,11 +119,17 @@ UPDATE agent_registry SET key_generation = key_generation + 1, updated_at = now(
 RETURNING key_generation
 
 -- name: speak_generation
-UPDATE agent_registry SET spoken_generation = $2 WHERE agent_id = $1 AND spoken_generation < $2
+-- Whoever only has the old key is shut out from now on: a rival, and the registered life as well, if that is who it was.
+UPDATE agent_registry SET spoken_generation = $2, rival = NULL, rival_since = NULL, rival_at = NULL, status = 'offline'
+WHERE agent_id = $1 AND spoken_generation < $2
 
 -- name: set_grants
-UPDATE agent_intents SET granted = $3, granted_by = CASE WHEN $3 THEN $4::text END
-WHERE agent_id = $1 AND ($2::text[] IS NULL OR intent = ANY($2)) RETURNING intent
+-- A grant is for what the offer says now. One that is not offered just now can be taken back, and not given.
+UPDATE agent_intents SET granted = $3, granted_by = CASE WHEN $3 THEN $4::text END,
+    granted_at = CASE WHEN NOT $3 THEN NULL WHEN granted THEN granted_at ELSE now() END,
+    granted_terms = CASE WHEN $3 THEN spec - '{content_hash,source,unavailable}'::text[] END
+WHERE agent_id = $1 AND ($2::text[] IS NULL OR intent = ANY($2)) AND NOT ($3 AND absent_since IS NOT NULL)
+RETURNING intent
 
 -- name: set_drained
 UPDATE agent_registry SET drained = $2, updated_at = now(),
@@ -145,29 +152,61 @@ WHERE agent_id = $1
 DELETE FROM agent_intents WHERE agent_id = $1
 
 -- name: known_agents
-SELECT agent_id, name, key_generation, spoken_generation, incarnation, grant_policy FROM agent_registry WHERE agent_id = ANY($1::uuid[])
+SELECT agent_id, name, key_generation, spoken_generation, incarnation, grant_policy, status
+FROM agent_registry WHERE agent_id = ANY($1::uuid[])
 
 -- name: register_agent
--- Its name and pool are the operator's, from the enrolment; what it can do is its own to say.
+-- Its name and pool are the operator's, from the enrolment; what it can do is its own to say. While the life that is
+-- registered is there, only another one with the same journal ($9) takes its place: who lives keeps the name.
 UPDATE agent_registry SET capabilities = $2, specializations = COALESCE(admin_specializations, $3),
     incarnation = $4, slots = $5, resources = $6, version = $7, last_heartbeat_at = now(), updated_at = now(),
     status = CASE WHEN drained OR $8 THEN 'draining' ELSE 'online' END,
     infrastructure_failures = 0, circuit_open_until = NULL,
+    rival = NULLIF(rival, $4), rival_since = CASE WHEN rival <> $4 THEN rival_since END,
+    rival_at = CASE WHEN rival <> $4 THEN rival_at END,
     in_flight = (SELECT count(*) FROM attempts a
                  WHERE a.agent_id = $1 AND a.status IN ('leased', 'accepted', 'started'))
 WHERE agent_id = $1
+    AND (status = 'offline' OR position('.' in incarnation) = 0 OR starts_with(incarnation, $9 || '.'))
 
--- name: drop_offers
-DELETE FROM agent_intents WHERE agent_id = $1 AND NOT intent = ANY($2::text[])
+-- name: refuse_rivals
+-- A second one with the agent's token, while the registered one is there. Only the last of several is kept; that there is
+-- one is news when none was heard in the last minute, however many take turns.
+UPDATE agent_registry g SET rival = r.rival, rival_at = now(),
+    rival_since = CASE WHEN old.rival = r.rival THEN g.rival_since ELSE now() END
+FROM unnest($1::uuid[], $2::text[]) AS r(agent_id, rival) JOIN agent_registry old USING (agent_id)
+WHERE g.agent_id = r.agent_id
+RETURNING g.agent_id, (old.rival IS NULL OR (old.rival <> r.rival AND old.rival_at < now() - interval '1 minute')) AS news
+
+-- name: mark_gone
+UPDATE agent_registry SET status = 'offline', updated_at = now() WHERE agent_id = $1 AND status <> 'offline'
+
+-- name: forget_offers
+-- What nobody has granted is gone with its offer, and so is what a policy ($3) would grant again.
+DELETE FROM agent_intents WHERE agent_id = $1 AND NOT intent = ANY($2::text[]) AND (granted_terms IS NULL OR $3)
+
+-- name: miss_offers
+-- A file that is away for the seconds of a checkout comes back with the grant that it had.
+UPDATE agent_intents SET granted = false, absent_since = now()
+WHERE agent_id = $1 AND NOT intent = ANY($2::text[]) AND absent_since IS NULL
 
 -- name: put_offers
--- An offer whose content changed keeps its grant: the digest of every plan already binds to the content.
-INSERT INTO agent_intents AS i (agent_id, intent, spec, content_hash, unavailable, granted, granted_by)
-SELECT $1, o.intent, o.spec, o.content_hash, o.unavailable, $6, CASE WHEN $6 THEN $7::text END
+-- An offer whose content changed keeps its grant: the digest of every plan already binds to the content. One whose terms
+-- changed does not, unless a policy grants whatever is offered.
+INSERT INTO agent_intents AS i (agent_id, intent, spec, content_hash, unavailable, granted, granted_by, granted_at,
+    granted_terms)
+SELECT $1, o.intent, o.spec, o.content_hash, o.unavailable, $6, CASE WHEN $6 THEN $7::text END,
+    CASE WHEN $6 THEN now() END, CASE WHEN $6 THEN o.spec - '{content_hash,source,unavailable}'::text[] END
 FROM unnest($2::text[], $3::jsonb[], $4::text[], $5::text[]) AS o(intent, spec, content_hash, unavailable)
 ON CONFLICT (agent_id, intent) DO UPDATE SET spec = EXCLUDED.spec, content_hash = EXCLUDED.content_hash,
-    unavailable = EXCLUDED.unavailable, offered_at = now(),
-    granted = i.granted OR EXCLUDED.granted, granted_by = COALESCE(i.granted_by, EXCLUDED.granted_by)
+    unavailable = EXCLUDED.unavailable, offered_at = now(), absent_since = NULL,
+    granted = EXCLUDED.granted
+        OR COALESCE(i.granted_terms = EXCLUDED.spec - '{content_hash,source,unavailable}'::text[], false),
+    granted_by = COALESCE(i.granted_by, EXCLUDED.granted_by),
+    -- Who was first counts where offers differ: an offer that says something else now is a new one.
+    granted_at = CASE WHEN i.granted_terms = EXCLUDED.spec - '{content_hash,source,unavailable}'::text[]
+        THEN i.granted_at ELSE COALESCE(EXCLUDED.granted_at, i.granted_at) END,
+    granted_terms = COALESCE(EXCLUDED.granted_terms, i.granted_terms)
 
 -- name: idle_requests
 -- Running or cancelling with no task on its way: what the sweep looks at again.

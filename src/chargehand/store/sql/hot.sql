@@ -191,7 +191,8 @@ FROM tasks WHERE task_id = ANY($1::uuid[])
 -- starts from even odds. What an agent says of its machine may be from before numbers had limits.
 SELECT w.intent, g.agent_id::text, g.name, g.agent_type, g.pool_name, g.status, COALESCE(i.granted, false) AS granted,
     -- Of an offer without a grant nothing is taken but that there is one.
-    COALESCE(i.content_hash, (SELECT '' FROM agent_intents u WHERE u.agent_id = g.agent_id AND u.intent = w.intent))
+    COALESCE(i.content_hash, (SELECT '' FROM agent_intents u
+                              WHERE u.agent_id = g.agent_id AND u.intent = w.intent AND u.absent_since IS NULL))
         AS content_hash, i.unavailable, g.specializations, g.slots, g.in_flight,
     LEAST(COALESCE((g.resources->>'cpu_cores')::numeric, 0), 2147483647)::int AS cpu_cores,
     LEAST(COALESCE((g.resources->>'memory_mb')::numeric, 0), 2147483647)::int AS memory_mb,
@@ -328,7 +329,8 @@ WHERE message_id = ANY($1::bigint[])
 
 -- name: attempts_by_id
 SELECT attempt_id, task_id, request_id, agent_id, number, lease_token, status, incarnation,
-    extract(epoch FROM lease_until - now())::float8 AS lease_left, result IS NOT NULL AS has_result
+    extract(epoch FROM lease_until - now())::float8 AS lease_left, result IS NOT NULL AS has_result,
+    begun_at IS NOT NULL AS begun
 FROM attempts WHERE attempt_id = ANY($1::uuid[])
 
 -- name: compare_results
@@ -348,7 +350,8 @@ WHERE a.attempt_id = ANY($1::uuid[]) AND EXISTS (
 
 -- name: open_attempts_of
 SELECT attempt_id, task_id, request_id, agent_id, number, lease_token, status, incarnation,
-    extract(epoch FROM lease_until - now())::float8 AS lease_left, result IS NOT NULL AS has_result
+    extract(epoch FROM lease_until - now())::float8 AS lease_left, result IS NOT NULL AS has_result,
+    begun_at IS NOT NULL AS begun
 FROM attempts WHERE request_id = $1 AND status IN ('leased', 'accepted', 'started')
 
 -- name: undelivered_attempts
@@ -377,6 +380,9 @@ WHERE status IN ('leased', 'accepted', 'started')
   AND (lease_until + make_interval(secs => $2) < now() OR deadline_at + make_interval(secs => $2) < now()
        OR (status <> 'started' AND start_by < now()))
 ORDER BY lease_until LIMIT $1
+
+-- name: mark_begun
+UPDATE attempts SET begun_at = COALESCE(begun_at, now()) WHERE attempt_id = ANY($1::uuid[])
 
 -- name: mark_cancel_sent
 UPDATE attempts SET cancel_sent = true WHERE attempt_id = ANY($1::uuid[])
