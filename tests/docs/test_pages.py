@@ -126,7 +126,7 @@ def test_no_page_and_no_message_names_a_setting_that_does_not_exist(path: Path) 
     text = path.read_text() if path.suffix == ".md" else "\n".join(literals(path))
     named = set(re.findall(rf"\b{PREFIX}([A-Z0-9]+(?:_[A-Z0-9]+)*)\b", text))
     known = {name.upper() for name in Settings.model_fields} | GIVEN_TO_PROGRAMS | GIVEN_TO_AGENTS
-    internal = set() if path.suffix == ".md" else {"EVENTS", "HOSTS", "RUN"}  # from a program to one that it starts
+    internal = set() if path.suffix == ".md" else {"EVENTS", "HOSTS", "RUN"}  # from one program to one it starts
     assert not named - known - internal
 
 
