@@ -92,7 +92,7 @@ def text(lines: list[Line]) -> str:
 
 def why(**parts: Any) -> str:
     """Return what `why` tells of a request with these parts."""
-    nothing: dict[str, Any] = dict.fromkeys(DecisionTrail.__dataclass_fields__, ())
+    nothing: dict[str, Any] = dict.fromkeys(DecisionTrail.__dataclass_fields__, ()) | {"sealed": None}
     return text(why_lines(a_trail(**(nothing | {"request": a_request()} | parts)), full=True))
 
 
@@ -180,7 +180,7 @@ SHOWN: dict[str, Shown] = {
     "statuses of tasks": Shown(options(TaskStatus), of_task),
     "statuses of attempts": Shown(options(AttemptStatus), of_attempt, by_name=True),
     "rulings": Shown(options(Ruling.model_fields["action"].annotation), of_ruling),
-    "what follows a failure": Shown(options(retry.Action), of_retry),
+    "what follows a failure": Shown(options(retry.RetryDecision.model_fields["action"].annotation), of_retry),
     "what follows a call": Shown(options(Followed), of_followed),
     "kinds of review": Shown(options(ReviewKind), of_review),
     "statuses of agents": Shown(
@@ -216,6 +216,9 @@ INTERNAL: tuple[tuple[set[str], str], ...] = (
     ({"open", "resolved"}, "only open reviews are listed; `why` tells how the others were resolved"),
     ({"intent", "vague", "out_of_scope", "background"}, "inside the catalogue match; it asks in sentences"),
     ({"smart", "fast", "immediate"}, "modes of pg_ctl"),
+    ({"again", "elsewhere", "fail", "review"}, "cells of the table of retries; what is decided is shown"),
+    ({"accepted", "ended", "pruned"}, "kinds of seals: said in sentences by `audit verify`"),
+    ({"text", "json"}, "values of a setting, as the operator wrote them"),
     ({"http", "litellm"}, "values of a setting, as the operator wrote them"),
     ({"whole", "hang", "drip", "cut"}, "a scripted server for tests"),
     ({"stop", "length", "refusal"}, "a scripted server for tests"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -30,12 +29,13 @@ from chargehand.domain.records import (
 )
 from chargehand.domain.routing import AgentFacts
 from chargehand.domain.signed_messages import Message
-from chargehand.domain.states import AttemptStatus, TaskStatus
+from chargehand.domain.states import TaskStatus
 from chargehand.routing.performance import Run
 from chargehand.routing.replay import stored
 from chargehand.routing.reservations import needs_memory
 from chargehand.store import performance_rows
 from chargehand.store.planning_statements import Deciding
+from chargehand.store.work_rows import attempt_of, facts_of, spec_of, task_of
 
 if TYPE_CHECKING:
     from chargehand.catalog.catalog import Catalog
@@ -48,7 +48,6 @@ SPECS_KEPT = 5_000
 _SPECS: dict[UUID, WorkTask] = {}
 
 MOST_LET_GO = 200  # tasks at once, of those that wait when agents go; what is left is due by itself soon
-SPECIALIZATIONS = 1 + AgentFacts._fields.index("specializations")
 
 
 class Transaction(Deciding):
@@ -91,17 +90,17 @@ class Transaction(Deciding):
 
     async def claim_ready(self, limit: int, only: UUID | None) -> list[TaskRecord]:
         """Lock the requests of tasks that are due and return those tasks, longest waiting first."""
-        return [_task(row) for row in await self.fetch("claim_ready", limit, only)]
+        return [task_of(row) for row in await self.fetch("claim_ready", limit, only)]
 
     async def tasks(self, ids: Iterable[UUID]) -> dict[UUID, TaskRecord]:
         """Return tasks by id."""
-        return {row["task_id"]: _task(row) for row in await self.fetch("tasks_by_id", sorted(set(ids)))}
+        return {row["task_id"]: task_of(row) for row in await self.fetch("tasks_by_id", sorted(set(ids)))}
 
     async def tasks_of(self, request_ids: Iterable[UUID]) -> dict[UUID, list[TaskRecord]]:
         """Return the tasks of the requests' newest plans, in order."""
         found: dict[UUID, list[TaskRecord]] = {}
         for row in await self.fetch("tasks_of", sorted(set(request_ids))):
-            found.setdefault(row["request_id"], []).append(_task(row))
+            found.setdefault(row["request_id"], []).append(task_of(row))
         return found
 
     async def standings(self, request_ids: Iterable[UUID]) -> dict[UUID, list[Standing]]:
@@ -109,7 +108,7 @@ class Transaction(Deciding):
         rows = await self.fetch("standings", sorted(set(request_ids)))
         ids = [task_id for row in rows for task_id in row["task_ids"]]
         specs = {task_id: _SPECS[task_id] for task_id in ids if task_id in _SPECS}
-        read = {row["task_id"]: _spec(row["spec"]) for row in await self._specs([n for n in ids if n not in specs])}
+        read = {row["task_id"]: spec_of(row["spec"]) for row in await self._specs([n for n in ids if n not in specs])}
         _keep(read)
         specs |= read
         return {
@@ -141,7 +140,7 @@ class Transaction(Deciding):
         rows = await self.fetch("pool", [i for i, _ in wanted], [w for _, w in wanted])
         found: dict[str, list[AgentFacts]] = {intent: [] for intent, _ in wanted}
         for row in rows:
-            found[row["intent"]].append(_facts(row))
+            found[row["intent"]].append(facts_of(row))
         return found
 
     async def staff(self) -> list[Staff]:
@@ -259,7 +258,7 @@ class Transaction(Deciding):
 
     async def attempts(self, ids: Iterable[UUID]) -> dict[UUID, AttemptRecord]:
         """Return attempts by id."""
-        return {row["attempt_id"]: _attempt(row) for row in await self.fetch("attempts_by_id", sorted(set(ids)))}
+        return {row["attempt_id"]: attempt_of(row) for row in await self.fetch("attempts_by_id", sorted(set(ids)))}
 
     async def compare_results(self, messages: Sequence[Message]) -> dict[UUID, Compared]:
         """Return, by attempt, how results compare with the stored ones. At most one message for an attempt."""
@@ -281,7 +280,7 @@ class Transaction(Deciding):
 
     async def open_attempts(self, request_id: UUID) -> list[AttemptRecord]:
         """Return a request's attempts that hold a lease."""
-        return [_attempt(row) for row in await self.fetch("open_attempts_of", request_id)]
+        return [attempt_of(row) for row in await self.fetch("open_attempts_of", request_id)]
 
     async def lapsed_attempts(self, limit: int, grace: float) -> dict[UUID, tuple[UUID, str]]:
         """Return attempt -> (request, why) where the lease and its grace, or another deadline, are over."""
@@ -460,46 +459,7 @@ class Transaction(Deciding):
         )
 
 
-def _task(row: asyncpg.Record) -> TaskRecord:
-    return TaskRecord(
-        task_id=row["task_id"],
-        request_id=row["request_id"],
-        plan_id=row["plan_id"],
-        order=row["task_order"],
-        intent=row["intent"],
-        work_type=row["work_type"],
-        spec=_spec(row["spec"]),
-        status=TaskStatus(row["status"]),
-        status_reason=row["status_reason"],
-        attempts_made=row["attempts_made"],
-        forgiven=row["forgiven"],
-        tried=tuple(row["tried"]),
-        waited=row["waited"],
-        waits_for=row.get("waits_for"),
-        chose=row.get("chose", False),
-        stranded=row.get("stranded", 0.0),
-        failures=row["failures"],
-    )
-
-
 def _keep(specs: Mapping[UUID, WorkTask]) -> None:
     _SPECS.update(specs)
     while len(_SPECS) > SPECS_KEPT:
         del _SPECS[next(iter(_SPECS))]
-
-
-@lru_cache(maxsize=4096)  # a task is read half a dozen times, and what it says never changes
-def _spec(text: str) -> WorkTask:
-    return WorkTask.model_validate_json(text)
-
-
-def _attempt(row: asyncpg.Record) -> AttemptRecord:
-    values: dict[str, Any] = dict(row)
-    return AttemptRecord(**{**values, "status": AttemptStatus(values["status"])})
-
-
-def _facts(row: asyncpg.Record) -> AgentFacts:
-    """The row is the intent and then the facts in their order (see `pool` in hot.sql)."""
-    values = list(row.values())
-    values[SPECIALIZATIONS] = tuple(values[SPECIALIZATIONS])
-    return AgentFacts(*values[1:])
