@@ -77,7 +77,7 @@ class Fleet:
         offer = self.infra.agent.find("touch_it")
         assert offer is not None
         given = offer.check({"mark": str(self.mark), **parameters})
-        order = {"parameters": given, "content_hash": offer.spec.content_hash, "hosts": hosts}
+        order = {"parameters": given, "content_hash": offer.spec.bound_hash, "hosts": hosts}
         outcome = await offer.call(make_work(self.root / "work", **order))
         assert isinstance(outcome, Outcome)
         return outcome
@@ -320,5 +320,5 @@ def test_another_edit_of_an_inventory_is_another_answer(fleet: Fleet) -> None:
 def test_a_program_that_others_may_write_is_not_asked(fleet: Fleet) -> None:
     cloud(fleet, {"web": {"hosts": ["web1"]}}).chmod(0o757)
     fleet.write("it.yml", play("web"))
-    assert "can be written by others" in str(fleet.spec.unavailable)
+    assert "can be written by everybody" in str(fleet.spec.unavailable)
     assert not (fleet.root / "asked").exists()
