@@ -28,6 +28,7 @@ HOSTILE = {
     "braces": "{" * 20_000,
     "dashes": "- " * 5_000,
     "keys": "? " * 5_000,
+    "keys in keys": "page:\n  port: 2\nlist:\n  - " + "? " * 40 + "name: a\n",
     "digits": "a: " + "9" * 5_000,
     "hexadecimal digits": "a: 0x" + "f" * 100_000,
     "a wrong number": "a: !!int x",
@@ -39,6 +40,10 @@ HOSTILE = {
     "size": "a" * 1_000_001,
     "parts": "- 1\n" * 30_000,
 }
+
+
+def test_a_key_that_is_marked_as_one_is_read() -> None:
+    assert load("? a long key\n: 1\n? b\n: {? c : 2}\n") == {"a long key": 1, "b": {"c": 2}}
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -3,6 +3,7 @@
 import pytest
 
 from chargehand.agents.infra.headers import BadHeader, Kind, parse, without_header
+from chargehand.domain.intents import LONGEST_EXAMPLE, MOST_EXAMPLES
 from chargehand.domain.risks import Risk
 
 HEADER = """\
@@ -137,6 +138,14 @@ def test_scripts_may_have_a_dry_run_and_may_not_take_the_names_they_get_anyway()
     assert header.spec.dry_run
     assert header.spec.work_type == "run_automation"
     assert "output_file" in str(problem(with_line("parameters: {output_file: {type: string}}"), "script"))
+
+
+def test_names_of_plays_that_are_no_phrases_are_not_examples() -> None:
+    long, short = "x" * (LONGEST_EXAMPLE + 1), "Deploy it"
+    spec = without_header("site", [long, short]).spec
+    assert (spec.description, spec.examples[-1]) == (short, short)
+    assert without_header("site", [long]).spec.description == "Run the playbook site"
+    assert len(without_header("site", [f"play {n}" for n in range(2 * MOST_EXAMPLES)]).spec.examples) == MOST_EXAMPLES
 
 
 def test_a_playbook_without_a_header_is_offered_by_its_name_and_plays() -> None:

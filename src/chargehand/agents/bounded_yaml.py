@@ -107,6 +107,15 @@ class _Shallow:
             raise UnreadableText(f"it is nested more than {DEEPEST} levels deep", line=line)
         super().fetch_flow_collection_start(*arguments, **more)  # type: ignore[misc]
 
+    def fetch_key(self) -> None:
+        """Refuse `? ?`: a key that is a mapping by itself. Nobody writes one, and each level costs all those above."""
+        number = self.tokens_taken + len(self.tokens)  # type: ignore[attr-defined]
+        if number and number == getattr(self, "_after_key", 0):
+            line = self.reader.line + 1  # type: ignore[attr-defined]
+            raise UnreadableText("a key stands within a key", line=line)
+        super().fetch_key()  # type: ignore[misc]
+        self._after_key = self.tokens_taken + len(self.tokens)  # type: ignore[attr-defined]
+
 
 class _SafeScanner(_Shallow, Scanner):
     pass

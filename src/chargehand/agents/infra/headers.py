@@ -25,7 +25,7 @@ from chargehand.agents import bounded_yaml
 from chargehand.catalog import json_schema
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration, UnreadableText
-from chargehand.domain.intents import WORK_TYPES, IntentSpec, Resources
+from chargehand.domain.intents import LONGEST_EXAMPLE, MOST_EXAMPLES, WORK_TYPES, IntentSpec, Resources
 from chargehand.domain.risks import Risk
 
 Kind = Literal["playbook", "script"]
@@ -96,12 +96,13 @@ def parse(text: str, file: str, kind: Kind) -> Header | None:
 def without_header(stem: str, play_names: Sequence[str]) -> Header:
     """Return the offer of a playbook that says nothing about itself: never repeated blindly, always a change."""
     words = re.sub(r"[^a-z0-9]+", " ", stem.lower()).strip() or "playbook"
-    examples = [f"run {words}", f"run the {words} playbook", f"execute the playbook {words}", *play_names]
+    names = [name for name in play_names if len(name) <= LONGEST_EXAMPLE]  # a longer one is no phrase that anybody says
+    examples = [f"run {words}", f"run the {words} playbook", f"execute the playbook {words}", *names]
     spec = IntentSpec(
         intent=fallback_intent(stem),
         work_type="run_playbook",
-        description=play_names[0] if play_names else f"Run the playbook {stem}",
-        examples=tuple(dict.fromkeys(examples)),
+        description=names[0] if names else f"Run the playbook {stem}",
+        examples=tuple(dict.fromkeys(examples))[:MOST_EXAMPLES],
         parameters={"type": "object", "properties": {}, "additionalProperties": False},
         dry_run=True,
     )
