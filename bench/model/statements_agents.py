@@ -293,6 +293,7 @@ def _could_do(tx: Transaction, offer: Row, task: Row) -> bool:
         and not resting
         and offer["agent_id"] not in task["tried"]
         and spec.get("pinned_agent") in (None, str(offer["agent_id"]), agent["name"])
+        and (not spec.get("agents") or agent["name"] in spec["agents"])
     )
 
 

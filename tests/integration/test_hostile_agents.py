@@ -330,7 +330,7 @@ async def test_a_policy_that_grants_everything_keeps_nothing_of_what_is_gone(wor
 
 CLAIMS: dict[str, Failure] = {
     kind: Failure(kind=kind, message="nothing was started", details={"started": False})  # type: ignore[arg-type]
-    for kind in ("retryable", "infrastructure", "content_changed")
+    for kind in ("retryable", "infrastructure", "content_changed", "failed", "permanent", "cancelled")
 }
 
 

@@ -346,7 +346,8 @@ WHERE a.attempt_id = ANY($1::uuid[]) AND EXISTS (
     WHERE i.intent = t.intent AND i.content_hash = t.spec->>'content_hash' AND i.granted AND i.unavailable IS NULL
         AND g.status IN ('online', 'busy') AND NOT g.agent_id = ANY(t.tried)
         AND COALESCE(g.circuit_open_until <= now(), true)
-        AND COALESCE(t.spec->>'pinned_agent' IN (g.agent_id::text, g.name), true))
+        AND COALESCE(t.spec->>'pinned_agent' IN (g.agent_id::text, g.name), true)
+        AND (COALESCE(t.spec->'agents', '[]') = '[]' OR t.spec->'agents' ? g.name))
 
 -- name: open_attempts_of
 SELECT attempt_id, task_id, request_id, agent_id, number, lease_token, status, incarnation,
