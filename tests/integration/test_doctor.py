@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import asyncpg
 import pytest
 
-from chargehand.app.doctor import Check, examine_broker
+from chargehand.app.doctor import Check, examine_broker, examine_writing
 from chargehand.settings import Settings
 from tests.rabbitmq import PrivateRabbitMQ, free_ports
 
@@ -18,6 +19,39 @@ SECONDS = 1.0  # as long as a test waits for what never answers
 
 async def looked_at(url: str | None, home: Path, seconds: float = 30.0) -> Check:
     return await examine_broker(Settings(home=home, amqp_url=url), seconds)
+
+
+async def test_a_database_that_can_be_written_is_told_and_left_as_it_is(database_url: str) -> None:
+    (check,) = await examine_writing(database_url)
+    assert (check.name, check.state) == ("writing", "ok")
+    connection = await asyncpg.connect(database_url)
+    assert await connection.fetchval("SELECT count(*) FROM anomalies") == 0
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("made", "told", "remedy"),
+    [
+        ("ALTER DATABASE {} SET default_transaction_read_only = on", "read-only", "standby"),
+        (
+            "CREATE ROLE reader; GRANT USAGE ON SCHEMA public TO reader; GRANT reader TO CURRENT_USER;"
+            "ALTER DATABASE {} SET role = 'reader'",
+            "lacks a permission",
+            "GRANT",
+        ),
+    ],
+)
+async def test_a_database_that_answers_and_cannot_be_written_is_told(
+    database_url: str, made: str, told: str, remedy: str
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(made.format(name))
+    await connection.close()
+    (check,) = await examine_writing(database_url)
+    assert check.state == "fail"
+    assert told in check.found
+    assert remedy in check.remedy
 
 
 async def test_without_a_url_the_broker_is_in_this_process(tmp_path: Path) -> None:

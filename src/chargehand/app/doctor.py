@@ -24,6 +24,7 @@ from chargehand.llm.litellm_sdk import SdkLLM
 from chargehand.llm.replies import SHORTEST_KEY, NoAnswer
 from chargehand.settings import Settings
 from chargehand.store import migrate
+from chargehand.store.probe import try_write
 from chargehand.store.queries import Queries
 
 State = Literal["ok", "warn", "fail"]
@@ -101,9 +102,19 @@ async def _database(settings: Settings) -> list[Check]:
             dsn = await asyncio.to_thread(start_private_postgres, settings.home)
         schema = await _schema(dsn, own=settings.database_url is None)
         agents = await _agents(dsn, settings) if schema.found == AS_IT_SHOULD_BE else []
-        return [_provider(settings), schema, *agents]
+        written = await examine_writing(dsn) if schema.found == AS_IT_SHOULD_BE else []
+        return [_provider(settings), schema, *written, *agents]
     except ChargehandError as error:
         return [Check("database", "fail", str(error), error.hint)]
+
+
+async def examine_writing(dsn: str) -> list[Check]:
+    """Write a row and take it back: a database that answers may still be read-only, full or forbidden."""
+    try:
+        await try_write(dsn)
+    except ChargehandError as error:
+        return [Check("writing", "fail", str(error), error.hint)]
+    return [Check("writing", "ok", "a row could be written, and was taken back")]
 
 
 async def _agents(dsn: str, settings: Settings) -> list[Check]:
