@@ -3,7 +3,7 @@
 A mutant is a change of the product's source, made while its modules are imported, in a process of its own; a text that
 is no longer there, or there twice, is an error, so that no mutant goes stale unseen.
 
-    python -m tests.simulation.mutant NAME [SCHEDULES]
+    python -m tests.simulation.mutant NAME [SCHEDULES [FIRST]]
 """
 
 from __future__ import annotations
@@ -172,19 +172,20 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 def main() -> None:
     """Plant a bug and look for it; print what found it as JSON."""
-    mutant, most = MUTANTS[sys.argv[1]], int(sys.argv[2]) if len(sys.argv) > 2 else 2000
+    mutant, given = MUTANTS[sys.argv[1]], [int(number) for number in sys.argv[2:]]
+    most, first = given[0] if given else 2000, given[1] if len(given) > 1 else 0
     sys.meta_path.insert(0, _Planter(mutant))
     from bench.model.world import simulate
 
     simulate(0)
     gc.freeze()
     gc.disable()
-    for seed in range(most):
+    for seed in range(first, first + most):
         if seed % 50 == 0:
             gc.collect()
         verdict = simulate(seed)
         if verdict.broken:
-            print(json.dumps({"schedules": seed + 1, "broken": verdict.broken, "detail": verdict.detail}))
+            print(json.dumps({"schedules": seed + 1 - first, "broken": verdict.broken, "detail": verdict.detail}))
             return
     print(json.dumps({"schedules": most, "broken": None, "detail": ""}))
 
