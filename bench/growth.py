@@ -26,6 +26,8 @@ IN_FLIGHT = 8
 LEAST_PLANS = 16  # two rounds
 TASKS_MEASURED = 900  # where plans are short, more of them
 PLANS_OF_AGENTS = 150
+REGISTERED = SPEC.model_copy(update={"content_hash": SPEC.bound_hash})
+"""The offer as the registry has it: bound to its terms."""
 INTENTS_IN_FLEET = 100
 """A large fleet is not ten thousand of one kind: each hundredth agent offers what is asked for, and they are busy."""
 
@@ -82,7 +84,7 @@ async def submit_typed(ours: Stage, tasks: int) -> UUID:
     async with ours.app.store.transaction() as tx:
         await tx.accept(request, None, request.body_digest)
         await tx.move_requests([RequestMove(request_id, RequestStatus.ACCEPTED, request.status, "typed")])
-        await engine.plan(tx, [(request, decomposed)], {request_id: catalog.merge([SPEC])})
+        await engine.plan(tx, [(request, decomposed)], {request_id: catalog.merge([REGISTERED])})
     return request_id
 
 
@@ -98,7 +100,7 @@ async def register(dsn: str, number: int) -> None:
     """Fill the registry up to so many agents: online, heard of lately, every slot taken."""
     connection = await asyncpg.connect(dsn)
     try:
-        await connection.execute(FLEET, number, INTENTS_IN_FLEET, INTENT, json.dumps(SPEC.model_dump(mode="json")))
+        await connection.execute(FLEET, number, INTENTS_IN_FLEET, INTENT, json.dumps(REGISTERED.model_dump(mode="json")))
         await connection.execute("ANALYZE agent_registry; ANALYZE agent_intents")
     finally:
         await connection.close()
@@ -116,7 +118,7 @@ WITH made AS (
     SELECT agent_id, 'monitor_system', 20, now() FROM made
 )
 INSERT INTO agent_intents (agent_id, intent, spec, content_hash, granted)
-SELECT agent_id, o.intent, jsonb_set($4::jsonb, '{intent}', to_jsonb(o.intent)), $3, true
+SELECT agent_id, o.intent, jsonb_set($4::jsonb, '{intent}', to_jsonb(o.intent)), $4::jsonb->>'content_hash', true
 FROM made, LATERAL (SELECT CASE n % $2 WHEN 0 THEN $3 ELSE $3 || n % $2 END AS intent) AS o
 """
 

@@ -29,9 +29,11 @@ async def test_an_agent_cut_off_past_its_lease_ends_its_work_before_its_successo
 ) -> None:
     async with serving(fleet.app), Cable(fleet_rabbitmq.port) as cable:
         await fleet.start_agent("near", fleet_rabbitmq.url_of(AGENT_A, port=cable.port))
+        await fleet.start_agent("far", fleet_rabbitmq.url_of(AGENT_B))
+        await fleet.app.registry.drain("far", drained=True)  # the plan names both, and near gets the work
         safe, unsafe = await fleet.approved("count the stars"), await fleet.approved("ring the bell")
         await fleet.begun("count_the_stars", "ring_the_bell")
-        await fleet.start_agent("far", fleet_rabbitmq.url_of(AGENT_B))
+        await fleet.app.registry.drain("far", drained=False)
 
         cable.freeze()
         await fleet.until(lambda: any(line.agent == "far" for line in fleet.lines("start")))

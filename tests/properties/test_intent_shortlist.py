@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from chargehand.catalog.catalog import Catalog, merge
+from chargehand.catalog.catalog import Catalog
 from chargehand.domain.intents import IntentSpec
 from chargehand.understanding import intent_shortlist
 from chargehand.understanding.nlu import build_ask
@@ -31,7 +31,8 @@ def spec_of(entry: dict[str, Any]) -> IntentSpec:
 def everything() -> list[IntentSpec]:
     """Return every catalog of the tests in one, and copies of it about other things, up to 1,500 intents."""
     entries = [entry for path in sorted(CASES.glob("*_catalog.json")) for entry in json.loads(path.read_text())]
-    specs = list(merge(spec_of(entry) for entry in entries).specs)
+    first = {spec.intent: spec for spec in reversed([spec_of(entry) for entry in entries])}  # of those with one name
+    specs = [first[intent] for intent in sorted(first)]
     copies = [
         spec.model_copy(
             update={
