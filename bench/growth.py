@@ -100,7 +100,9 @@ async def register(dsn: str, number: int) -> None:
     """Fill the registry up to so many agents: online, heard of lately, every slot taken."""
     connection = await asyncpg.connect(dsn)
     try:
-        await connection.execute(FLEET, number, INTENTS_IN_FLEET, INTENT, json.dumps(REGISTERED.model_dump(mode="json")))
+        await connection.execute(
+            FLEET, number, INTENTS_IN_FLEET, INTENT, json.dumps(REGISTERED.model_dump(mode="json"))
+        )
         await connection.execute("ANALYZE agent_registry; ANALYZE agent_intents")
     finally:
         await connection.close()

@@ -52,13 +52,13 @@ def run(
     tasks: Sequence[int] = (),
     agents: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Return the figures: of `sizes` (all of them, unless only growth is asked for), and of growth.
+    """Return the figures of `sizes` (none given: all of them), or those of growth where that is asked for.
 
     Raises `BadConfiguration` (exit 5) where RabbitMQ is not installed.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     plans = QUICK if quick else PLANS
-    chosen = {size: plans[size] for size in sizes or (() if tasks or agents else plans)}
+    chosen = {size: plans[size] for size in sizes or plans}
     with private_rabbitmq() as rabbit, private_home() as home:
         dsn = PrivatePostgres(home).start()
         migrate.upgrade(dsn)
@@ -68,9 +68,9 @@ def run(
             "processes": f"{SERVERS} server, {AGENTS} agents, the submitting process",
         }
         if tasks or agents:
-            figures |= asyncio.run(growth.run(home, dsn, rabbit, tasks=tasks, agents=agents, quick=quick))
-        if chosen:
-            figures |= asyncio.run(_side_by_side(home, dsn, rabbit, chosen))
+            grown = asyncio.run(growth.run(home, dsn, rabbit, tasks=tasks, agents=agents, quick=quick))
+            return figures | grown
+        figures |= asyncio.run(_side_by_side(home, dsn, rabbit, chosen))
         if peers:
             figures["peers"] = asyncio.run(_peers(home, dsn, rabbit, quick=quick))
         return figures
