@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -65,9 +66,27 @@ def intruder(path: Path, *, sticky: bool = False) -> str | None:
     return next((found for place, taken in steps if (found := why_open(str(place), place.stat(), sticky=taken))), None)
 
 
+def read(path: Path, most: int) -> bytes:
+    """Return at most so many bytes of a file that another program may have put there, and never wait for it.
+
+    Raises `OSError`, also for what is no regular file: a pipe would be waited for, and a link may lead anywhere.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return file.read(most)
+
+
 def why_open(path: str, status: os.stat_result, *, sticky: bool = False) -> str | None:
-    """Return why somebody else could change a file or directory, or None. For root, who owns it counts, too."""
+    """Return why somebody else could change a file or directory, or None.
+
+    For root, who owns it counts, too, and so does a group that may write: its members are not root. A user's own group
+    is taken for the user's alone, as systems with a umask of 002 have it.
+    """
     mode = status.st_mode
+    kept = sticky and stat.S_ISDIR(mode) and mode & stat.S_ISVTX
+    if os.geteuid() == 0 and mode & stat.S_IWGRP and status.st_gid != 0 and not kept:
+        return f"{path} can be written by group {status.st_gid} (chmod g-w '{path}')"
     if mode & stat.S_IWOTH and not (sticky and stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
         return f"{path} can be written by everybody (chmod o-w '{path}')"
     if os.geteuid() == 0 and status.st_uid != 0:

@@ -202,7 +202,7 @@ def test_a_plan_waits_and_only_what_was_shown_can_be_approved(cli: Command) -> N
 
 def test_a_dry_run_shows_the_difference_and_changes_nothing(cli: Command, greeted: Ended) -> None:
     (out(cli) / "greeting").write_text("something else")
-    tried = cli("run", "--dry-run", GREET)
+    tried = cli("run", "--dry-run", "--yes", GREET)
     assert tried.code == 0, tried.err
     assert "+hello" in tried.out
     assert "nothing was changed" in tried.out

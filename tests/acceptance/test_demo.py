@@ -80,7 +80,7 @@ def demo() -> Iterator[Demo]:
 
 
 def test_a_dry_run_says_what_would_change_and_changes_nothing(demo: Demo) -> None:
-    result = demo.run("run", "--dry-run", SENTENCE)
+    result = demo.run("run", "--dry-run", "--yes", SENTENCE)
     assert result.returncode == 0, result.stdout + result.stderr
     with pytest.raises(OSError, match="refused"):
         demo.status()

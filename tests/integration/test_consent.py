@@ -15,7 +15,7 @@ from chargehand.domain.messages import Failure
 from chargehand.domain.risks import Risk
 from chargehand.domain.states import RequestStatus as R
 from tests.builders import make_spec
-from tests.world import World, close_world, open_world
+from tests.world import World, close_world, decomposition, open_world
 
 WIPE = make_spec("wipe_disk", risk="destroy", retry_safe=True)
 SAFE = make_spec("deploy_page", retry_safe=True)
@@ -127,9 +127,83 @@ async def test_a_ruling_cannot_be_made_milder(strict: World, action: str) -> Non
 async def test_a_dry_run_cannot_be_made_a_real_one(world: World, change: str) -> None:
     await world.agent("infra-1", make_spec("deploy_page", retry_safe=True, dry_run=True))
     request_id = await world.planned("deploy_page", dry_run=True)
-    assert await world.status(request_id) is R.RUNNING, "a dry run asks nobody"
+    await sign_off(world, request_id, "ann")
+    assert await world.status(request_id) is R.RUNNING
     await world.run(f"UPDATE requests SET {change} WHERE request_id = $1", request_id)
     await nothing_runs(world, request_id, "the request was changed after it was planned", "unapproved_work")
+
+
+async def test_a_dry_run_needs_the_approval_of_the_work_that_it_tries(strict: World) -> None:
+    """Ansible runs tasks with `check_mode: false` and every lookup in a dry run, too."""
+    await strict.agent("infra-2", make_spec("wipe_archive", risk="destroy", dry_run=True))
+    request_id = await strict.planned("wipe_archive", dry_run=True)
+    assert await strict.status(request_id) is R.AWAITING_APPROVAL
+    with pytest.raises(NotPermitted, match="two other people"):
+        await sign_off(strict, request_id, "ann")
+    await sign_off(strict, request_id, "bob")
+    assert await strict.status(request_id) is R.AWAITING_APPROVAL
+    await sign_off(strict, request_id, "carol")
+    assert await strict.status(request_id) is R.RUNNING
+
+
+async def reworded(strict: World, how: str) -> UUID:
+    """Let ann ask for something harmless, and bob make it something else, in one of the ways there are."""
+    strict.model.answers["wipe it"] = decomposition("wipe_disk")
+    if how == "reject":
+        request_id = await strict.planned("deploy_page")
+        plan = await strict.queries.plan(request_id)
+        assert plan is not None
+        await strict.control.reject(request_id, plan["digest"], "bob", "wipe it")
+    else:
+        strict.model.answers["do it"] = decomposition(ambiguities=["what?"])
+        request_id = await strict.engine.submit("do it", requester="ann")
+        await strict.engine.decompose()
+        if how == "answer":
+            await strict.control.answer(request_id, "wipe it", "bob")
+        else:
+            await strict.control.write(request_id, dict(decomposition("wipe_disk")), "bob")
+    await strict.engine.decompose()
+    assert await strict.status(request_id) is R.AWAITING_APPROVAL
+    return request_id
+
+
+@pytest.mark.parametrize("how", ["reject", "answer", "write"])
+async def test_whoever_says_it_in_other_words_is_none_of_the_two(strict: World, how: str) -> None:
+    request_id = await reworded(strict, how)
+    for asker in ("bob", "ann", " BOB "):
+        with pytest.raises(NotPermitted, match="two other people"):
+            await sign_off(strict, request_id, asker)
+    await sign_off(strict, request_id, "carol")
+    assert await strict.status(request_id) is R.AWAITING_APPROVAL
+    await sign_off(strict, request_id, "dave")
+    assert await strict.status(request_id) is R.RUNNING
+
+
+async def test_who_reworded_it_cannot_be_taken_out_of_the_database(strict: World) -> None:
+    request_id = await reworded(strict, "reject")
+    await strict.run("UPDATE requests SET reworded_by = '{}' WHERE request_id = $1", request_id)
+    with pytest.raises(NotPermitted, match="what the approval policy said"):
+        await sign_off(strict, request_id, "bob")
+
+
+async def test_neither_spaces_nor_capitals_make_two_people_of_one(strict: World) -> None:
+    request_id = await strict.planned("wipe_disk")
+    with pytest.raises(NotPermitted, match="two other people"):
+        await sign_off(strict, request_id, "Ann ")
+    await sign_off(strict, request_id, "bob", "BOB", " bob")
+    assert await strict.status(request_id) is R.AWAITING_APPROVAL
+
+
+async def test_four_eyes_that_were_set_after_planning_bind_the_approval(world: World) -> None:
+    await world.agent("infra-1", WIPE)
+    request_id = await world.planned("wipe_disk")
+    world.engine.settings = world.engine.settings.model_copy(update={"four_eyes": frozenset({Risk.DESTROY})})
+    with pytest.raises(NotPermitted, match="two other people"):
+        await sign_off(world, request_id, "ann")
+    await sign_off(world, request_id, "bob")
+    assert await world.status(request_id) is R.AWAITING_APPROVAL
+    await sign_off(world, request_id, "carol")
+    assert await world.status(request_id) is R.RUNNING
 
 
 async def test_the_requester_cannot_be_renamed_to_approve_alone(strict: World) -> None:

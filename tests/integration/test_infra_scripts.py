@@ -1,5 +1,6 @@
 """`run_automation` on real scripts."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,20 @@ async def test_a_script_others_could_have_written_is_refused(
 def test_a_script_without_a_header_is_not_offered(home: Home) -> None:
     script(home, "exit 0\n", header="#!/bin/sh\n")
     assert home.found() == {}
+
+
+@pytest.mark.parametrize("instead", ["mkfifo $CHARGEHAND_OUTPUT_FILE", "ln -s /etc/passwd $CHARGEHAND_OUTPUT_FILE"])
+async def test_what_stands_in_the_place_of_the_output_file_is_not_waited_for_nor_followed(
+    home: Home, tmp_path: Path, instead: str
+) -> None:
+    script(home, f"rm -f $CHARGEHAND_OUTPUT_FILE\n{instead}\n")
+    async with asyncio.timeout(20):
+        with pytest.raises(TaskFailed, match="cannot be read"):
+            await run_script(home, tmp_path)
+
+
+@pytest.mark.parametrize("number", ["9" * 301, "1e400", "-" + "9" * 4000])
+async def test_a_number_that_no_message_takes_is_the_scripts_failure(home: Home, tmp_path: Path, number: str) -> None:
+    script(home, f"echo '{{\"n\": {number}}}' > $CHARGEHAND_OUTPUT_FILE\n")
+    with pytest.raises(TaskFailed, match="a number"):
+        await run_script(home, tmp_path)

@@ -282,7 +282,7 @@ async def test_a_task_that_is_only_said_to_be_done_has_returned_nothing(world: W
 async def test_in_a_dry_run_what_is_not_returned_is_no_question_to_a_person(world: World) -> None:
     specs = [spec.model_copy(update={"dry_run": True}) for spec in (DEPLOY, PORTALS)]
     agent = await kuma(world, *specs)
-    request_id = await world.planned("deploy_kuma", "add_portals", dry_run=True)
+    request_id = await world.approved("deploy_kuma", "add_portals", dry_run=True)
     await run(world, agent, outputs={})
     await world.engine.dispatch()
     assert await world.status(request_id) == "failed"

@@ -202,10 +202,9 @@ async def test_a_plan_altered_after_its_approval_is_not_run(world: World) -> Non
     assert "not the plan that was approved" in review["reason"]
 
 
-async def test_a_dry_run_asks_nobody_and_tells_the_agent(world: World) -> None:
+async def test_a_dry_run_is_approved_like_all_work_and_tells_the_agent(world: World) -> None:
     agent = await world.agent("infra-1", make_spec("deploy_page", dry_run=True))
-    request_id = await world.planned("deploy_page", dry_run=True)
-    assert await world.status(request_id) is R.RUNNING
+    await world.approved("deploy_page", dry_run=True)
     await world.engine.dispatch()
     (order,) = await agent.orders()
     assert order.dry_run

@@ -41,7 +41,10 @@ def context(**fields):
         (make_plan(CONTESTED), {"auto_approve": EVERY_RISK, "max_flags": 99}, "ask", "offers differ"),
         (make_plan(CONTESTED, dry_run=True), {"auto_approve": EVERY_RISK}, "ask", "offers differ"),
         (make_plan(CONTESTED), {"four_eyes_for": {Risk.READ}}, "ask_twice", "four eyes"),
-        (make_plan(DESTROY, dry_run=True), {"four_eyes_for": EVERY_RISK}, "run", "dry run"),
+        (make_plan(DESTROY, dry_run=True), {"four_eyes_for": EVERY_RISK}, "ask_twice", "four eyes"),
+        (make_plan(CHANGE, dry_run=True), {}, "ask", "default"),
+        (make_plan(CHANGE, dry_run=True), {"auto_approve": EVERY_RISK}, "run", "allowed by the operator"),
+        (make_plan(DESTROY, dry_run=True), {"auto_approve": EVERY_RISK}, "ask", "destroys"),
     ],
 )
 def test_the_first_rule_that_matches_decides(plan, facts, action, rule):

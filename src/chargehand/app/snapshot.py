@@ -46,6 +46,7 @@ class Request(Value):
     text: str
     wording: str
     requester: str
+    reworded_by: tuple[str, ...] = ()
     mode: Mode
     dry_run: bool
     status: RequestStatus

@@ -6,6 +6,7 @@ Brackets are counted before anything is built, so that depth costs one look over
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -16,6 +17,10 @@ MOST_BYTES = 1_000_000
 """What one message may hold (`envelopes.MAX_BYTES`); nothing that people write as JSON comes near it."""
 DEEPEST = 64
 """Levels. Configuration, results and plans have some ten; Python's own limit is about a thousand calls."""
+
+MOST_DIGITS = 300
+"""Of a number: the largest fraction has 309, and an envelope takes none of more (`envelopes`). What is read here and
+then sent must not be refused over there."""
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+\\?(?:"|\Z)|[\[{]|[\]}]', re.DOTALL)  # a text is passed over, whatever is in it
 
@@ -33,7 +38,9 @@ def loads(text: str | bytes, *, most: int = MOST_BYTES, deepest: int = DEEPEST, 
         plain = text.decode() if isinstance(text, bytes | bytearray) else text
         if is_deeper(plain, deepest):
             raise UnreadableText(f"it is nested more than {deepest} levels deep")
-        return json.loads(plain, parse_constant=_no_number, object_pairs_hook=pairs)
+        return json.loads(
+            plain, parse_constant=_no_number, parse_int=_integer, parse_float=_fraction, object_pairs_hook=pairs
+        )
     except json.JSONDecodeError as error:
         raise UnreadableText(f"it is not JSON: {error.msg}", line=error.lineno) from error
     except UnicodeDecodeError as error:
@@ -53,6 +60,19 @@ def is_deeper(text: str, deepest: int = DEEPEST) -> bool:
         if depth > deepest:
             return True
     return False
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise UnreadableText(f"it holds a number of more than {MOST_DIGITS} digits")
+    return int(digits)
+
+
+def _fraction(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise UnreadableText("it holds a number that is too large")
+    return value
 
 
 def _no_number(word: str) -> NoReturn:

@@ -72,8 +72,11 @@ def derive_key(master: bytes, agent_id: str, generation: int) -> bytes:
 
 
 def encode(envelope: Envelope, key: bytes, generation: int = 1) -> bytes:
-    """Serialise and sign. Raises `BadEnvelope` when the message is larger than `MAX_BYTES`."""
+    """Serialise and sign. Raises `BadEnvelope` when the message is larger than `MAX_BYTES`, or holds a number that the
+    other side would refuse: it would be sent again and again."""
     body = envelope.model_dump_json().encode()
+    if _ODD_NUMBER.search(body) and not is_storable(envelope.payload):
+        raise BadEnvelope(f"a {envelope.type} message holds a number that is none in JSON, or of more than 300 digits")
     head = {"v": PROTOCOL, "from": envelope.from_agent, "gen": generation, "mac": _mac(key, _direction(envelope), body)}
     wire = json.dumps(head, separators=(",", ":")).encode() + b"\n" + body
     if len(wire) > MAX_BYTES:
@@ -102,7 +105,7 @@ def decode(wire: bytes, key: bytes, direction: Direction) -> Envelope:
         envelope = Envelope.model_validate_json(body)
     except ValidationError as error:
         raise BadEnvelope(f"a signed message does not fit the protocol: {error.error_count()} errors") from error
-    if _ODD_NUMBER.search(body) and not _is_storable(envelope.payload):
+    if _ODD_NUMBER.search(body) and not is_storable(envelope.payload):
         raise BadEnvelope("a signed message holds a number that is none in JSON, or of more than 300 digits")
     if envelope.protocol != PROTOCOL:
         raise BadEnvelope(f"protocol {envelope.protocol} is not spoken here (this is {PROTOCOL})")
@@ -111,12 +114,12 @@ def decode(wire: bytes, key: bytes, direction: Direction) -> Envelope:
     return envelope
 
 
-def _is_storable(value: JsonValue) -> bool:
+def is_storable(value: JsonValue) -> bool:
     """Whether the database's JSON can hold every number: one that it refuses would stop a whole batch of messages."""
     if isinstance(value, dict):
-        return all(map(_is_storable, value.values()))
+        return all(map(is_storable, value.values()))
     if isinstance(value, list):
-        return all(map(_is_storable, value))
+        return all(map(is_storable, value))
     if isinstance(value, float):
         return float("-inf") < value < float("inf")
     return not isinstance(value, int) or value.bit_length() <= MOST_BITS

@@ -36,6 +36,17 @@ class RequestRecord:
     priority: Priority = "normal"
     not_before: datetime | None = None  # its tasks start then at the earliest
     otherwise: tuple[Otherwise, ...] = ()  # what may be done when nobody can do it as asked
+    reworded_by: tuple[str, ...] = ()  # who has said since, in other words, what is to be done
+
+    @property
+    def askers(self) -> tuple[str, ...]:
+        """Everybody who has said what is to be done: none of them is one of the two that four eyes need."""
+        return (self.requester, *self.reworded_by)
+
+    @property
+    def asked_by(self) -> str:
+        """All of them as one text, which a ruling is signed with."""
+        return "\n".join(self.askers)
 
     @property
     def may_wait(self) -> bool:

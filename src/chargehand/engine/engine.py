@@ -196,7 +196,7 @@ class Engine:
                 await to_review(tx, request, "no_plan", str(bad), decomposed.model_dump(mode="json"))
             else:
                 ruled.append((request, plan, approval.rule_on(plan, self.context(request, decomposed))))
-        stored = await tx.save_plans([(r.requester, p, x) for r, p, x in ruled], self.settings.approval_expires)
+        stored = await tx.save_plans([(r.asked_by, p, x) for r, p, x in ruled], self.settings.approval_expires)
         at_once = {plan.plan_id for _, plan, ruling in ruled if ruling.action == "run"}
         shown = [(request, ruling) for request, plan, ruling in ruled if plan.plan_id not in at_once]
         await tx.move_requests([_to(r, RequestStatus.AWAITING_APPROVAL, ruling.reason) for r, ruling in shown])

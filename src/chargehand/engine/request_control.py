@@ -68,11 +68,11 @@ class RequestControl:
             plan = await tx.latest_plan(request_id)
             if plan is not None and plan.digest == digest and plan.status is PlanStatus.APPROVED:
                 return request.status
-            plan = approval.check_approvable(request, plan, digest, approver)
+            plan = approval.check_approvable(request, plan, digest, approver, self._engine.context(request))
             await tx.record_approval(plan, approver, "approved", words)
             await self._keep_unsigned(tx, plan, approver)
             plan = replace(plan, approvers=tuple(sorted({*plan.approvers, approver})), intact=True)
-            if approval.missing_consent(request, plan):
+            if approval.still_missing(request, plan, self._engine.context(request)):
                 return request.status
             reason = f"approved by {', '.join(plan.approvers)}"
             await self._engine.start_approved(tx, [(request, plan, reason)])
@@ -150,6 +150,8 @@ class RequestControl:
             if decomposed.ambiguities:
                 raise BadDecomposition("; ".join(decomposed.ambiguities))
             await tx.record_calls([(ask, Call(reply, None, None, f"written by {who}", "used"))])
+            await tx.add_asker(request_id, who)
+            request = replace(request, reworded_by=tuple(dict.fromkeys([*request.reworded_by, who])))
             await tx.resolve_reviews(request_id, "written", who)
             for new in (R.ACCEPTED, R.DECOMPOSING):
                 await tx.move_requests([_move(request, new, f"its decomposition was written by {who}")])

@@ -54,8 +54,6 @@ def _rule_of(risk: Risk, own: OwnRule) -> Rule:
 
 
 RULES = (
-    Rule("dry run", lambda plan, _: plan.dry_run and not _contested(plan),
-         "run", "a dry run changes nothing"),
     Rule("four eyes", lambda plan, context: not risks(plan).isdisjoint(context.four_eyes_for),
          "ask_twice", "the operator wants two people to agree to work of this risk"),
     *_rules_of_risks("ask_twice"),  # before what asks one person only
@@ -109,9 +107,18 @@ def needed_approvals(plan: PlanRecord) -> int:
     return NEEDED[plan.ruling["action"]]
 
 
+def person(name: str) -> str:
+    """Return what two spellings of one person's name have in common: neither spaces nor capitals make two people."""
+    return " ".join(name.split()).casefold()
+
+
 def consenting(request: RequestRecord, plan: PlanRecord, action: str) -> frozenset[str]:
-    """Return whose signed approval counts where the ruling is `action`: for four eyes not the requester's own."""
-    return frozenset(plan.approvers) - ({request.requester} if action == "ask_twice" else set())
+    """Return whose signed approval counts where the ruling is `action`: for four eyes of nobody who asked for it.
+
+    Who said the request in other words has asked for what these words say.
+    """
+    approvers, askers = (frozenset(map(person, names)) for names in (plan.approvers, request.askers))
+    return approvers - (askers if action == "ask_twice" else frozenset())
 
 
 def missing_consent(request: RequestRecord, plan: PlanRecord) -> str | None:
@@ -152,7 +159,21 @@ def why_ask_again(request: RequestRecord, plan: PlanRecord, context: ApprovalCon
     return None
 
 
-def check_approvable(request: RequestRecord, plan: PlanRecord | None, digest: str, approver: str) -> PlanRecord:
+def stricter(plan: PlanRecord, context: ApprovalContext) -> str:
+    """Return what must be agreed to now: what was ruled when the plan was made, or what the rules of now ask for."""
+    then: str = plan.ruling["action"]
+    return max((then, rule_on(plan.plan, context).action), key=lambda action: NEEDED[action])
+
+
+def still_missing(request: RequestRecord, plan: PlanRecord, context: ApprovalContext) -> bool:
+    """Whether more people must approve before the plan may start, by what was ruled and by the rules of now."""
+    action = stricter(plan, context)
+    return bool(missing_consent(request, plan)) or len(consenting(request, plan, action)) < NEEDED[action]
+
+
+def check_approvable(
+    request: RequestRecord, plan: PlanRecord | None, digest: str, approver: str, context: ApprovalContext
+) -> PlanRecord:
     """Return the plan if this person may approve it now; else raise what says why not."""
     if plan is None or request.status is not RequestStatus.AWAITING_APPROVAL:
         raise WrongStatus(
@@ -170,6 +191,6 @@ def check_approvable(request: RequestRecord, plan: PlanRecord | None, digest: st
         raise NotPermitted(reason, hint="Somebody changed the database: see `chargehand why`, and submit it again.")
     if plan.expired:
         raise NotPermitted("the plan was made too long ago", hint="Submit the request again for a fresh plan.")
-    if plan.ruling["action"] == "ask_twice" and approver == request.requester:
-        raise NotPermitted("two other people must approve this plan; you asked for it yourself")
+    if stricter(plan, context) == "ask_twice" and person(approver) in set(map(person, request.askers)):
+        raise NotPermitted("two other people must approve this plan; you asked for it, or for these words, yourself")
     return plan

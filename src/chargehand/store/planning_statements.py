@@ -218,7 +218,7 @@ class Deciding(Chaining):
     def _plan(self, row: asyncpg.Record) -> PlanRecord:
         """Return a plan as stored, with what of ruling and approvals is signed with this home's key."""
         values: dict[str, Any] = dict(row)
-        given, signed, requester = values.pop("approvals"), values.pop("mac"), values.pop("requester")
+        given, signed, asked_by = values.pop("approvals"), values.pop("mac"), values.pop("asked_by")
         key = consent.consent_key(self._seal_key)
         about = consent.About(values["request_id"], values["plan_id"], values["digest"])
         valid = [
@@ -230,7 +230,7 @@ class Deciding(Chaining):
             **{**values, "status": PlanStatus(values["status"]), "plan": WorkPlan.model_validate(values["plan"])},
             approvers=tuple(who for who, _ in valid),
             unsigned=tuple(sorted({who for who, *_ in given} - {who for who, _ in valid})),
-            ruled=consent.same(signed, consent.ruling_mac(key, about, requester, values["ruling"])),
+            ruled=consent.same(signed, consent.ruling_mac(key, about, asked_by, values["ruling"])),
             approved_at=min((at for _, at in valid), default=None),
         )
 
@@ -244,9 +244,14 @@ class Deciding(Chaining):
         self.note(plan.request_id, f"approval.{decision}", data)
 
     async def reword(self, request_id: UUID, wording: str, who: str) -> None:
-        """Replace the words a request is understood by; the accepted text stays."""
+        """Replace the words a request is understood by; the accepted text stays. Whoever says them asks for them."""
         await self.execute("reword_request", request_id, wording)
+        await self.execute("add_asker", request_id, who)
         self.note(request_id, "request.reworded", {"wording": wording, "by": who})
+
+    async def add_asker(self, request_id: UUID, who: str) -> None:
+        """Keep that this person, too, has said what is to be done."""
+        await self.execute("add_asker", request_id, who)
 
     async def add_review(self, review: Review) -> None:
         """Hand work to a person, intact, with everything tried so far."""
@@ -356,8 +361,8 @@ class Deciding(Chaining):
 
 def _request(row: asyncpg.Record) -> RequestRecord:
     values: dict[str, Any] = dict(row)
-    otherwise = tuple(values["otherwise"])
-    return RequestRecord(**{**values, "status": RequestStatus(values["status"]), "otherwise": otherwise})
+    lists = {name: tuple(values[name]) for name in ("otherwise", "reworded_by")}
+    return RequestRecord(**{**values, **lists, "status": RequestStatus(values["status"])})
 
 
 def _kept(ask: Ask, answer: Json | None) -> str | None:

@@ -68,6 +68,7 @@ requests = Table(
     Column("text", Text, nullable=False),  # as it was accepted; never changed
     Column("wording", Text, nullable=False),  # as it stands after answers and rejections with words
     Column("requester", Text, nullable=False),
+    Column("reworded_by", ARRAY(Text), nullable=False, server_default=text("'{}'")),  # they have asked for it, too
     Column("mode", String(20), nullable=False),
     _flag("dry_run"),
     Column("status", String(30), nullable=False),

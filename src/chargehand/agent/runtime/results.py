@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import errno
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import JsonValue, ValidationError
 
 from chargehand.agent.offers import Outcome, Returned
 from chargehand.agent.secrets.redactor import Redactor
+from chargehand.domain.envelopes import is_storable
 from chargehand.domain.errors import (
     BadConfiguration,
+    BadEnvelope,
     ChargehandError,
     ContentChanged,
     DiskFull,
@@ -120,10 +122,38 @@ def succeeded(order: WorkOrder, returned: Returned, duration_ms: int) -> WorkRes
             resources_used=dict(outcome.resources_used),
             difficulty=outcome.difficulty,
         )
-        return fitted(result)
+        return fitted(checked(result))
+    except BadEnvelope as error:
+        return failed(order, Failure(kind="permanent", message=str(error), details={"started": True}), duration_ms)
     except (ValidationError, AttributeError, TypeError, ValueError) as error:
         text = f"the work ended, but what it returned cannot be sent ({type(error).__name__}): return JSON values"
         return failed(order, Failure(kind="permanent", message=text, details={"started": True}), duration_ms)
+
+
+def checked(result: WorkResult) -> WorkResult:
+    """Return the result if the orchestrator will take it. Raises `BadEnvelope` with what its author should mend.
+
+    What is refused over there would be sent again and again, and the work done twice.
+    """
+    if not is_storable(result.outputs) or not is_storable(result.data):
+        raise BadEnvelope("the work ended, but it returned a number of more than 300 digits: return such a one as text")
+    for text in texts(result.outputs):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise BadEnvelope("the work ended, but it returned half a character: return valid Unicode")
+    return result
+
+
+def texts(value: JsonValue) -> Iterator[str]:
+    """Yield every text in a value, the names of an object's fields included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner)
 
 
 def fitted(result: WorkResult) -> WorkResult:

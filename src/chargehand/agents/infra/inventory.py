@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from chargehand import folders
 from chargehand.agents.infra.ansible_paths import config_of, setting
 from chargehand.agents.infra.manifest import FOLDER, Manifest
 from chargehand.agents.infra.plays import UnknownHosts
@@ -104,9 +104,6 @@ def _is_program(path: Path) -> bool:
 def unsafe_program(path: Path) -> str | None:
     """Return why a program must not be asked: somebody else could have written it."""
     for item in (path, path.parent):
-        status = item.stat()
-        if status.st_uid not in (0, os.geteuid()) or (
-            status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
-        ):
+        if item.stat().st_uid not in (0, os.geteuid()):
             return f"{item} can be written by others than root and the agent's user"
-    return None
+    return folders.why_open(str(path), path.stat()) or folders.intruder(path.parent, sticky=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from chargehand import folders
 from chargehand.agent import Outcome, TaskFailed, TaskFailedHere, TaskInterrupted, Work
 from chargehand.agents.infra.copied import copied
 from chargehand.agents.infra.diffs import clip, one_line
@@ -89,16 +90,17 @@ async def _progress(work: Work, line: str) -> None:
 
 
 def _read_output(path: Path) -> dict[str, JsonValue]:
+    """What the script has written. It may have put anything in the file's place: nothing there is waited for."""
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_OUTPUT + 1)
-        value = bounded_json.loads(raw, most=MAX_OUTPUT)
+        value = bounded_json.loads(folders.read(path, MAX_OUTPUT + 1), most=MAX_OUTPUT)
     except FileNotFoundError:
         return {}
-    except UnreadableText:
-        value = None
+    except OSError as error:
+        raise TaskFailed(f"it ran, but $CHARGEHAND_OUTPUT_FILE cannot be read: {error.strerror}") from error
+    except UnreadableText as error:
+        raise TaskFailed(f"it ran, but what it wrote to $CHARGEHAND_OUTPUT_FILE cannot be used: {error}") from error
     if not isinstance(value, dict):
-        raise TaskFailed(f"it ran, but $CHARGEHAND_OUTPUT_FILE is not a JSON object of at most {MAX_OUTPUT:,} bytes")
+        raise TaskFailed("it ran, but $CHARGEHAND_OUTPUT_FILE is not a JSON object")
     return value
 
 

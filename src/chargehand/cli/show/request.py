@@ -56,6 +56,10 @@ def request_list(requests: Sequence[Request], now: datetime) -> list[Line]:
     return columns(rows, ("REQUEST", "STATUS", "ASKED", "BY", "WORDS"))
 
 
+def _reworded(request: Request) -> str:
+    return f", in other words by {', '.join(request.reworded_by)}," if request.reworded_by else ""
+
+
 def head(request: Request) -> list[Line]:
     """Return what was asked, by whom, and where it stands."""
     lines = [
@@ -65,7 +69,9 @@ def head(request: Request) -> list[Line]:
     if request.wording != request.text:
         lines.append(Line(f"said again as “{request.wording}”", "", 2))
     dry = ", dry run" if request.dry_run else ""
-    lines.append(Line(f"asked by {request.requester} at {clock(request.created_at)}{dry}", "dim", 2))
+    lines.append(
+        Line(f"asked by {request.requester}{_reworded(request)} at {clock(request.created_at)}{dry}", "dim", 2)
+    )
     if request.not_before:
         lines.append(Line(f"starts at {clock(request.not_before)}, or later", "dim", 2))
     reason = f": {request.status_reason}" if request.status_reason else ""

@@ -33,7 +33,8 @@ FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::jsonb[], $6::json
 -- name: latest_plans
 -- With who approved it, and the transaction's time, which an approval that is written in it gets: in microseconds.
 SELECT DISTINCT ON (p.request_id) p.plan_id, p.request_id, p.version, p.digest, p.status, p.plan, p.ruling,
-    p.expires_at < now() AS expired, p.mac, r.requester, (extract(epoch FROM now()) * 1000000)::bigint AS at,
+    p.expires_at < now() AS expired, p.mac, array_to_string(r.requester || r.reworded_by, E'\n') AS asked_by,
+    (extract(epoch FROM now()) * 1000000)::bigint AS at,
     ARRAY(SELECT jsonb_build_array(a.approver, (extract(epoch FROM a.created_at) * 1000000)::bigint, a.mac)
           FROM approvals a WHERE a.plan_id = p.plan_id AND a.decision = 'approved' AND a.digest = p.digest
           ORDER BY a.approval_id) AS approvals
@@ -42,7 +43,8 @@ WHERE p.request_id = ANY($1::uuid[]) ORDER BY p.request_id, p.version DESC
 
 -- name: plans_by_id
 SELECT p.plan_id, p.request_id, p.version, p.digest, p.status, p.plan, p.ruling,
-    p.expires_at < now() AS expired, p.mac, r.requester, (extract(epoch FROM now()) * 1000000)::bigint AS at,
+    p.expires_at < now() AS expired, p.mac, array_to_string(r.requester || r.reworded_by, E'\n') AS asked_by,
+    (extract(epoch FROM now()) * 1000000)::bigint AS at,
     ARRAY(SELECT jsonb_build_array(a.approver, (extract(epoch FROM a.created_at) * 1000000)::bigint, a.mac)
           FROM approvals a WHERE a.plan_id = p.plan_id AND a.decision = 'approved' AND a.digest = p.digest
           ORDER BY a.approval_id) AS approvals
@@ -51,7 +53,7 @@ FROM plans p JOIN requests r USING (request_id) WHERE p.plan_id = ANY($1::uuid[]
 -- name: plan_versions
 -- Whatever changes a row gives it another xmin, so what was read of a plan, of who asked for it and of who approved it
 -- need not be read and checked again while none of them has changed.
-SELECT p.plan_id, concat_ws(' ', p.xmin::text, r.requester,
+SELECT p.plan_id, concat_ws(' ', p.xmin::text, r.requester, r.reworded_by::text,
         (SELECT string_agg(a.xmin::text, ',' ORDER BY a.approval_id) FROM approvals a WHERE a.plan_id = p.plan_id)
     ) AS version
 FROM plans p JOIN requests r USING (request_id) WHERE p.plan_id = ANY($1::uuid[])
@@ -71,6 +73,10 @@ SELECT request_id FROM plans WHERE status = 'pending_approval' AND expires_at < 
 
 -- name: reword_request
 UPDATE requests SET wording = $2, updated_at = now() WHERE request_id = $1
+
+-- name: add_asker
+UPDATE requests SET reworded_by = reworded_by || $2::text
+WHERE request_id = $1 AND $2 <> requester AND $2 <> ALL(reworded_by)
 
 -- name: returned
 -- What tasks of these plans have returned. A task that somebody only says is done has no result that went well.

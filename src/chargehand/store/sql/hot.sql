@@ -26,14 +26,14 @@ FROM (SELECT request_id FROM requests
       ORDER BY turn LIMIT $1 FOR UPDATE SKIP LOCKED) due
 WHERE r.request_id = due.request_id
 RETURNING r.request_id, r.wording, r.requester, r.mode, r.dry_run, r.status, r.trace_id, r.claim_token, r.failures,
-    r.priority, r.not_before, r.otherwise
+    r.priority, r.not_before, r.otherwise, r.reworded_by
 
 -- name: end_claims
 UPDATE requests SET claim_until = now() - interval '1 second' WHERE status = 'decomposing' AND claim_until > now()
 
 -- name: lock_requests
 SELECT request_id, wording, requester, mode, dry_run, status, trace_id, claim_token, failures,
-    priority, not_before, otherwise
+    priority, not_before, otherwise, reworded_by
 FROM requests WHERE request_id = ANY($1::uuid[]) ORDER BY request_id FOR UPDATE
 
 -- name: move_requests
