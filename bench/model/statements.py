@@ -41,7 +41,7 @@ def columns(*names: str) -> Callable[[Row], Row]:
 
 _claimed = columns(
     *("request_id", "wording", "requester", "mode", "dry_run", "status", "trace_id", "claim_token", "failures"),
-    *("priority", "not_before", "otherwise"),
+    *("priority", "not_before", "otherwise", "reworded_by"),
 )
 
 
@@ -64,6 +64,7 @@ def accept_request(
         "trace_id": trace_id, "claim_token": None, "claim_until": None, "failures": 0, "event_count": 0,
         "read_by_tier": None, "read_by_model": None, "ended_at": None,
         "priority": priority, "head_start": head_start, "not_before": not_before, "otherwise": list(otherwise),
+        "reworded_by": [],
         "turn": (tx.now - head_start, tx.database.next_number("requests")),
     }  # fmt: skip
     tx.put("requests", request_id, row)

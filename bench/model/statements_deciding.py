@@ -81,10 +81,15 @@ def _with_approvals(tx: Transaction, row: Row) -> Row:
     return {
         **_plan(row),
         "expired": row["expires_at"] < tx.now,
-        "requester": row_of(tx, "requests", row["request_id"])["requester"],
+        "asked_by": "\n".join(_askers(tx, row)),
         "at": microseconds(tx.now),
         "approvals": [[a["approver"], a["at"], a["mac"]] for a in said],
     }
+
+
+def _askers(tx: Transaction, row: Row) -> list[str]:
+    request = row_of(tx, "requests", row["request_id"])
+    return [request["requester"], *request["reworded_by"]]
 
 
 def _approvals_of(tx: Transaction, plan_id: UUID) -> list[Row]:
@@ -105,7 +110,7 @@ def plan_versions(tx: Transaction, ids: Sequence[UUID]) -> list[Row]:
 
 
 def _version(tx: Transaction, row: Row) -> str:
-    requester = row_of(tx, "requests", row["request_id"])["requester"]
+    requester = " ".join(_askers(tx, row))
     approvals = ",".join(str(approval["written_by"]) for approval in _approvals_of(tx, row["plan_id"]))
     return f"{row['written_by']} {requester} {approvals}"
 
@@ -137,6 +142,16 @@ def expired_plans(tx: Transaction, limit: int) -> list[Row]:
 def reword_request(tx: Transaction, request_id: UUID, wording: str) -> int:
     tx.hold("requests", [request_id])
     tx.update("requests", request_id, wording=wording)
+    return 1
+
+
+@statement
+def add_asker(tx: Transaction, request_id: UUID, who: str) -> int:
+    tx.hold("requests", [request_id])
+    row = row_of(tx, "requests", request_id)
+    if who == row["requester"] or who in row["reworded_by"]:
+        return 0
+    tx.update("requests", request_id, reworded_by=[*row["reworded_by"], who])
     return 1
 
 

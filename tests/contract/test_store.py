@@ -259,6 +259,8 @@ def _ask_for_the_rest(transcript: Transcript) -> None:
         ("move_requests", [request], ["accepted"], ["decomposing"], ["read"], [False]),
         ("count_request_failure", request),
         ("reword_request", request, "other words"),
+        ("add_asker", request, "eve"),
+        ("add_asker", request, "eve"),
         ("set_readers", [request], ["local"], ["model"]),
         ("count_wish", "a pony", request),
         ("count_wish", "a pony", request),

@@ -199,7 +199,7 @@ async def test_agents_that_offer_the_same_from_other_places_do_not_contradict_ea
 async def test_a_dry_run_of_what_is_offered_differently_is_asked_about(world: World) -> None:
     await joined(world, "nas", relabelled(WIKI, dry_run=True))
     alone = await world.planned("restart_the_wiki", words="alone", dry_run=True)
-    assert await rule_of(world, alone) == "default"
+    assert await rule_of(world, alone) == "plain commands only"
     await joined(world, "mallory", relabelled(WIKI, risk=Risk.READ))
     request_id = await world.planned("restart_the_wiki", words="both", dry_run=True)
     assert await rule_of(world, request_id) == "offers differ"
