@@ -27,13 +27,13 @@ from chargehand.catalog.catalog import Catalog, merge
 from chargehand.domain.errors import BadConfiguration, BadRequest
 from chargehand.domain.intents import IntentSpec
 from chargehand.domain.tiers import EMBEDDED, models
-from chargehand.engine import engine, tier_chain
+from chargehand.engine import asking, engine, tier_chain
 from chargehand.settings import Settings, load
 from chargehand.testing.llm import ScriptedServer
-from chargehand.understanding import nlu
+from chargehand.understanding import nlu, questions
 
 REQUEST_ID = UUID(int=1)
-ALONE = tier_chain.Trust()
+ALONE = asking.Trust()
 LONGEST_NAME = 63  # of an intent
 Json = dict[str, Any]
 
@@ -161,9 +161,9 @@ async def decompose(
     asked = {tier: tiers[tier]} if tier else tiers
     thresholds = engine.thresholds(settings)
     if EMBEDDED in tiers:  # training is not what a request waits for
-        await tiers[EMBEDDED].structured(nlu.build_ask(REQUEST_ID, "warm up", known))
+        await tiers[EMBEDDED].structured(questions.build_ask(REQUEST_ID, "warm up", known))
     return await read_all(
-        cases, known, asked, thresholds, tier_chain.Trust(application.second_reader(tiers) if checking else None)
+        cases, known, asked, thresholds, asking.Trust(application.second_reader(tiers) if checking else None)
     )
 
 
@@ -172,19 +172,19 @@ async def read_all(
     known: Catalog,
     tiers: Mapping[str, Any],
     thresholds: nlu.Thresholds,
-    trust: tier_chain.Trust = ALONE,
+    trust: asking.Trust = ALONE,
 ) -> list[Outcome]:
     """Let the tiers read the cases, one after the other."""
     return [await _read(case, known, tiers, thresholds, trust) for case in cases]
 
 
 async def _read(
-    case: Case, known: Catalog, tiers: Mapping[str, Any], thresholds: nlu.Thresholds, trust: tier_chain.Trust
+    case: Case, known: Catalog, tiers: Mapping[str, Any], thresholds: nlu.Thresholds, trust: asking.Trust
 ) -> Outcome:
     started = time.perf_counter()
     try:
-        ask = nlu.build_ask(REQUEST_ID, nlu.clean(case.request), known)
-        got, _ = await tier_chain.understand(ask, tiers, thresholds, tier_chain.Places({}), trust)
+        ask = questions.build_ask(REQUEST_ID, nlu.clean(case.request), known)
+        got, _ = await tier_chain.understand(ask, tiers, thresholds, asking.Places({}), trust)
     except BadRequest:  # refused at the door: a person hears of it
         got = None
     return Outcome(case, got, time.perf_counter() - started)

@@ -174,7 +174,7 @@ def test_neither_an_agent_nor_a_command_that_starts_imports_it() -> None:
 FIRST_CALLS = """
 import asyncio, sys
 from chargehand.llm.litellm_sdk import SdkLLM
-from chargehand.understanding.nlu import build_ask
+from chargehand.understanding.questions import build_ask
 from chargehand.testing.llm import LLMServer, fails, says
 from tests.builders import make_catalog, make_id
 

@@ -25,7 +25,7 @@ from chargehand.llm.catalogue_match import AFTER_AN_LLM, ALONE
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.settings import Settings, load
 from chargehand.testing.llm import HANG, LLMServer, fails, says, sends, writes
-from chargehand.understanding.nlu import build_ask
+from chargehand.understanding.questions import build_ask
 from tests.builders import make_spec
 from tests.world import World, close_world, decomposition, open_world
 

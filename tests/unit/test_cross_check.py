@@ -10,7 +10,8 @@ from chargehand.domain.llm import Opinion, Reply, Seen, View
 from chargehand.understanding.calibration import Fit
 from chargehand.understanding.confidence import Beside, stands_in
 from chargehand.understanding.cross_check import Planned, compare, disagreements
-from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
+from chargehand.understanding.nlu import Thresholds, read_reply
+from chargehand.understanding.questions import build_ask
 from tests.builders import make_catalog, make_id
 
 SURE_FIT = Fit(shift=3.0, slope=1.5, outcomes=500)

@@ -37,7 +37,7 @@ from chargehand.domain.tiers import PERSON
 from chargehand.engine.engine import Engine
 from chargehand.engine.tier_chain import Understood
 from chargehand.planning import approval, replan
-from chargehand.understanding import nlu
+from chargehand.understanding import nlu, questions
 
 if TYPE_CHECKING:
     from chargehand.store.transaction import Transaction
@@ -144,7 +144,7 @@ class RequestControl:
             if request.status not in (R.ASKING, R.IN_REVIEW) or await tx.latest_plan(request_id):
                 raise _not_now(request, "write its decomposition")
             known = await tx.catalog()
-            ask = nlu.build_ask(request_id, request.wording, known)
+            ask = questions.build_ask(request_id, request.wording, known)
             reply = Reply(tier=PERSON, model=who, value=value)
             decomposed = nlu.read_reply(reply, ask, self._engine.thresholds)
             if decomposed.ambiguities:

@@ -153,6 +153,7 @@ class SdkLLM:
             "model": self.model,
             "messages": list(ask.messages),
             "max_tokens": MAX_TOKENS,
+            "temperature": 0,  # the same words get the same plan; dropped for models that refuse it
             "response_format": {"type": "json_schema", "json_schema": schema},
             "api_base": self._url,
             "api_key": self._key,

@@ -113,7 +113,7 @@ class Deciding(Chaining):
         await self.execute(
             "insert_llm_calls",
             [ask.request_id for ask, _ in calls],
-            [ask.purpose for ask, _ in calls],
+            [call.purpose for _, call in calls],
             [reply.tier for reply in replies],
             [reply.model for reply in replies],
             [ask.prompt_version for ask, _ in calls],

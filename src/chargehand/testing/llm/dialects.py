@@ -105,7 +105,7 @@ def words_of(body: Any) -> str:
     """Return the words of the request that a prompt of ours quotes; else the last thing that was said."""
     said = [_text(message["content"]) for message in body.get("messages", ()) if message["role"] == "user"]
     said = said or [str(body.get("prompt", ""))]
-    for text in said:
+    for text in reversed(said):  # worked examples stand before it
         try:
             return str(json.loads(text)["request"])
         except (ValueError, KeyError, TypeError):

@@ -1,0 +1,119 @@
+"""Two readings of the same words, the catalogue match's and a model's: which is used, and what is asked about.
+
+    is_sure(match)                    -> whether a model need be asked at all
+    together(model, match, opinion)   -> the model's reading, with what the match knows better
+
+They err in different places. The match reads plain orders and never makes anything up, but knows few words; a model
+knows the words, and says something whatever it is asked. Where both agree that is worth more than either; where they
+differ a person sees both readings and picks one by its number.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from chargehand.domain.llm import Opinion
+from chargehand.domain.plans import DecomposedRequest, Subtask
+from chargehand.understanding import cross_check
+
+HELD = frozenset({"negation", "limit", "doubt", "condition", "choice", "report", "question", "time"})
+"""Guards of the match that hold a plan whatever a model makes of the words. "order" is not among them: which part comes
+first is read by code from a model's quotations, too."""
+
+LIFTED = frozenset({"limit", "condition", "report", "question"})
+"""Those that both readings together lift: "but" and "once" are grammar, and where a model and the match find the same
+intents in spite of them they become a flag. What is not to be done, what is doubted, when, and which of two stay
+questions."""
+
+SHARED = 0.5  # of a part's words: more, and two readings are of the same part
+
+
+def is_sure(match: DecomposedRequest) -> bool:
+    """Whether the match's plan can be used at once: it asks nothing, leaves nothing out and doubts no step."""
+    whole = not match.ambiguities and not match.out_of_scope
+    return bool(match.subtasks) and whole and not any(task.flags for task in match.subtasks)
+
+
+def why_unsure(match: DecomposedRequest) -> str:
+    """Return what the match is not sure of, for the record."""
+    if match.ambiguities:
+        return f"the catalogue match asks: {match.ambiguities[0]}"
+    if match.out_of_scope:
+        return f"the catalogue match finds nothing here for “{match.out_of_scope[0]}”"
+    flags = [flag for task in match.subtasks for flag in task.flags]
+    return f"the catalogue match doubts: {flags[0]}" if flags else "the catalogue match reads nothing in it"
+
+
+class Choice(NamedTuple):
+    """One reading that a person can pick, and its subtasks."""
+
+    told: str
+    subtasks: tuple[Subtask, ...]
+
+
+def together(model: DecomposedRequest, match: DecomposedRequest | None, opinion: Opinion | None) -> DecomposedRequest:
+    """Return the model's reading beside the match's: with the questions that a guard of the match asks, the parts that
+    both leave out, and a choice between the two where they differ. The match's own where the model finds nothing.
+    """
+    if match is None or opinion is None:
+        return model
+    if not model.subtasks:
+        return match.model_copy(update={"notice": ""})
+    same = _agree(model, match, opinion)
+    held = [question for name, question in opinion.guarded if name in HELD - (LIFTED if same else frozenset())]
+    lifted = [question for name, question in opinion.guarded if name in LIFTED and same]
+    foreign = [part for part in opinion.foreign if not any(_same(part, task.words) for task in model.subtasks)]
+    joined = model.model_copy(
+        update={
+            "subtasks": tuple(_doubted(task, opinion.foreign, lifted) for task in model.subtasks),
+            "ambiguities": tuple(dict.fromkeys([*model.ambiguities, *held])),
+            "out_of_scope": tuple(dict.fromkeys([*model.out_of_scope, *foreign])),
+        }
+    )
+    if not _differ(model, match, opinion):
+        return joined
+    choices = (Choice("a model", model.subtasks), Choice("the catalogue match", match.subtasks))
+    question = f"Which is meant? {_listed(choices)} Answer with the number."
+    return joined.model_copy(
+        update={
+            "ambiguities": (*joined.ambiguities, question),
+            "choices": tuple(each.subtasks for each in choices),
+        }
+    )
+
+
+def _agree(model: DecomposedRequest, match: DecomposedRequest, opinion: Opinion) -> bool:
+    """Whether the match takes each part for what the model does, and reads nothing that the model does not."""
+    pairs = zip(model.subtasks, opinion.queries, strict=False)
+    alike = all(cross_check.compare(task.intent, view) in ("agrees", "leans") for task, view in pairs)
+    return alike and not Counter(t.intent for t in match.subtasks) - Counter(t.intent for t in model.subtasks)
+
+
+def _doubted(task: Subtask, foreign: Sequence[str], lifted: Sequence[str]) -> Subtask:
+    """The subtask with flags for what the match says against it, short of another reading."""
+    strange = [f"the catalogue match finds nothing here for “{part}”" for part in foreign if _same(part, task.words)]
+    flags = [*task.flags, *strange, *(question.partition(". Please")[0] for question in lifted)]
+    return task.model_copy(update={"flags": tuple(dict.fromkeys(flags))})
+
+
+def _differ(model: DecomposedRequest, match: DecomposedRequest, opinion: Opinion) -> bool:
+    """Whether the match is sure of something else where the model reads the same words."""
+    if not match.subtasks or not model.subtasks or len(opinion.queries) != len(model.subtasks):
+        return False
+    pairs = zip(model.subtasks, opinion.queries, strict=True)
+    return any(cross_check.compare(task.intent, view) == "differs" for task, view in pairs)
+
+
+def _listed(choices: Sequence[Choice]) -> str:
+    return " ".join(f"{number}: {_steps(each.subtasks)}." for number, each in enumerate(choices, start=1))
+
+
+def _steps(subtasks: Iterable[Subtask]) -> str:
+    return ", then ".join(f"{task.intent} (“{task.words}”)" for task in subtasks) or "nothing"
+
+
+def _same(part: str, words: str) -> bool:
+    ours, theirs = set(part.casefold().split()), set(words.casefold().split())
+    return len(ours & theirs) > SHARED * min(len(ours), len(theirs)) if ours and theirs else False
