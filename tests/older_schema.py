@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 UNDO = {
+    "0009": (
+        "ALTER TABLE llm_calls DROP COLUMN tokens_cached",
+        "UPDATE alembic_version SET version_num = '0005'",
+    ),
     "0005": (
         "ALTER TABLE agent_intents DROP COLUMN granted_at, DROP COLUMN granted_terms, DROP COLUMN absent_since",
         "ALTER TABLE agent_registry DROP COLUMN rival, DROP COLUMN rival_since, DROP COLUMN rival_at",

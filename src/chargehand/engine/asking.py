@@ -152,7 +152,7 @@ async def _with_values(turn: _Turn, reading: Reading, read: _Read) -> Decomposed
     given = {part.order: Given(each.values) for part, each in zip(parts, found, strict=True)}
     asked = values.wanted(parts, found, Catalog(reading.ask.catalog))
     if asked:
-        given |= values.joined(await _asked_values(turn, reading, asked), given, asked)
+        given |= values.joined(await _asked_values(turn, reading, read.reply, asked), given, asked)
     filled = nlu.with_values(read.reply, reading.ask, given)
     return nlu.read_reply(filled, reading.ask, reading.thresholds, read.beside)
 
@@ -165,14 +165,14 @@ async def _extracted(reading: Reading, parts: Sequence[nlu.Bare]) -> Sequence[Ex
 
 
 async def _asked_values(
-    turn: _Turn, reading: Reading, asked: Sequence[questions.Wanted]
+    turn: _Turn, reading: Reading, skeleton: Reply, asked: Sequence[questions.Wanted]
 ) -> Mapping[int, Given] | None:
     """Return the values that the model finds in the request; None where it gives no usable answer."""
 
     async def answer(reply: Reply, question: Ask, *, repaired: bool) -> Mapping[int, Given]:
         return values.read_values(reply, asked, question.text)
 
-    return await _ask_until(turn, reading, questions.ask_parameters(reading.ask, asked), answer)
+    return await _ask_until(turn, reading, questions.ask_parameters(reading.ask, skeleton, asked), answer)
 
 
 # --- one question ----------------------------------------------------------------------------------------------------

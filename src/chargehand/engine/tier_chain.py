@@ -67,14 +67,19 @@ async def understand(
     others = {name: tier for name, tier in tiers.items() if name not in models}
     if thresholds.asking == "never" or not models:
         return await _walk(others, reading), reading.calls
-    if (match := await _read_first(others, reading)) is not None and thresholds.asking == "unsure":
-        if readings.is_sure(match):
-            return match.model_copy(update={"notice": ""}), reading.calls
+    match = await _read_first(others, reading)
+    if match is not None and _enough(match, thresholds):
+        return match.model_copy(update={"notice": ""}), reading.calls
     decomposed = await _walk(models, reading)
     if decomposed is None and match is not None:
         reading.follow("used")
         return match, reading.calls
-    return decomposed, reading.calls
+    return decomposed or await _walk(others, reading), reading.calls
+
+
+def _enough(match: DecomposedRequest, thresholds: nlu.Thresholds) -> bool:
+    """Whether the match's reading is used without a model's."""
+    return thresholds.asking == "unsure" and readings.is_sure(match)
 
 
 async def _read_first(others: Mapping[str, LLM], reading: Reading) -> DecomposedRequest | None:
@@ -83,11 +88,14 @@ async def _read_first(others: Mapping[str, LLM], reading: Reading) -> Decomposed
     if match is None:
         return None
     reading.match = await ask_tier(match, reading, FIRST)
-    if reading.match is None or (reading.thresholds.asking == "unsure" and readings.is_sure(reading.match)):
+    if reading.match is None:  # it cannot read at all: it is asked again in its place, and that call is kept
+        reading.calls.clear()
+        return None
+    if _enough(reading.match, reading.thresholds):
         return reading.match
-    last = reading.calls[-1]
-    reading.calls[-1] = last._replace(
-        problem=readings.why_unsure(reading.match), error_class="Unsure", followed="beside"
+    why = readings.why_unsure(reading.match)
+    reading.calls[-1] = reading.calls[-1]._replace(
+        problem=why, error_class="Unsure" if why else None, followed="beside"
     )
     return reading.match
 

@@ -120,6 +120,7 @@ class Deciding(Chaining):
             [reply.seconds for reply in replies],
             [reply.tokens_in for reply in replies],
             [reply.tokens_out for reply in replies],
+            [reply.tokens_cached for reply in replies],
             [reply.cost_usd for reply in replies],
             [call.error_class for _, call in calls],
             [call.problem for _, call in calls],

@@ -25,6 +25,7 @@ LISTS: Final = ("ambiguities", "out_of_scope", "assumptions")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 WORD = re.compile(r"\w+")
 ECHOED = 0.8  # share of a question's words that stand in what we said to the model: it repeats us
+SHORTEST_ECHO = 4  # words: fewer stand in any text
 MOST_TOLD = 3  # flags of what was dropped, per subtask
 SHOWN = 40  # characters of a name that a model made up
 
@@ -206,7 +207,7 @@ def _is_echo(line: object, text: str) -> bool:
     if not isinstance(line, str) or not line.strip():
         return isinstance(line, str)
     said = _words(line)
-    return any(_share(said, heard) > ECHOED for heard in (OURS, _words(text)))
+    return len(said) >= SHORTEST_ECHO and any(_share(said, heard) > ECHOED for heard in (OURS, _words(text)))
 
 
 def _words(text: str) -> frozenset[str]:

@@ -125,22 +125,18 @@ class Wanted(NamedTuple):
     words: str
 
 
-def ask_parameters(ask: Ask, wanted: Sequence[Wanted]) -> Ask:
-    """Return the question for the values of these subtasks, all in one answer."""
+def ask_parameters(ask: Ask, reply: Reply, wanted: Sequence[Wanted]) -> Ask:
+    """Return the question for the values of these subtasks, all in one answer; it follows the first one's answer."""
     told = prompts.PARAMETERS + (prompts.SECRETS if any(_has_secret(each.spec) for each in wanted) else "")
-    subtasks = {str(each.order): (each.words, _described(each.spec)) for each in wanted}
+    listed = {str(each.order): {"words": each.words, "can be given": _described(each.spec)} for each in wanted}
+    said = {"role": "assistant", "content": json.dumps(reply.value, ensure_ascii=False)[:KEPT_ANSWER]}
     return ask.model_copy(
         update={
             "purpose": "parameters",
-            "messages": (_system(told), *VALUES_SHOWN, _values_asked(ask.text, subtasks)),
+            "messages": (*ask.messages, said, _user(told + json.dumps(listed, ensure_ascii=False))),
             "answer_schema": _values_schema(wanted),
         }
     )
-
-
-def _values_asked(text: str, subtasks: Mapping[str, tuple[str, Sequence[str]]]) -> Message:
-    listed = {order: {"words": words, "can give": [*names]} for order, (words, names) in subtasks.items()}
-    return _user(json.dumps({"request": text, "subtasks": listed}, ensure_ascii=False))
 
 
 def properties(spec: IntentSpec) -> Mapping[str, Mapping[str, JsonValue]]:
@@ -167,21 +163,6 @@ def _about(schema: Mapping[str, JsonValue]) -> str:
 
 
 KINDS: Mapping[str, str] = {"integer": "a number", "number": "a number", "boolean": "true or false", "array": "a list"}
-
-VALUES_SHOWN = (
-    _values_asked(
-        "move the wiki of blue to port 8099, then tell ops",
-        {
-            "1": ("move the wiki of blue to port 8099", ("service", "port (a number)", "host (where it runs)")),
-            "2": ("tell ops", ("recipient (who is told)", "text (what is said)")),
-        },
-    ),
-    {
-        "role": "assistant",
-        "content": json.dumps({"1": {"service": "wiki of blue", "port": 8099}, "2": {"recipient": "ops"}}),
-    },
-)
-"""A worked example with values that are left out, because the words do not give them."""
 
 PASSED_ON = frozenset({"type", "enum", "items"})
 """What of a parameter's schema may constrain how a model writes. Patterns, formats and bounds differ from server to

@@ -36,8 +36,10 @@ def is_sure(match: DecomposedRequest) -> bool:
     return bool(match.subtasks) and whole and not any(task.flags for task in match.subtasks)
 
 
-def why_unsure(match: DecomposedRequest) -> str:
-    """Return what the match is not sure of, for the record."""
+def why_unsure(match: DecomposedRequest) -> str | None:
+    """Return what the match is not sure of, for the record; None where it is sure, and a model is asked all the same."""
+    if is_sure(match):
+        return None
     if match.ambiguities:
         return f"the catalogue match asks: {match.ambiguities[0]}"
     if match.out_of_scope:
@@ -96,6 +98,18 @@ def _doubted(task: Subtask, foreign: Sequence[str], lifted: Sequence[str]) -> Su
     strange = [f"the catalogue match finds nothing here for “{part}”" for part in foreign if _same(part, task.words)]
     flags = [*task.flags, *strange, *(question.partition(". Please")[0] for question in lifted)]
     return task.model_copy(update={"flags": tuple(dict.fromkeys(flags))})
+
+
+def picked(asked: DecomposedRequest, words: str) -> DecomposedRequest | None:
+    """Return the reading that an answer picks by its number; None where it is no number of one.
+
+    A person who picks has looked at it: the other questions about the same words are answered with it.
+    """
+    number = words.strip().rstrip(".")
+    if not number.isascii() or not number.isdigit() or not 1 <= int(number[:3]) <= len(asked.choices):
+        return None
+    chosen = asked.choices[int(number[:3]) - 1]
+    return asked.model_copy(update={"subtasks": chosen, "ambiguities": (), "choices": ()})
 
 
 def _differ(model: DecomposedRequest, match: DecomposedRequest, opinion: Opinion) -> bool:
