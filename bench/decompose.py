@@ -21,6 +21,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from bench.noisy import answers
+from bench.real import measure
 from bench.scoring import Case, Outcome, figures
 from chargehand.app import application
 from chargehand.catalog.catalog import Catalog, merge
@@ -46,6 +47,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--noisy", type=float, metavar="SHARE", help="a model that gets this share of intents right answers in the tier"
     )
+    parser.add_argument("--real", metavar="URL", help="a model server: the match, the model and both beside each other")
+    parser.add_argument("--model", default="m", help="what that server calls the model")
+    parser.add_argument("--most", type=int, help="only so many of the cases")
     parser.add_argument("--seed", type=int, default=1, help="of the noisy model's mistakes")
     parser.add_argument("--misses", action="store_true", help="list every case that is not exact, and why")
 
@@ -59,13 +63,18 @@ def run(
     misses: bool = False,
     noisy: float | None = None,
     seed: int = 1,
+    real: str | None = None,
+    model: str = "m",
+    most: int | None = None,
 ) -> Mapping[str, Any]:
     """Return the figures over all cases (the first 20 with `quick`)."""
     names = Names()
     known = read_catalog(catalog, names)
-    chosen = read_cases(cases, names)[: 20 if quick else None]
+    chosen = read_cases(cases, names)[: 20 if quick else most]
     with tempfile.TemporaryDirectory() as home:
         settings = load().model_copy(update={"home": Path(home)})
+        if real is not None:
+            return asyncio.run(measure(settings, real, model, known, chosen))
         if noisy is not None:
             return asyncio.run(_beside_each_other(settings, known, chosen, tier or models()[0].name, (seed, noisy)))
         outcomes = asyncio.run(decompose(settings, known, chosen, tier))
@@ -139,6 +148,7 @@ def read_cases(path: Path, names: Names) -> list[Case]:
             accept=tuple(tuple(map(names.ours, way)) for way in row.get("accept") or ()),
             ambiguous=bool(row.get("ambiguous")),
             out_of_scope=bool(row.get("out_of_scope")),
+            parameters=tuple(row["parameters"]) if "parameters" in row else None,
         )
         for row in rows
     ]

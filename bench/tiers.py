@@ -23,7 +23,7 @@ from chargehand.domain.messages import AgentRegistration
 from chargehand.domain.risks import Risk
 from chargehand.domain.tiers import EMBEDDED, models
 from chargehand.engine.loops import Readings
-from chargehand.engine.tier_chain import Places
+from chargehand.engine.asking import Places
 from chargehand.llm.catalogue_match import AFTER_AN_LLM, CatalogueMatch
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM

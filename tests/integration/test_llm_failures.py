@@ -137,6 +137,7 @@ async def test_what_litellm_sends_is_the_question_the_schema_and_one_call(
         assert (sent["model"], sent["max_tokens"]) == ("claude-haiku-5-5", 4096)
         assert "deploy_page" in str(sent["output_format"])
         assert "temperature" not in str(sent)  # it refuses it
+        assert sent["system"][0]["cache_control"] == {"type": "ephemeral"}
         assert asked["headers"]["x-api-key"] == KEY
     else:
         assert reply.cost_usd == 0

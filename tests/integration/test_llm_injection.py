@@ -81,7 +81,7 @@ async def test_no_injection_changes_approval_risk_agent_or_tier(
         honest, *others = [await decided(world, request_id) for request_id in asked]
         assert honest["action"] == "ask"
         assert [{**each, "tier": honest["tier"]} for each in others] == [honest] * len(OBEYED)
-        # What an answer may not say is dropped. Only an intent that is not there cannot be mended: the next tier is asked.
+        # What an answer may not say is dropped. An intent that is not there cannot be mended: the next tier is asked.
         refused = [each["tier"] == "embedded" for each in others]
         assert refused == [*[False] * (len(OBEYED) - 1), True]
     finally:

@@ -102,7 +102,7 @@ def test_a_fit_belongs_to_one_tier_and_model_and_its_version_is_stored() -> None
     got = read(STOP, fits=fits)
     assert got.subtasks[0].terms["outcomes"] == -1.0
     assert got.calibration == Fit(-1.0, 1.0, 40.0).version
-    assert read(STOP).calibration == "1"
+    assert read(STOP).calibration == "2"
 
 
 def test_a_person_is_believed() -> None:

@@ -69,7 +69,9 @@ def test_a_step_that_is_said_twice_is_one_and_what_waited_for_it_waits_for_the_f
 
 def test_the_same_intent_with_other_words_or_values_stays() -> None:
     assert len(mended(step(), step(words="the disk"))["subtasks"]) == 2
-    nginx, redis = ({"intent": "restart_service", "words": "it", "parameters": {"service": n}} for n in ("nginx", "redis"))
+    nginx, redis = (
+        {"intent": "restart_service", "words": "it", "parameters": {"service": n}} for n in ("nginx", "redis")
+    )
     assert len(mended(nginx, redis)["subtasks"]) == 2
 
 

@@ -48,7 +48,9 @@ def test_without_a_second_reading_the_models_stands() -> None:
 
 
 def test_where_they_agree_the_models_plan_is_used() -> None:
-    got = together(reading(STOP), reading(STOP, tier="embedded", ambiguities=("Is it meant?",)), sees({"stop_wiki": 0.9}))
+    got = together(
+        reading(STOP), reading(STOP, tier="embedded", ambiguities=("Is it meant?",)), sees({"stop_wiki": 0.9})
+    )
     assert (got.ambiguities, got.choices, got.subtasks[0].flags) == ((), (), ())
 
 

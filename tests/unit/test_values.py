@@ -37,7 +37,22 @@ def test_what_stands_in_the_request_whole_is_said(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["192.168.17", "192.168.178.2", "168.178.20", 80, 808, 8, "2.1", "ops", "team", "wik", "", None, ["wiki", "db"], "?!"],
+    [
+        "192.168.17",
+        "192.168.178.2",
+        "168.178.20",
+        80,
+        808,
+        8,
+        "2.1",
+        "ops",
+        "team",
+        "wik",
+        "",
+        None,
+        ["wiki", "db"],
+        "?!",
+    ],
 )
 def test_part_of_a_word_and_what_is_made_up_are_not_said(value: Any) -> None:
     assert not is_said(value, TEXT, {})

@@ -11,7 +11,6 @@ from pydantic import Field, JsonValue
 from chargehand.domain.intents import IntentSpec
 from chargehand.domain.value import Value
 
-
 Message = dict[str, str]
 Purpose = Literal["skeleton", "parameters"]
 """What a question is for: the parts of a request with their intents, or the values of their parameters."""

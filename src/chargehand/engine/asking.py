@@ -178,16 +178,16 @@ async def _asked_values(
 # --- one question ----------------------------------------------------------------------------------------------------
 
 
-T = TypeVar("T", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 
-class _Reader(Protocol[T]):
+class _Reader(Protocol[T_co]):
     """Makes a reply what it was asked for. Raises `BadDecomposition` with what to repair."""
 
-    async def __call__(self, reply: Reply, question: Ask, *, repaired: bool) -> T: ...
+    async def __call__(self, reply: Reply, question: Ask, *, repaired: bool) -> T_co: ...
 
 
-async def _ask_until(turn: _Turn, reading: Reading, question: Ask, read: _Reader[T]) -> T | None:
+async def _ask_until(turn: _Turn, reading: Reading, question: Ask, read: _Reader[T_co]) -> T_co | None:
     """Put one question until there is an answer or nothing more to try."""
     done, first, wrong = Counter[str](), question, None
     while True:
@@ -211,9 +211,7 @@ async def _ask_until(turn: _Turn, reading: Reading, question: Ask, read: _Reader
         if step.action == "repair":
             wrong = (reply, only) if only else None
             question = (
-                questions.ask_about(question, reply, problem, len(only))
-                if only
-                else questions.ask_again(question, reply, problem)
+                questions.ask_about(question, reply, problem) if only else questions.ask_again(question, reply, problem)
             )
 
 

@@ -27,7 +27,7 @@ from chargehand.domain.routing import RoutingDecision
 from chargehand.domain.signed_messages import SignedMessages
 from chargehand.domain.states import PlanStatus, RequestStatus, TaskStatus
 from chargehand.domain.tiers import MATCH, models, named
-from chargehand.engine import asking, admission, tier_chain
+from chargehand.engine import admission, asking, tier_chain
 from chargehand.engine.assignment import Assignment
 from chargehand.engine.batching import Batcher, batch_or_singly
 from chargehand.engine.quarantine import Quarantine, to_review
@@ -48,7 +48,9 @@ log = logging.getLogger("chargehand.engine.engine")
 def thresholds(settings: Settings) -> nlu.Thresholds:
     """Return when the operator wants to look twice."""
     return nlu.Thresholds(
-        flag=settings.confidence_flag, max_flags=settings.max_flags, embedded=settings.confidence_embedded,
+        flag=settings.confidence_flag,
+        max_flags=settings.max_flags,
+        embedded=settings.confidence_embedded,
         asking=settings.ask_models,
     )
 

@@ -34,7 +34,7 @@ Json = dict[str, Any]
 
 def mend(value: Mapping[str, JsonValue], text: str, catalog: Catalog) -> Json:
     """Return the answer with its form mended. What has another shape altogether is left for the reader to refuse."""
-    subtasks = value.get("subtasks")
+    subtasks: Any = value.get("subtasks")
     if not isinstance(subtasks, list) or not all(isinstance(each, dict) for each in subtasks):
         return dict(value)
     mended = [_subtask(each, place, text, catalog) for place, each in enumerate(subtasks, start=1)]

@@ -34,8 +34,8 @@ MAX_CHARACTERS = 10_000  # some 1,500 words: no request is that long, a pasted l
 @dataclass(frozen=True)
 class Thresholds:
     """When to look twice. `flag`: a subtask below it is flagged; `embedded`: below it the catalogue match asks;
-    `max_flags`: more of them need an approval; `max_subtasks`: more than these are not one request; `asking`: when models
-    are asked."""
+    `max_flags`: more of them need an approval; `max_subtasks`: more than these are not one request; `asking`: when
+    models are asked."""
 
     flag: float = 0.60
     max_flags: int = 2

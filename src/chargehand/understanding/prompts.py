@@ -44,5 +44,5 @@ of the schema and nothing else.
 """
 
 ONLY_THESE = """
-All other subtasks stand. Answer with the {many} named there and no others, in the same order.
+All other subtasks stand. Answer only with those that are named there, in the same order.
 """

@@ -29,7 +29,7 @@ from chargehand.understanding.shots import Shot, shots
 MOST_SUBTASKS, MOST_PARTS, MOST_QUESTIONS = 5, 3, 2  # of an answer: more is no one request
 LONGEST_WORDS, LONGEST_LINE = 200, 120  # characters a model may write of a part, and of a question
 LISTED_EXAMPLES, LISTED_DESCRIPTION, LISTED_EXAMPLE = 4, 160, 70
-"""How much of an intent is listed. More is read more slowly (some 50 tokens a second on two cores) and helps no more."""
+"""How much of an intent is listed. More is read more slowly (50 tokens a second on two cores) and helps no more."""
 
 SHOWN_CONFIDENCE = 0.9  # in worked examples: what models claim whether they are right or not
 KEPT_ANSWER = 2_000  # characters of an answer that could not be used, when it is quoted back
@@ -201,8 +201,8 @@ def ask_again(ask: Ask, reply: Reply, problem: str) -> Ask:
     return ask.model_copy(update={"messages": (*ask.messages, *refused)})
 
 
-def ask_about(ask: Ask, reply: Reply, problem: str, subtasks: int) -> Ask:
+def ask_about(ask: Ask, reply: Reply, problem: str) -> Ask:
     """Return the question for only those subtasks that could not be used; the others stand."""
     again = ask_again(ask, reply, problem)
-    told = _user(again.messages[-1]["content"] + prompts.ONLY_THESE.format(many=subtasks))
+    told = _user(again.messages[-1]["content"] + prompts.ONLY_THESE)
     return again.model_copy(update={"messages": (*again.messages[:-1], told)})

@@ -37,7 +37,7 @@ def is_sure(match: DecomposedRequest) -> bool:
 
 
 def why_unsure(match: DecomposedRequest) -> str | None:
-    """Return what the match is not sure of, for the record; None where it is sure, and a model is asked all the same."""
+    """Return what the match is not sure of, for the record; None where it is sure and a model is asked anyway."""
     if is_sure(match):
         return None
     if match.ambiguities:

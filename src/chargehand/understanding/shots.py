@@ -75,5 +75,7 @@ def _filled(example: str) -> str:
 
 
 def _elsewhere(specs: Sequence[IntentSpec]) -> str:
-    said = {word for spec in specs for text in (spec.description, *spec.examples) for word in WORD.findall(text.lower())}
+    said = {
+        word for spec in specs for text in (spec.description, *spec.examples) for word in WORD.findall(text.lower())
+    }
     return next((each for each in ELSEWHERE if not said & set(WORD.findall(each))), ELSEWHERE[0])

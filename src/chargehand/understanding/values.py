@@ -58,9 +58,7 @@ def wanted(parts: Sequence[Part], extracted: Sequence[Extracted], catalog: Catal
     return asked
 
 
-def by_code(
-    parts: Sequence[Part], extracted: Sequence[Extracted], match: DecomposedRequest | None
-) -> list[Extracted]:
+def by_code(parts: Sequence[Part], extracted: Sequence[Extracted], match: DecomposedRequest | None) -> list[Extracted]:
     """Return what code finds for each part: in its own words, and what the match reads in the request as a whole, which
     knows what "it" and "the host" stand for.
     """
@@ -77,9 +75,7 @@ def _overlap(these: str, those: str) -> bool:
     return len(ours & theirs) > min(len(ours), len(theirs)) / 2
 
 
-def joined(
-    model: Mapping[int, Given] | None, code: Mapping[int, Given], asked: Sequence[Wanted]
-) -> dict[int, Given]:
+def joined(model: Mapping[int, Given] | None, code: Mapping[int, Given], asked: Sequence[Wanted]) -> dict[int, Given]:
     """Return what a model found beside what code did; where both say something, the model read all the words."""
     if model is None:
         told = ("no model could say which values the request gives: look at the parameters",)
