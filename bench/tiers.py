@@ -22,8 +22,8 @@ from chargehand.domain.intents import IntentSpec, Resources
 from chargehand.domain.messages import AgentRegistration
 from chargehand.domain.risks import Risk
 from chargehand.domain.tiers import EMBEDDED, models
-from chargehand.engine.loops import Readings
 from chargehand.engine.asking import Places
+from chargehand.engine.loops import Readings
 from chargehand.llm.catalogue_match import AFTER_AN_LLM, CatalogueMatch
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM
@@ -176,7 +176,10 @@ async def _beside(app: Application, failing: ScriptedServer, down: Mapping[str, 
     asked = [await app.engine.submit(each, requester="bench") for each in words]
     await _read(app)
     statuses = [(await app.queries.request(request_id))["status"] for request_id in asked]
-    return {"beside_the_match": BESIDE, "read_by_the_match": sum(status in ("asking", "refused") for status in statuses)}
+    return {
+        "beside_the_match": BESIDE,
+        "read_by_the_match": sum(status in ("asking", "refused") for status in statuses),
+    }
 
 
 async def _intact(app: Application, request_id: UUID, words: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chargehand.domain.llm import Opinion, View
+from chargehand.domain.llm import Opinion, Seen, View
 from chargehand.domain.plans import DecomposedRequest, Subtask
 from chargehand.understanding.readings import HELD, LIFTED, is_sure, together, why_unsure
 from tests.builders import make_id
@@ -81,6 +81,29 @@ def test_grammar_that_both_read_alike_is_a_flag_and_otherwise_a_question(guard: 
 def test_an_order_between_two_parts_is_no_reason_to_ask() -> None:
     opinion = sees({"stop_wiki": 0.9}, {"check_disk": 0.9}, guarded=[("order", "tells an order")])
     assert together(reading(STOP, DISK), reading(STOP, tier="embedded"), opinion).ambiguities == ()
+    assert together(reading(STOP), reading(STOP, tier="embedded"), opinion).ambiguities == ("tells an order",)
+
+
+def test_where_the_match_knows_the_request_what_it_finds_nothing_for_is_left_out() -> None:
+    opinion = sees({"stop_wiki": 0.9}, {}, seen=[Seen("stop the wiki", "stop_wiki", 0.9)], foreign=["order me a taxi"])
+    model = reading(STOP, ("order_supplies", "order me a taxi"))
+    got = together(model, reading(STOP, tier="embedded", out_of_scope=("order me a taxi",)), opinion)
+    assert ([task.intent for task in got.subtasks], got.out_of_scope) == (["stop_wiki"], ("order me a taxi",))
+
+
+def test_what_another_part_waits_for_is_not_left_out() -> None:
+    opinion = sees({}, {"stop_wiki": 0.9}, seen=[Seen("stop the wiki", "stop_wiki", 0.9)], foreign=["order me a taxi"])
+    first, second = reading(("order_supplies", "order me a taxi"), STOP).subtasks
+    model = reading(STOP).model_copy(update={"subtasks": (first, second.model_copy(update={"depends_on": (1,)}))})
+    got = together(model, reading(STOP, tier="embedded"), opinion)
+    assert [task.intent for task in got.subtasks] == ["order_supplies", "stop_wiki"]
+    assert "finds nothing here" in got.subtasks[0].flags[0]
+
+
+def test_a_doubt_of_the_match_is_a_choice_where_it_asks_by_itself() -> None:
+    match = reading(("start_wiki", "stop the wiki"), tier="embedded", ambiguities=("Did you mean start?",))
+    assert together(reading(STOP), match, sees({"start_wiki": 0.3, "stop_wiki": 0.1})).choices
+    assert not together(reading(STOP), match.model_copy(update={"ambiguities": ()}), sees({"start_wiki": 0.3})).choices
 
 
 def test_what_the_match_finds_nothing_for_is_flagged_where_the_model_reads_something() -> None:

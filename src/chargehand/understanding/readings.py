@@ -56,27 +56,74 @@ class Choice(NamedTuple):
 
 
 def together(model: DecomposedRequest, match: DecomposedRequest | None, opinion: Opinion | None) -> DecomposedRequest:
-    """Return the model's reading beside the match's: with the questions that a guard of the match asks, the parts that
-    both leave out, and a choice between the two where they differ. The match's own where the model finds nothing.
+    """Return the model's reading beside the match's: with the questions that a guard of the match asks, without the parts
+    that the match finds nothing for, and a choice between the two where they differ. The match's own where the model
+    finds nothing.
     """
     if match is None or opinion is None:
         return model
-    if not model.subtasks:
+    known = _without_foreign(model, match, opinion)
+    if not known.subtasks:
         return match.model_copy(update={"notice": ""})
-    same = _agree(model, match, opinion)
-    held = [question for name, question in opinion.guarded if name in HELD - (LIFTED if same else frozenset())]
-    lifted = [question for name, question in opinion.guarded if name in LIFTED and same]
-    foreign = [part for part in opinion.foreign if not any(_same(part, task.words) for task in model.subtasks)]
-    joined = model.model_copy(
+    held, lifted = _held(model, known, match, opinion)
+    joined = known.model_copy(
         update={
-            "subtasks": tuple(_doubted(task, opinion.foreign, lifted) for task in model.subtasks),
-            "ambiguities": tuple(dict.fromkeys([*model.ambiguities, *held])),
-            "out_of_scope": tuple(dict.fromkeys([*model.out_of_scope, *foreign])),
+            "subtasks": tuple(_doubted(task, opinion.foreign, lifted) for task in known.subtasks),
+            "ambiguities": tuple(dict.fromkeys([*known.ambiguities, *held])),
         }
     )
-    if not _differ(model, match, opinion):
-        return joined
-    choices = (Choice("a model", model.subtasks), Choice("the catalogue match", match.subtasks))
+    return _with_choice(joined, match) if _differ(model, match, opinion) else joined
+
+
+def _without_foreign(model: DecomposedRequest, match: DecomposedRequest, opinion: Opinion) -> DecomposedRequest:
+    """The model's reading without the parts that the match finds nothing for, where it is sure of another part: then it
+    knows what this request is about. Where it finds nothing at all, it may only not know the words.
+    """
+    left = [part for part in opinion.foreign if not any(_same(part, task.words) for task in model.subtasks)]
+    strange = opinion.foreign if opinion.seen else ()
+    kept = [task for task in model.subtasks if not any(_same(part, task.words) for part in strange)]
+    kept = kept if _whole(kept) else list(model.subtasks)
+    dropped = [part for part in strange if len(kept) < len(model.subtasks)]
+    parts = dict.fromkeys([*model.out_of_scope, *left, *dropped])
+    return model.model_copy(update={"subtasks": tuple(_renumbered(kept)), "out_of_scope": tuple(parts)})
+
+
+def _whole(kept: Sequence[Subtask]) -> bool:
+    """Whether nothing that is kept waits for, or takes a value of, what is not."""
+    orders = {task.order for task in kept}
+    needed = {other for task in kept for other in (*task.depends_on, *(ref.task for ref in task.inputs.values()))}
+    return needed <= orders
+
+
+def _renumbered(subtasks: Sequence[Subtask]) -> list[Subtask]:
+    places = {task.order: place for place, task in enumerate(subtasks, start=1)}
+    return [
+        task.model_copy(
+            update={
+                "order": places[task.order],
+                "depends_on": tuple(places[other] for other in task.depends_on),
+                "inputs": {n: ref.model_copy(update={"task": places[ref.task]}) for n, ref in task.inputs.items()},
+            }
+        )
+        for task in subtasks
+    ]
+
+
+def _held(
+    model: DecomposedRequest, known: DecomposedRequest, match: DecomposedRequest, opinion: Opinion
+) -> tuple[list[str], list[str]]:
+    """The questions of guards that hold the plan, and those that both readings together lift."""
+    same = _agree(model, match, opinion) if known.subtasks == model.subtasks else False
+    holding = HELD if len(known.subtasks) > 1 else HELD | {"order"}  # of one part no other part says when
+    lifted = LIFTED if same else frozenset[str]()
+    return (
+        [question for name, question in opinion.guarded if name in holding - lifted],
+        [question for name, question in opinion.guarded if name in lifted],
+    )
+
+
+def _with_choice(joined: DecomposedRequest, match: DecomposedRequest) -> DecomposedRequest:
+    choices = (Choice("a model", joined.subtasks), Choice("the catalogue match", match.subtasks))
     question = f"Which is meant? {_listed(choices)} Answer with the number."
     return joined.model_copy(
         update={
@@ -113,11 +160,12 @@ def picked(asked: DecomposedRequest, words: str) -> DecomposedRequest | None:
 
 
 def _differ(model: DecomposedRequest, match: DecomposedRequest, opinion: Opinion) -> bool:
-    """Whether the match is sure of something else where the model reads the same words."""
-    if not match.subtasks or not model.subtasks or len(opinion.queries) != len(model.subtasks):
+    """Whether the match takes the words of a part for something else: sure of it, or so unsure that it asks."""
+    if not match.subtasks or len(opinion.queries) != len(model.subtasks):
         return False
+    against = {"differs", "doubts"} if match.ambiguities else {"differs"}
     pairs = zip(model.subtasks, opinion.queries, strict=True)
-    return any(cross_check.compare(task.intent, view) == "differs" for task, view in pairs)
+    return any(cross_check.compare(task.intent, view) in against for task, view in pairs)
 
 
 def _listed(choices: Sequence[Choice]) -> str:
