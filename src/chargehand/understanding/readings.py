@@ -56,9 +56,10 @@ class Choice(NamedTuple):
 
 
 def together(model: DecomposedRequest, match: DecomposedRequest | None, opinion: Opinion | None) -> DecomposedRequest:
-    """Return the model's reading beside the match's: with the questions that a guard of the match asks, without the parts
-    that the match finds nothing for, and a choice between the two where they differ. The match's own where the model
-    finds nothing.
+    """Return the model's reading beside the match's; the match's own where the model finds nothing.
+
+    A guard of the match asks its question, parts that it finds nothing for are left out or flagged, and where the two
+    differ there is a choice.
     """
     if match is None or opinion is None:
         return model
