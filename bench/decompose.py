@@ -21,19 +21,20 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from bench.noisy import answers
+from bench.real import measure
 from bench.scoring import Case, Outcome, figures
 from chargehand.app import application
 from chargehand.catalog.catalog import Catalog, merge
 from chargehand.domain.errors import BadConfiguration, BadRequest
 from chargehand.domain.intents import IntentSpec
 from chargehand.domain.tiers import EMBEDDED, models
-from chargehand.engine import engine, tier_chain
+from chargehand.engine import asking, engine, tier_chain
 from chargehand.settings import Settings, load
 from chargehand.testing.llm import ScriptedServer
-from chargehand.understanding import nlu
+from chargehand.understanding import nlu, questions
 
 REQUEST_ID = UUID(int=1)
-ALONE = tier_chain.Trust()
+ALONE = asking.Trust()
 LONGEST_NAME = 63  # of an intent
 Json = dict[str, Any]
 
@@ -46,6 +47,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--noisy", type=float, metavar="SHARE", help="a model that gets this share of intents right answers in the tier"
     )
+    parser.add_argument("--real", metavar="URL", help="a model server: the match, the model and both beside each other")
+    parser.add_argument("--model", default="m", help="what that server calls the model")
+    parser.add_argument("--most", type=int, help="only so many of the cases")
     parser.add_argument("--seed", type=int, default=1, help="of the noisy model's mistakes")
     parser.add_argument("--misses", action="store_true", help="list every case that is not exact, and why")
 
@@ -59,13 +63,18 @@ def run(
     misses: bool = False,
     noisy: float | None = None,
     seed: int = 1,
+    real: str | None = None,
+    model: str = "m",
+    most: int | None = None,
 ) -> Mapping[str, Any]:
     """Return the figures over all cases (the first 20 with `quick`)."""
     names = Names()
     known = read_catalog(catalog, names)
-    chosen = read_cases(cases, names)[: 20 if quick else None]
+    chosen = read_cases(cases, names)[: 20 if quick else most]
     with tempfile.TemporaryDirectory() as home:
         settings = load().model_copy(update={"home": Path(home)})
+        if real is not None:
+            return asyncio.run(measure(settings, real, model, known, chosen))
         if noisy is not None:
             return asyncio.run(_beside_each_other(settings, known, chosen, tier or models()[0].name, (seed, noisy)))
         outcomes = asyncio.run(decompose(settings, known, chosen, tier))
@@ -139,6 +148,7 @@ def read_cases(path: Path, names: Names) -> list[Case]:
             accept=tuple(tuple(map(names.ours, way)) for way in row.get("accept") or ()),
             ambiguous=bool(row.get("ambiguous")),
             out_of_scope=bool(row.get("out_of_scope")),
+            parameters=tuple(row["parameters"]) if "parameters" in row else None,
         )
         for row in rows
     ]
@@ -161,9 +171,9 @@ async def decompose(
     asked = {tier: tiers[tier]} if tier else tiers
     thresholds = engine.thresholds(settings)
     if EMBEDDED in tiers:  # training is not what a request waits for
-        await tiers[EMBEDDED].structured(nlu.build_ask(REQUEST_ID, "warm up", known))
+        await tiers[EMBEDDED].structured(questions.build_ask(REQUEST_ID, "warm up", known))
     return await read_all(
-        cases, known, asked, thresholds, tier_chain.Trust(application.second_reader(tiers) if checking else None)
+        cases, known, asked, thresholds, asking.Trust(application.second_reader(tiers) if checking else None)
     )
 
 
@@ -172,19 +182,19 @@ async def read_all(
     known: Catalog,
     tiers: Mapping[str, Any],
     thresholds: nlu.Thresholds,
-    trust: tier_chain.Trust = ALONE,
+    trust: asking.Trust = ALONE,
 ) -> list[Outcome]:
     """Let the tiers read the cases, one after the other."""
     return [await _read(case, known, tiers, thresholds, trust) for case in cases]
 
 
 async def _read(
-    case: Case, known: Catalog, tiers: Mapping[str, Any], thresholds: nlu.Thresholds, trust: tier_chain.Trust
+    case: Case, known: Catalog, tiers: Mapping[str, Any], thresholds: nlu.Thresholds, trust: asking.Trust
 ) -> Outcome:
     started = time.perf_counter()
     try:
-        ask = nlu.build_ask(REQUEST_ID, nlu.clean(case.request), known)
-        got, _ = await tier_chain.understand(ask, tiers, thresholds, tier_chain.Places({}), trust)
+        ask = questions.build_ask(REQUEST_ID, nlu.clean(case.request), known)
+        got, _ = await tier_chain.understand(ask, tiers, thresholds, asking.Places({}), trust)
     except BadRequest:  # refused at the door: a person hears of it
         got = None
     return Outcome(case, got, time.perf_counter() - started)

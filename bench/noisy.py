@@ -1,6 +1,7 @@
 """A model that errs as often as it is told to, and is sure of itself either way: what confidences are tried on.
 
-Its answers are scripted on a server of `chargehand.testing.llm` before anything is asked, and follow from the seed.
+Its answers are scripted on a server of `chargehand.testing.llm` before anything is asked, and follow from the seed. It
+answers for the parts of a request; asked for their values, it gives none.
 No model is like it. It shows what the cross-check and the calibration do with a model whose accuracy is known.
 """
 
@@ -29,7 +30,8 @@ Json = dict[str, Any]
 def answers(cases: Sequence[Case], known: Catalog, *, seed: int, accuracy: float) -> Mapping[str, list[Answer]]:
     """Return a script: what the model answers to the words of each case. `accuracy`: share of intents it gets right."""
     return {
-        case.request: [says(_answer(case, known, accuracy, random.Random(f"{seed} {case.request}")))] for case in cases
+        case.request: [says(_answer(case, known, accuracy, random.Random(f"{seed} {case.request}"))), says({})]
+        for case in cases
     }
 
 

@@ -7,7 +7,7 @@ guessing costs `wrong_unflagged_pct`, refusing costs `exact_pct`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -22,6 +22,7 @@ class Case:
 
     `intents` are expected in this order; each list of `accept` would do as well. `ambiguous`: a question is due.
     `out_of_scope`: a part of it (all of it, when there are no intents) is no work of this catalog.
+    `parameters` are those of each intent, where a case says so.
     """
 
     request: str
@@ -29,6 +30,7 @@ class Case:
     accept: tuple[tuple[str, ...], ...] = ()
     ambiguous: bool = False
     out_of_scope: bool = False
+    parameters: tuple[Mapping[str, object], ...] | None = None
 
     @property
     def ways(self) -> tuple[tuple[str, ...], ...]:
@@ -121,6 +123,24 @@ class Outcome:
             judged.append(Judged(confidence, left[intent] > 0))
             left[intent] -= 1
         return judged
+
+
+def values(outcomes: Sequence[Outcome]) -> dict[str, float | int | None]:
+    """Return how many of the expected values were found, and how many were given that nobody said, unflagged."""
+    expected = right = invented = 0
+    for outcome in outcomes:
+        if outcome.case.parameters is None or outcome.got is None or outcome.intents != outcome.case.intents:
+            continue
+        for task, wanted in zip(outcome.got.subtasks, outcome.case.parameters, strict=False):
+            expected += len(wanted)
+            right += sum(task.parameters.get(name) == value for name, value in wanted.items())
+            made_up = [name for name in task.parameters if name not in wanted]
+            invented += len(made_up) if not (task.flags or outcome.asked) else 0
+    return {
+        "values": expected,
+        "values_right_pct": round(100 * right / expected, 2) if expected else None,
+        "values_beside_unflagged": invented,
+    }
 
 
 def figures(outcomes: Sequence[Outcome]) -> dict[str, float | int | None]:

@@ -22,8 +22,8 @@ from chargehand.domain.intents import IntentSpec, Resources
 from chargehand.domain.messages import AgentRegistration
 from chargehand.domain.risks import Risk
 from chargehand.domain.tiers import EMBEDDED, models
+from chargehand.engine.asking import Places
 from chargehand.engine.loops import Readings
-from chargehand.engine.tier_chain import Places
 from chargehand.llm.catalogue_match import AFTER_AN_LLM, CatalogueMatch
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM
@@ -39,6 +39,7 @@ SPEC = IntentSpec(
     examples=("sweep the yard", "please sweep the yard", "sweep our yard", "sweep the whole yard"),
 )
 GOOD = {"subtasks": [{"order": 1, "name": "Sweep the yard", "intent": SPEC.intent, "confidence": 0.9}]}
+BESIDE = 20  # requests that the match reads while models are down
 ENDLESS = 3.0  # seconds a tier has for what only a time-out ends
 PATIENT = 60.0  # seconds it has for all else: two retries wait 1.5 s, but the machine may be busy
 MODELS = {"anthropic": "anthropic/claude-haiku-5-5", "ollama": "ollama_chat/small"}
@@ -143,13 +144,13 @@ async def _differs(app: Application, request_id: UUID, mode: Mode, provider: str
 
 
 async def _all_down(app: Application, failing: ScriptedServer, requests: int) -> dict[str, int]:
-    """Take all models away, submit what the catalogue match cannot answer, and bring them back."""
+    """Take all models away, submit what nobody can read then, and bring them back; once more beside the match."""
     settings = app.settings
     down = {
         tier.name: _sdk(provider, failing.url, settings.llm(tier).timeout, tier.name)
         for tier, provider in zip(models(), cycle(("ollama", "anthropic")), strict=False)
     }
-    app.engine.tiers = {**down, EMBEDDED: CatalogueMatch(settings.home / "cache", notice=AFTER_AN_LLM)}
+    app.engine.tiers = down  # as where the extra `words` is not installed: else the match's reading would be used
     app.engine.places = Places({tier.name: settings.llm(tier).concurrency for tier in models()})
     failing.script({}, otherwise=fails(503))
     words = [f"make plot {n} behind the house presentable" for n in range(requests)]
@@ -162,7 +163,23 @@ async def _all_down(app: Application, failing: ScriptedServer, requests: int) ->
     await _read(app)
     planned = [(await app.queries.request(r))["status"] == "awaiting_approval" for r in asked]
     lost = sum(not (r in reviews and whole and done) for r, whole, done in zip(asked, kept, planned, strict=True))
-    return {"reviews": len(reviews), "reviews_lost": lost, "resumed": len(resumed)}
+    beside = await _beside(app, failing, down)
+    return {"reviews": len(reviews), "reviews_lost": lost, "resumed": len(resumed), **beside}
+
+
+async def _beside(app: Application, failing: ScriptedServer, down: Mapping[str, SdkLLM]) -> dict[str, int]:
+    """Take the models away where the match reads, too: what it asks or refuses is used, and nobody waits for them."""
+    failing.script({}, otherwise=fails(503))
+    match = CatalogueMatch(app.settings.home / "cache", notice=AFTER_AN_LLM)
+    app.engine.tiers = {**down, EMBEDDED: match}
+    words = [f"make plot {n} behind the house presentable" for n in range(BESIDE)]
+    asked = [await app.engine.submit(each, requester="bench") for each in words]
+    await _read(app)
+    statuses = [(await app.queries.request(request_id))["status"] for request_id in asked]
+    return {
+        "beside_the_match": BESIDE,
+        "read_by_the_match": sum(status in ("asking", "refused") for status in statuses),
+    }
 
 
 async def _intact(app: Application, request_id: UUID, words: str) -> bool:

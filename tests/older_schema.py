@@ -5,6 +5,10 @@ from __future__ import annotations
 UNDO = {
     "0010": (
         "ALTER TABLE requests DROP COLUMN reworded_by",
+        "UPDATE alembic_version SET version_num = '0009'",
+    ),
+    "0009": (
+        "ALTER TABLE llm_calls DROP COLUMN tokens_cached",
         "UPDATE alembic_version SET version_num = '0005'",
     ),
     "0005": (

@@ -284,7 +284,7 @@ async def open_world(dsn: str, **settings: Any) -> World:
     await store.open()
     broker, model = MemoryBroker(), WrittenModel()
     await broker.start()
-    engine = Engine(store, broker, {"embedded": model}, MASTER, Settings(**settings))
+    engine = Engine(store, broker, {"embedded": model}, MASTER, Settings(**{"ask_models": "always", **settings}))
     control = RequestControl(engine)
     return World(store, Queries(dsn), broker, model, engine, control, Sweep(engine, control))
 

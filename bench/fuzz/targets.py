@@ -31,7 +31,8 @@ from chargehand.domain.records import KnownAgent
 from chargehand.domain.signed_messages import SignedMessages
 from chargehand.llm.replies import NoAnswer, Response, completion, value
 from chargehand.store.postgres import to_json
-from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
+from chargehand.understanding.nlu import Thresholds, read_reply
+from chargehand.understanding.questions import build_ask
 
 Call = Callable[[str], object]
 

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration
 from chargehand.domain.intents import Otherwise
+from chargehand.domain.llm import Asking
 from chargehand.domain.risks import Risk
 from chargehand.domain.tiers import Limits, Tier, models
 
@@ -122,6 +123,7 @@ class Settings(_OfModels):
     four_eyes: Annotated[frozenset[Risk], NoDecode] = frozenset()
     approval_expires: float = Field(default=7 * 86400, gt=0)  # a plan a week old was made for another machine
 
+    ask_models: Asking = "unsure"  # about which requests models are asked, where any is configured
     confidence_flag: float = Field(default=0.60, ge=0, le=1)
     confidence_embedded: float = Field(default=0.70, ge=0, le=1)
     embed: bool = True  # the catalogue match also goes by meaning, where the extra `embed` is installed

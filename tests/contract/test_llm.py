@@ -17,7 +17,8 @@ from chargehand.llm.catalogue_match import CatalogueMatch
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM
 from chargehand.testing.llm import ScriptedServer, says
-from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
+from chargehand.understanding.nlu import Thresholds, read_reply
+from chargehand.understanding.questions import build_ask
 
 CATALOG = Catalog(
     (

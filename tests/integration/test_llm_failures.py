@@ -132,16 +132,17 @@ async def test_what_litellm_sends_is_the_question_the_schema_and_one_call(
     sent = asked["body"]
     assert reply.value == GOOD
     assert (reply.tokens_in, reply.tokens_out) == (321, 45)
-    assert "temperature" not in str(sent)
     if provider == "anthropic":
         assert reply.cost_usd == pytest.approx(321 * 0.10e-6 + 45 * 0.50e-6)
         assert (sent["model"], sent["max_tokens"]) == ("claude-haiku-5-5", 4096)
         assert "deploy_page" in str(sent["output_format"])
+        assert "temperature" not in str(sent)  # it refuses it
+        assert sent["system"][0]["cache_control"] == {"type": "ephemeral"}
         assert asked["headers"]["x-api-key"] == KEY
     else:
         assert reply.cost_usd == 0
         assert (asked["path"], sent["model"], sent["options"]["num_ctx"]) == ("/api/chat", "small", 16_384)
-        assert sent["options"]["num_predict"] == 4096
+        assert (sent["options"]["num_predict"], sent["options"]["temperature"]) == (4096, 0)
         assert sent["format"]["properties"].keys() == question.answer_schema["properties"].keys()
 
 
@@ -174,7 +175,7 @@ def test_neither_an_agent_nor_a_command_that_starts_imports_it() -> None:
 FIRST_CALLS = """
 import asyncio, sys
 from chargehand.llm.litellm_sdk import SdkLLM
-from chargehand.understanding.nlu import build_ask
+from chargehand.understanding.questions import build_ask
 from chargehand.testing.llm import LLMServer, fails, says
 from tests.builders import make_catalog, make_id
 
@@ -205,7 +206,7 @@ def shown(calls: list[Mapping[str, Any]]) -> list[tuple[str, str | None]]:
     return [(call["tier"], call["error_class"]) for call in calls]
 
 
-async def test_when_all_models_are_down_what_the_catalogue_match_cannot_plan_goes_to_a_person(
+async def test_when_all_models_are_down_what_the_catalogue_match_asks_or_refuses_is_asked_or_refused(
     world: World, failing: ScriptedServer
 ) -> None:
     await world.agent("infra-1", make_spec("deploy_page", retry_safe=True))
@@ -216,13 +217,13 @@ async def test_when_all_models_are_down_what_the_catalogue_match_cannot_plan_goe
     asked = {words: await world.engine.submit(words, requester="ann") for words in world.model.answers}
     await world.engine.decompose()
     assert {words: await world.status(request_id) for words, request_id in asked.items()} == {
-        "asks": R.IN_REVIEW,
+        "asks": R.ASKING,
         "plain": R.AWAITING_APPROVAL,
-        "strange": R.IN_REVIEW,
+        "strange": R.REFUSED,
     }
     calls = await world.queries.llm_calls(asked["asks"])
-    assert shown(list(calls)) == [*[("local", "InternalServerError")] * 3, ("embedded", "Unsure")]
-    assert "Which one?" in calls[-1]["error"]
+    assert shown(list(calls)) == [("embedded", "Unsure"), *[("local", "InternalServerError")] * 3]
+    assert (calls[0]["followed"], "Which one?" in calls[0]["error"]) == ("used", True)
 
 
 async def test_without_any_model_configured_what_it_asks_is_asked(world: World) -> None:

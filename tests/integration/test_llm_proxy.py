@@ -19,7 +19,7 @@ from chargehand.domain.llm import Ask, Reply
 from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.replies import NoAnswer
 from chargehand.testing.llm import HANG, Answer, LLMServer, fails, says, sends, writes
-from chargehand.understanding.nlu import build_ask
+from chargehand.understanding.questions import build_ask
 from chargehand.understanding.tiers import FAILURES
 from tests.builders import make_catalog
 
@@ -56,7 +56,7 @@ async def test_the_question_goes_to_chat_completions_with_the_schema_and_the_key
     assert asked.headers["authorization"] == f"Bearer {KEY}"
     assert asked.body["response_format"]["json_schema"]["schema"] == question().answer_schema
     assert asked.body["max_tokens"] >= 2000
-    assert "temperature" not in asked.body
+    assert asked.body["temperature"] == 0
 
 
 @pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/", "/v1/chat/completions"])
@@ -185,7 +185,7 @@ async def test_neither_key_nor_prompt_is_in_the_error(server: LLMServer) -> None
         told = (await ask(server, fails(401, message))).error or ""
         assert told.startswith("HTTP 401: ")
         assert not [part for part in (KEY, "1234", "second", "\x1b") if part in told]
-    for echoed in (WORDS, WORDS[5:30], question().messages[0]["content"][100:160]):
+    for echoed in (WORDS, WORDS[5:30], question().messages[0]["content"][:60]):
         told = (await ask(server, fails(400, f"cannot parse: {echoed}"))).error or ""
         assert told == "HTTP 400: (its words repeat the prompt)"
     assert (await ask(server, fails(404, "model 'small' not found"))).error == "HTTP 404: model 'small' not found"
@@ -231,7 +231,7 @@ def test_starting_up_does_not_import_the_client() -> None:
 FIRST_REQUEST = """
 import asyncio, sys
 from chargehand.llm.litellm_proxy import ProxyLLM, _prepared
-from chargehand.understanding.nlu import build_ask
+from chargehand.understanding.questions import build_ask
 from tests.builders import make_catalog, make_id
 
 _prepared()

@@ -13,7 +13,7 @@ import pytest
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.intents import IntentSpec
 from chargehand.understanding import intent_shortlist
-from chargehand.understanding.nlu import build_ask
+from chargehand.understanding.questions import build_ask
 from tests.decompose.scoring import load_cases
 
 CASES = Path(__file__).parents[1] / "decompose"

@@ -190,6 +190,7 @@ def a_call(**fields: Any) -> LlmCall:
         "seconds": 2.0,
         "tokens_in": 0,
         "tokens_out": 0,
+        "tokens_cached": 0,
         "cost_usd": Decimal(0),
         "error_class": None,
         "error": None,

@@ -17,7 +17,8 @@ from chargehand.engine.tier_chain import Places
 from chargehand.settings import Settings, llm_fields
 from chargehand.understanding.confidence import Beside
 from chargehand.understanding.feedback import reported
-from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
+from chargehand.understanding.nlu import Thresholds, read_reply
+from chargehand.understanding.questions import build_ask
 from chargehand.understanding.tiers import about_doubt, next_step, next_tier
 from tests.builders import make_catalog, make_id
 

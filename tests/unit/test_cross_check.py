@@ -10,7 +10,8 @@ from chargehand.domain.llm import Opinion, Reply, Seen, View
 from chargehand.understanding.calibration import Fit
 from chargehand.understanding.confidence import Beside, stands_in
 from chargehand.understanding.cross_check import Planned, compare, disagreements
-from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
+from chargehand.understanding.nlu import Thresholds, read_reply
+from chargehand.understanding.questions import build_ask
 from tests.builders import make_catalog, make_id
 
 SURE_FIT = Fit(shift=3.0, slope=1.5, outcomes=500)
@@ -101,7 +102,7 @@ def test_a_fit_belongs_to_one_tier_and_model_and_its_version_is_stored() -> None
     got = read(STOP, fits=fits)
     assert got.subtasks[0].terms["outcomes"] == -1.0
     assert got.calibration == Fit(-1.0, 1.0, 40.0).version
-    assert read(STOP).calibration == "1"
+    assert read(STOP).calibration == "2"
 
 
 def test_a_person_is_believed() -> None:

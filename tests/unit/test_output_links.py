@@ -13,7 +13,8 @@ from chargehand.domain.llm import Reply
 from chargehand.domain.plans import DecomposedRequest, WorkPlan, WorkTask
 from chargehand.planning.digest import digest
 from chargehand.planning.planner import PlanFacts, make_plan
-from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
+from chargehand.understanding.nlu import Thresholds, read_reply
+from chargehand.understanding.questions import build_ask
 from tests.builders import (
     NOW,
     make_agent,
@@ -238,8 +239,8 @@ def test_several_that_return_it_are_a_question_that_names_them() -> None:
     )
     optional = changed(PORTALS, parameters={"properties": {"kuma_url": {"type": "string"}}})
     got = read(
-        {"intent": "deploy_kuma"},
-        {"intent": "deploy_kuma"},
+        {"intent": "deploy_kuma", "words": "deploy kuma here"},
+        {"intent": "deploy_kuma", "words": "and there"},
         {"intent": "add_portals"},
         catalog=make_catalog(DEPLOY, optional),
     )

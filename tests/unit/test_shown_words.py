@@ -218,6 +218,8 @@ INTERNAL: tuple[tuple[set[str], str], ...] = (
     ({"smart", "fast", "immediate"}, "modes of pg_ctl"),
     ({"again", "elsewhere", "fail", "review"}, "cells of the table of retries; what is decided is shown"),
     ({"accepted", "ended", "pruned"}, "kinds of seals: said in sentences by `audit verify`"),
+    ({"always", "unsure", "never"}, "values of a setting, as the operator wrote them"),
+    ({"skeleton", "parameters"}, "a column of the calls of models; `why` shows what was asked by what came of it"),
     ({"text", "json"}, "values of a setting, as the operator wrote them"),
     ({"http", "litellm"}, "values of a setting, as the operator wrote them"),
     ({"whole", "hang", "drip", "cut"}, "a scripted server for tests"),

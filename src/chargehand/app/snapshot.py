@@ -204,6 +204,7 @@ class LlmCall(Value):
     seconds: float
     tokens_in: int
     tokens_out: int
+    tokens_cached: int
     cost_usd: Decimal
     error_class: str | None
     error: str | None

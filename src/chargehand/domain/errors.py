@@ -37,6 +37,7 @@ ChargehandError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -114,9 +115,16 @@ class NotPermitted(PermanentError):
 
 
 class BadDecomposition(PermanentError):
-    """A model's answer is not a usable decomposition. The message is what the model is told when it may repair it."""
+    """A model's answer is not a usable decomposition. The message is what the model is told when it may repair it.
+
+    `subtasks` are the orders of those that are wrong, where all others can be used; none: the answer as a whole is.
+    """
 
     code, exit_code, http_status = "bad-decomposition", 3, 422
+
+    def __init__(self, message: str, *, hint: str | None = None, subtasks: Sequence[int] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.subtasks = tuple(subtasks)
 
 
 class Infeasible(PermanentError):

@@ -11,6 +11,14 @@ from pydantic import Field, JsonValue
 from chargehand.domain.intents import IntentSpec
 from chargehand.domain.value import Value
 
+Message = dict[str, str]
+Purpose = Literal["skeleton", "parameters"]
+"""What a question is for: the parts of a request with their intents, or the values of their parameters."""
+
+
+Asking = Literal["always", "unsure", "never"]
+"""When models are asked: about every request, about those that the catalogue match is not sure of, or never."""
+
 
 class Ask(Value):
     """One question to a model: the words and what an answer must look like.
@@ -18,11 +26,11 @@ class Ask(Value):
     `seconds` is what is left of the tier's time when it is asked again; None: all of it.
     """
 
-    purpose: Literal["decompose"]
+    purpose: Purpose
     request_id: UUID
     text: str
     catalog: tuple[IntentSpec, ...]
-    messages: tuple[dict[str, str], ...] = ()
+    messages: tuple[Message, ...] = ()
     answer_schema: dict[str, JsonValue] = Field(default_factory=dict)
     prompt_version: str = ""
     seconds: float | None = None
@@ -42,6 +50,7 @@ class Reply(Value):
     seconds: float = 0.0
     tokens_in: int = Field(default=0, ge=0, le=2**31 - 1)  # an INTEGER
     tokens_out: int = Field(default=0, ge=0, le=2**31 - 1)
+    tokens_cached: int = Field(default=0, ge=0, le=2**31 - 1)  # of those that went in, the ones read from a cache
     cost_usd: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False)  # beyond belief, and still a NUMERIC
     retry_after: float = 0.0
     notice: str = ""
@@ -66,7 +75,23 @@ class Seen(NamedTuple):
 
 
 class Opinion(NamedTuple):
-    """What the match says: about the words of each subtask, in order, and what it reads in the whole request."""
+    """What the match says: about the words of each subtask, in order, and what it reads in the whole request.
+
+    `guarded` are parts that say more than an order does: the kind (negation, condition, choice ...) and the question.
+    `foreign` are parts that it takes for no work of this catalog.
+    """
 
     queries: Sequence[View]
     seen: Sequence[Seen] = ()
+    guarded: Sequence[tuple[str, str]] = ()
+    foreign: Sequence[str] = ()
+
+
+class Extracted(NamedTuple):
+    """Values that the match takes from the words of one subtask.
+
+    `certain`: nothing else in these words can be a value, so that no model need be asked for more.
+    """
+
+    values: Mapping[str, JsonValue] = {}
+    certain: bool = False

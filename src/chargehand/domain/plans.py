@@ -36,7 +36,10 @@ class Subtask(Value):
 
 
 class DecomposedRequest(Value):
-    """A request as subtasks. A non-empty `ambiguities` means that a person must answer before there is a plan."""
+    """A request as subtasks. A non-empty `ambiguities` means that a person must answer before there is a plan.
+
+    `choices` are whole readings of the request, where two differ; an answer may pick one by its number, from 1.
+    """
 
     request_id: UUID
     subtasks: tuple[Subtask, ...]
@@ -46,6 +49,7 @@ class DecomposedRequest(Value):
     tier: str = ""  # the tier that answered, a row of `tiers.TIERS`
     model: str = ""
     notice: str = ""  # one line for the user about who answered
+    choices: tuple[tuple[Subtask, ...], ...] = ()
     calibration: str = ""  # by which numbers its confidences were made: the shipped ones, and a fit to outcomes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from chargehand.domain.llm import Ask, Opinion, Reply
+from chargehand.domain.llm import Ask, Extracted, Opinion, Reply
 
 if TYPE_CHECKING:
     pass
@@ -93,3 +93,6 @@ class SecondReader(Protocol):
 
     async def opinion(self, ask: Ask, parts: Sequence[str]) -> Opinion | None:
         """Return what it makes of the request and of each of these parts of it; None where it cannot read it."""
+
+    async def extracted(self, ask: Ask, parts: Sequence[tuple[str, str]]) -> Sequence[Extracted]:
+        """Return the values that each part, an intent and its words, gives; nothing at all where it cannot read."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from chargehand.domain.intents import Otherwise
-from chargehand.domain.llm import Reply
+from chargehand.domain.llm import Purpose, Reply
 from chargehand.domain.plans import WorkPlan, WorkTask
 from chargehand.domain.priorities import Priority
 from chargehand.domain.routing import RoutingDecision
@@ -60,7 +60,7 @@ class RequestRecord:
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 
-Followed = Literal["used", "repair", "retry", "leave", "doubt"]
+Followed = Literal["used", "repair", "retry", "leave", "doubt", "beside"]
 
 
 class Call(NamedTuple):
@@ -75,6 +75,7 @@ class Call(NamedTuple):
     error_class: str | None
     choice: str
     followed: Followed
+    purpose: Purpose = "skeleton"
 
 
 FOLLOWED: Mapping[Followed, str] = {
@@ -83,6 +84,7 @@ FOLLOWED: Mapping[Followed, str] = {
     "retry": "it was asked the same again",
     "leave": "the next tier was asked, or a person",
     "doubt": "its answer was kept, and the next tier was asked because it was unsure",
+    "beside": "its reading was kept beside that of a model",
 }
 """What can follow a call, by the word that is stored with it."""
 

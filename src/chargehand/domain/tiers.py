@@ -74,12 +74,13 @@ def chained(*rows: Tier) -> Table:
 
 
 # Priors: a 7-billion-parameter model is somewhat better than the 70 % that were measured for 1.5 billion, a large one
-# better still; outcomes correct them. Four at once are what Ollama serves where memory allows it, eight of a few
-# seconds each are below what a new account may send. Default models: a small one that does not think aloud, and the
+# better still; outcomes correct them. One at a time for what runs at home: two requests
+# that share its slots read the catalog in turns, and each throws away what the other had read. Eight of a few seconds
+# each are below what a new account may send. Default models: a small one that does not think aloud, and the
 # cheapest that reads well.
 TIERS: Table = chained(
     Tier("local", "the local model", MODEL, prior=0.75,
-         limits=Limits(timeout=15.0, at_once=4, model="ollama_chat/qwen2.5:7b-instruct")),
+         limits=Limits(timeout=15.0, at_once=1, model="ollama_chat/qwen2.5:7b-instruct")),
     Tier("external", "the external model for decomposition", MODEL, prior=0.85,
          limits=Limits(timeout=30.0, at_once=8, model="anthropic/claude-haiku-5-5")),
     Tier(EMBEDDED, "the catalogue match, which needs no model", MATCH),

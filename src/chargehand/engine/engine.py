@@ -27,7 +27,7 @@ from chargehand.domain.routing import RoutingDecision
 from chargehand.domain.signed_messages import SignedMessages
 from chargehand.domain.states import PlanStatus, RequestStatus, TaskStatus
 from chargehand.domain.tiers import MATCH, models, named
-from chargehand.engine import admission, tier_chain
+from chargehand.engine import admission, asking, tier_chain
 from chargehand.engine.assignment import Assignment
 from chargehand.engine.batching import Batcher, batch_or_singly
 from chargehand.engine.quarantine import Quarantine, to_review
@@ -37,7 +37,7 @@ from chargehand.engine.transactions import Store
 from chargehand.execution import task_flow, waiting
 from chargehand.planning import approval, planner
 from chargehand.settings import Settings
-from chargehand.understanding import nlu
+from chargehand.understanding import nlu, questions
 
 if TYPE_CHECKING:
     from chargehand.store.transaction import Transaction
@@ -48,7 +48,10 @@ log = logging.getLogger("chargehand.engine.engine")
 def thresholds(settings: Settings) -> nlu.Thresholds:
     """Return when the operator wants to look twice."""
     return nlu.Thresholds(
-        flag=settings.confidence_flag, max_flags=settings.max_flags, embedded=settings.confidence_embedded
+        flag=settings.confidence_flag,
+        max_flags=settings.max_flags,
+        embedded=settings.confidence_embedded,
+        asking=settings.ask_models,
     )
 
 
@@ -63,10 +66,10 @@ class Engine:
         self.tiers = tiers
         self.settings = settings
         self.recorder = Recorder(settings, SignedMessages(master_key))
-        self.places = tier_chain.Places({tier.name: settings.llm(tier).concurrency for tier in models()})
+        self.places = asking.Places({tier.name: settings.llm(tier).concurrency for tier in models()})
         self.assignment = Assignment(settings)
         self.thresholds = thresholds(settings)
-        self.trust = tier_chain.Trust()
+        self.trust = asking.Trust()
         self._quarantine = Quarantine(store, self.recorder, settings.quarantine_limit)
         self._readings = Batcher(self._record_readings, self._quarantine.of_reading, settings.batch_size)
 
@@ -137,7 +140,7 @@ class Engine:
         the same time goes on in one transaction.
         """
         try:
-            ask = nlu.build_ask(request.request_id, request.wording, known)
+            ask = questions.build_ask(request.request_id, request.wording, known)
             decomposed, calls = await tier_chain.understand(ask, self.tiers, self.thresholds, self.places, self.trust)
         except Exception as error:  # noqa: BLE001 - a model is foreign code; counted and kept
             await self._quarantine.of_request(request.request_id, error)

@@ -20,7 +20,7 @@ from chargehand.domain.errors import (
     WrongStatus,
 )
 from chargehand.domain.llm import Reply
-from chargehand.domain.plans import WorkTask
+from chargehand.domain.plans import DecomposedRequest, WorkTask
 from chargehand.domain.records import (
     Anomaly,
     AttemptRecord,
@@ -37,7 +37,7 @@ from chargehand.domain.tiers import PERSON
 from chargehand.engine.engine import Engine
 from chargehand.engine.tier_chain import Understood
 from chargehand.planning import approval, replan
-from chargehand.understanding import nlu
+from chargehand.understanding import nlu, questions, readings
 
 if TYPE_CHECKING:
     from chargehand.store.transaction import Transaction
@@ -122,16 +122,39 @@ class RequestControl:
             return after
 
     async def answer(self, request_id: UUID, words: str, who: str) -> RequestStatus:
-        """Say a request again, more plainly, after it has asked. The accepted text is kept beside it."""
+        """Say a request again, more plainly, after it has asked, or pick one of the readings it offers by its number.
+
+        The accepted text is kept beside what is said again. Raises `BadRequest`, `UnknownId`, `WrongStatus`.
+        """
         wording = nlu.clean(words)
         async with self._engine.store.transaction() as tx:
             request = await tx.lock_request(request_id)
             if request.status not in (R.ASKING, R.IN_REVIEW) or await tx.latest_plan(request_id):
                 raise _not_now(request, "answer")
+            asked = await tx.latest_decomposition(request_id)
+            if asked is not None and (picked := readings.picked(asked, wording)) is not None:
+                return await self._pick(tx, request, picked, who)
             await tx.reword(request_id, wording, who)
             await tx.resolve_reviews(request_id, "said again", who)
             await tx.move_requests([_move(request, R.ACCEPTED, f"said again by {who}")])
             return R.ACCEPTED
+
+    async def _pick(
+        self, tx: Transaction, request: RequestRecord, picked: DecomposedRequest, who: str
+    ) -> RequestStatus:
+        """Go on with one of two readings of the same words, as the person who was asked says."""
+        known = await tx.catalog()
+        ask = questions.build_ask(request.request_id, request.wording, known)
+        reply = Reply(tier=PERSON, model=who, value=None)
+        await tx.record_calls([(ask, Call(reply, None, None, f"picked by {who}", "used"))])
+        await tx.add_asker(request.request_id, who)
+        request = replace(request, reworded_by=tuple(dict.fromkeys([*request.reworded_by, who])))
+        await tx.resolve_reviews(request.request_id, "picked", who)
+        for new in (R.ACCEPTED, R.DECOMPOSING):
+            await tx.move_requests([_move(request, new, f"one of its readings was picked by {who}")])
+            request = replace(request, status=new)
+        await self._engine.take_up(tx, [Understood(request, known, picked, ask)])
+        return (await tx.lock_request(request.request_id)).status
 
     async def write(self, request_id: UUID, value: dict[str, JsonValue], who: str) -> RequestStatus:
         """Take what a person wrote as the decomposition of a request that could not be planned; it is then planned.
@@ -144,7 +167,7 @@ class RequestControl:
             if request.status not in (R.ASKING, R.IN_REVIEW) or await tx.latest_plan(request_id):
                 raise _not_now(request, "write its decomposition")
             known = await tx.catalog()
-            ask = nlu.build_ask(request_id, request.wording, known)
+            ask = questions.build_ask(request_id, request.wording, known)
             reply = Reply(tier=PERSON, model=who, value=value)
             decomposed = nlu.read_reply(reply, ask, self._engine.thresholds)
             if decomposed.ambiguities:

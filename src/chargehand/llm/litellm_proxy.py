@@ -41,6 +41,7 @@ OPTIONAL: Mapping[str, frozenset[str]] = {
     "response_format":        frozenset({"response_format"}),
     "max_tokens":             frozenset({"max_tokens"}),
     "max_completion_tokens":  frozenset({"max_completion_tokens"}),
+    "temperature":            frozenset({"temperature"}),
 }  # fmt: skip
 """What a question does without, where a server does not take it: our own check of the answer is what counts."""
 
@@ -109,7 +110,8 @@ class ProxyLLM:
             log.warning("%s does not take %s: it is asked without", self._base, " and ".join(sorted(named)))
 
     def _question(self, ask: Ask) -> dict[str, Any]:
-        # No temperature: current Claude models refuse it. Not "strict": that forbids parameters of any name.
+        # Temperature 0: the same words get the same plan; current Claude models refuse it, and are then asked without.
+        # Not "strict": that forbids parameters of any name.
         schema = {"name": ask.purpose, "schema": ask.answer_schema}
         optional: dict[str, dict[str, Any]] = {
             "json_schema": {"response_format": {"type": "json_schema", "json_schema": schema}},
@@ -117,6 +119,7 @@ class ProxyLLM:
             "max_tokens": {"max_tokens": MAX_TOKENS},
             "max_completion_tokens": {"max_completion_tokens": MAX_TOKENS} if "max_tokens" in self._refused else {},
         }
+        optional["temperature"] = {"temperature": 0}
         question: dict[str, Any] = {"model": self.model, "messages": list(ask.messages)}
         for name, fields in optional.items():
             if not OPTIONAL[name] & self._refused:

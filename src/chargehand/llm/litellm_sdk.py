@@ -17,7 +17,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -25,7 +25,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from chargehand.domain.errors import BadConfiguration
-from chargehand.domain.llm import Ask, Reply
+from chargehand.domain.llm import Ask, Message, Reply
 from chargehand.llm.replies import (
     BY_HUNDRED,
     KINDS,
@@ -151,8 +151,9 @@ class SdkLLM:
         own = {"num_ctx": CONTEXT, "keep_alive": KEEP_ALIVE} if _provider(self.model) == "ollama_chat" else {}
         return {
             "model": self.model,
-            "messages": list(ask.messages),
+            "messages": _marked(ask.messages) if _provider(self.model) == "anthropic" else list(ask.messages),
             "max_tokens": MAX_TOKENS,
+            "temperature": 0,  # the same words get the same plan; dropped for models that refuse it
             "response_format": {"type": "json_schema", "json_schema": schema},
             "api_base": self._url,
             "api_key": self._key,
@@ -171,6 +172,13 @@ def _read(answer: Any) -> Completion:
         return Completion.model_validate(answer.model_dump())
     except ValidationError as error:
         raise NoAnswer("ModelUnavailable", "what LiteLLM returned is not a chat completion") from error
+
+
+def _marked(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The messages with a mark after the catalog, up to which Anthropic keeps what it has read (five minutes)."""
+    first, *rest = messages
+    kept = [{"type": "text", "text": first["content"], "cache_control": {"type": "ephemeral"}}]
+    return [{**first, "content": kept}, *rest]
 
 
 def _provider(model: str) -> str:

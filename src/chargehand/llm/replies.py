@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
@@ -110,9 +110,25 @@ class Choice(BaseModel):
     finish_reason: str | None = None
 
 
+Tokens = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
+
+
+class _Details(BaseModel):
+    """OpenAI's, vLLM's and llama.cpp's word for what a cache saved."""
+
+    cached_tokens: Tokens | None = None
+
+
 class _Usage(BaseModel):
-    prompt_tokens: int = Field(default=0, ge=0, le=MOST_TOKENS)
-    completion_tokens: int = Field(default=0, ge=0, le=MOST_TOKENS)
+    prompt_tokens: Tokens = 0
+    completion_tokens: Tokens = 0
+    prompt_tokens_details: _Details | None = None
+    cache_read_input_tokens: Tokens | None = None  # Anthropic's
+
+    @property
+    def cached(self) -> int:
+        details = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
+        return min(self.prompt_tokens, details or self.cache_read_input_tokens or 0)
 
 
 class Completion(BaseModel):
@@ -127,7 +143,11 @@ class Completion(BaseModel):
             usage = _Usage.model_validate(self.usage or {})
         except ValidationError:
             usage = _Usage()
-        return {"tokens_in": usage.prompt_tokens, "tokens_out": usage.completion_tokens}
+        return {
+            "tokens_in": usage.prompt_tokens,
+            "tokens_out": usage.completion_tokens,
+            "tokens_cached": usage.cached,
+        }
 
 
 class _Error(BaseModel):

@@ -117,6 +117,7 @@ llm_calls = Table(
     Column("seconds", Double, nullable=False),
     _count("tokens_in"),
     _count("tokens_out"),
+    _count("tokens_cached"),  # of those that went in: what the server had read before
     Column("cost_usd", Numeric(12, 6), nullable=False, server_default=text("0")),
     Column("error_class", Text),
     Column("error", Text),

@@ -96,6 +96,7 @@ def _evidence(task: Subtask, agreement: cross_check.Agreement, source: Source, b
     return Evidence(
         tier=source.tier,
         claimed=task.confidence,
+        model=source.model,
         agreement=agreement,
         repaired=beside.repaired,
         elsewhere=not stands_in(task.words, source.text),

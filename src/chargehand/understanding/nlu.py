@@ -1,4 +1,4 @@
-"""Words to a question for a model, and its reply to a decomposition, or a reason why not.
+"""Words that may be read, and a tier's reply made a decomposition, or a reason why not.
 
 Both ends are untrusted: the words come from people and from what people pasted, the reply from a model that read
 them. Neither can name anything but intents of the catalog and their parameters.
@@ -6,15 +6,12 @@ them. Neither can name anything but intents of the catalog and their parameters.
 
 from __future__ import annotations
 
-import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
-from typing import Annotated, Any
-from uuid import UUID
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -23,12 +20,13 @@ from chargehand.catalog.catalog import Catalog, check_parameters, missing_parame
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration, BadDecomposition, BadParameters, BadRequest
 from chargehand.domain.intents import IntentSpec, OutputRef
-from chargehand.domain.llm import Ask, Reply
+from chargehand.domain.llm import Ask, Asking, Reply
 from chargehand.domain.plans import DecomposedRequest, Subtask
 from chargehand.domain.tiers import MATCH, MODEL, TIERS, Table, Tier, named
-from chargehand.understanding import intent_shortlist, prompts
+from chargehand.understanding import mending
 from chargehand.understanding.confidence import NOTHING, Beside, Source, calibrated, fit_of
 from chargehand.understanding.order_words import stated_order
+from chargehand.understanding.values import Given
 
 MAX_CHARACTERS = 10_000  # some 1,500 words: no request is that long, a pasted log is
 
@@ -36,12 +34,14 @@ MAX_CHARACTERS = 10_000  # some 1,500 words: no request is that long, a pasted l
 @dataclass(frozen=True)
 class Thresholds:
     """When to look twice. `flag`: a subtask below it is flagged; `embedded`: below it the catalogue match asks;
-    `max_flags`: more of them need an approval; `max_subtasks`: more than these are not one request."""
+    `max_flags`: more of them need an approval; `max_subtasks`: more than these are not one request; `asking`: when
+    models are asked."""
 
     flag: float = 0.60
     max_flags: int = 2
     embedded: float = 0.70
     max_subtasks: int = 8
+    asking: Asking = "unsure"
 
     def below(self, tier: Tier) -> float:
         """Return the confidence below which a tier's subtasks are looked at twice; what people write never is."""
@@ -97,7 +97,7 @@ def _refuse_hidden(words: str) -> None:
             )
 
 
-# --- the question ----------------------------------------------------------------------------------------------------
+# --- the shape of an answer ------------------------------------------------------------------------------------------
 
 
 def _printable(text: str) -> str:
@@ -148,67 +148,67 @@ class WireDecomposition(BaseModel):
     assumptions: list[Line] = Field(default_factory=list, max_length=50)
 
 
-def build_ask(request_id: UUID, text: str, catalog: Catalog) -> Ask:
-    """Return the question for a tier: the words (already clean), the closed list of intents, the answer's schema.
-
-    A model is shown the likely intents of a large catalog; `Ask.catalog` always has all of them.
-    """
-    shown = intent_shortlist.narrow(text, catalog.specs)
-    note = prompts.NARROWED.format(shown=len(shown), all=len(catalog.specs)) if len(shown) < len(catalog.specs) else ""
-    listing = "\n".join(_listed(spec) for spec in shown)
-    return Ask(
-        purpose="decompose",
-        request_id=request_id,
-        text=text,
-        catalog=catalog.specs,
-        messages=(
-            {"role": "system", "content": prompts.DECOMPOSE + note + listing},
-            {"role": "user", "content": _Said(request=text).model_dump_json()},
-        ),
-        answer_schema=_answer_schema(tuple(spec.intent for spec in shown)),
-        prompt_version=prompts.VERSION,
-    )
-
-
-class _Said(BaseModel):
-    """As JSON the words cannot end the quotation they stand in, whatever they are."""
-
-    request: str
-
-
-LISTED = {"intent", "description", "examples", "parameters", "outputs"}
-
-
-def _listed(spec: IntentSpec) -> str:
-    return spec.model_dump_json(
-        include={"intent", "description", "examples", "parameters", "outputs"}, exclude_defaults=True
-    )
-
-
-@lru_cache(maxsize=4)  # it changes when an agent offers something new; making it costs 2 ms
-def _answer_schema(intents: tuple[str, ...]) -> dict[str, JsonValue]:
-    schema: dict[str, Any] = WireDecomposition.model_json_schema()
-    schema["$defs"]["WireSubtask"]["properties"]["intent"] = {"type": "string", "enum": list(intents)}
-    return schema
-
-
-def ask_again(ask: Ask, reply: Reply, problem: str) -> Ask:
-    """Return the question once more, with the answer that could not be used and why, so that a model can repair it."""
-    said = json.dumps(reply.value)[:MAX_CHARACTERS] if reply.value is not None else "(not a JSON object)"
-    refused = (
-        {"role": "assistant", "content": said},
-        {"role": "user", "content": prompts.REPAIR + json.dumps(problem)},
-    )
-    return ask.model_copy(update={"messages": (*ask.messages, *refused)})
-
-
 # --- the reply -------------------------------------------------------------------------------------------------------
 
 
-def said_words(reply: Reply) -> tuple[str, ...] | None:
+class Bare(NamedTuple):
+    """A subtask of an answer that says nothing about parameters: they are asked for by themselves."""
+
+    order: int
+    intent: str
+    words: str
+
+
+def bare(reply: Reply, ask: Ask) -> list[Bare]:
+    """Return the subtasks of an answer, which has the right shape, for which no parameters are given."""
+    wire = _parsed(_mended(reply, ask, TIERS))
+    given = [task for task in wire.subtasks if not {"parameters", "inputs"} & task.model_fields_set]
+    return [Bare(task.order, task.intent, task.words) for task in given]
+
+
+def with_values(reply: Reply, ask: Ask, given: Mapping[int, Given]) -> Reply:
+    """Return the answer with these parameters, by the orders of its subtasks."""
+    value = _mended(reply, ask, TIERS).value
+    subtasks = value.get("subtasks") if value else None
+    if value is None or not isinstance(subtasks, list):
+        return reply
+    filled = [_filled(task, given) for task in subtasks if isinstance(task, dict)]
+    return reply.model_copy(update={"value": {**value, "subtasks": filled}})
+
+
+def _filled(task: dict[str, JsonValue], given: Mapping[int, Given]) -> dict[str, JsonValue]:
+    order = task.get("order")
+    found = given.get(order) if isinstance(order, int) else None
+    if found is None:
+        return task
+    flags = task.get("flags")
+    return {
+        **task,
+        "parameters": dict(found.values),
+        "flags": [*(flags if isinstance(flags, list) else ()), *found.flags],
+    }
+
+
+def patched(reply: Reply, again: Reply, orders: Collection[int], ask: Ask) -> Reply:
+    """Return an answer with some subtasks replaced by what was answered when they alone were asked for again."""
+    before, after = (_mended(each, ask, TIERS).value or {} for each in (reply, again))
+    old: Any = before.get("subtasks")
+    new: Any = after.get("subtasks")
+    if not isinstance(old, list) or not isinstance(new, list) or len(new) != len(orders):
+        return again
+    fresh = iter(new)
+    whole = [_replaced(task, next(fresh)) if task["order"] in orders else task for task in old]
+    return again.model_copy(update={"value": {**before, "subtasks": whole}})
+
+
+def _replaced(old: dict[str, JsonValue], new: JsonValue) -> JsonValue:
+    return {**new, "order": old["order"]} if isinstance(new, dict) else new
+
+
+def said_words(reply: Reply, ask: Ask) -> tuple[str, ...] | None:
     """Return the words that each subtask of an answer stands for, in their order; None when it has not that shape."""
     try:
-        wire = _parsed(reply)
+        wire = _parsed(_mended(reply, ask, TIERS))
     except BadDecomposition:
         return None
     return tuple(task.words for task in sorted(wire.subtasks, key=lambda task: task.order))
@@ -224,8 +224,8 @@ def read_reply(
     Raises `BadDecomposition`; its message says what to change, so that a model can repair its answer once, and
     `UnknownTier` where nothing says how much the tier can be trusted.
     """
-    tier, wire = named(reply.tier, table), _parsed(reply)
-    catalog = Catalog(ask.catalog)
+    tier, catalog = named(reply.tier, table), Catalog(ask.catalog)
+    wire = _parsed(_mended(reply, ask, table))
     _check_structure(wire, catalog, thresholds)
     places = {order: place for place, order in enumerate(sorted(task.order for task in wire.subtasks), start=1)}
     sorted_wire = sorted(wire.subtasks, key=lambda task: task.order)
@@ -281,6 +281,13 @@ def _linked(subtasks: list[Subtask], catalog: Catalog) -> output_links.Linked:
     return output_links.link(subtasks, catalog)
 
 
+def _mended(reply: Reply, ask: Ask, table: Table) -> Reply:
+    """The answer with its form put right, where a model wrote it: people are told what is wrong instead."""
+    if reply.value is None or named(reply.tier, table).kind is not MODEL:
+        return reply
+    return reply.model_copy(update={"value": mending.mend(reply.value, ask.text, Catalog(ask.catalog))})
+
+
 def _parsed(reply: Reply) -> WireDecomposition:
     if reply.value is None:
         raise BadDecomposition(f"{reply.tier} gave no answer: {reply.error or 'no reason given'}")
@@ -297,13 +304,12 @@ def _parsed(reply: Reply) -> WireDecomposition:
 
 
 def _check_structure(wire: WireDecomposition, catalog: Catalog, thresholds: Thresholds) -> None:
-    problems = [
-        *_problems_of_size(wire, thresholds),
-        *_problems_of_order(wire),
-        *(problem for task in wire.subtasks for problem in _problems_of_task(task, catalog)),
-    ]
+    whole = [*_problems_of_size(wire, thresholds), *_problems_of_order(wire)]
+    single = {task.order: problems for task in wire.subtasks if (problems := _problems_of_task(task, catalog))}
+    problems = [*whole, *(problem for each in single.values() for problem in each)]
     if problems:
-        raise BadDecomposition("; ".join(problems))
+        others = len(wire.subtasks) > len(single)
+        raise BadDecomposition("; ".join(problems), subtasks=[*single] if others and not whole else ())
 
 
 def _problems_of_size(wire: WireDecomposition, thresholds: Thresholds) -> list[str]:

@@ -52,7 +52,8 @@ def _understood(trail: DecisionTrail, full: bool) -> Iterator[Line]:
 
 def _call(call: LlmCall, full: bool) -> Iterator[Line]:
     cost = f", {call.cost_usd:.4f} USD" if call.cost_usd else ""
-    tokens = f", {call.tokens_in} + {call.tokens_out} tokens" if call.tokens_in else ""
+    cached = f" ({call.tokens_cached} of them cached)" if call.tokens_cached else ""
+    tokens = f", {call.tokens_in}{cached} + {call.tokens_out} tokens" if call.tokens_in else ""
     end = f"not used: {call.error}" if call.error else "used"
     text = f"asked {call.model} ({call.tier}): {lasting(call.seconds)}{tokens}{cost}; {end}"
     yield Line(text, "warn" if call.error else "", 2)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from chargehand.domain.llm import Opinion, Seen, View
+from chargehand.domain.llm import Extracted, Opinion, Seen, View
 from chargehand.llm.catalogue_match.clauses import Clause, cut
 from chargehand.llm.catalogue_match.guards import held_by
 from chargehand.llm.catalogue_match.judging import Judge, Judgement
 from chargehand.llm.catalogue_match.language import is_english
-from chargehand.llm.catalogue_match.reading import mentioned, read, with_topic
+from chargehand.llm.catalogue_match.parameters import extract, may_be_name
+from chargehand.llm.catalogue_match.reading import held, mentioned, with_topic
 from chargehand.llm.catalogue_match.words import Token, tokens
 
 MOST_CHARACTERS = 400  # of a part: a longer one is no part
@@ -24,7 +25,32 @@ def opinion(text: str, parts: Sequence[str], judge: Judge, *, sure: float) -> Op
     """
     if not is_english(tokens(text), judge.known):
         return None
-    return Opinion([_view(part, text, judge) for part in parts], _seen(text, judge, sure))
+    answer: tuple[Any, Sequence[tuple[str, str]]] = held(text, judge, sure=sure)
+    value, guarded = answer
+    seen = [Seen(task["words"], task["intent"], task["confidence"]) for task in value["subtasks"]]
+    sure_of = [each for each in seen if each.confidence >= sure]
+    return Opinion([_view(part, text, judge) for part in parts], sure_of, guarded, value["out_of_scope"])
+
+
+def extracted(text: str, parts: Sequence[tuple[str, str]], judge: Judge) -> list[Extracted]:
+    """Return the values that each part (its intent and words) gives, and whether nothing in it is left over."""
+    return [_extracted(intent, words, text, judge) for intent, words in parts]
+
+
+def _extracted(intent: str, words: str, text: str, judge: Judge) -> Extracted:
+    known = judge.profiles.get(intent)
+    if known is None:
+        return Extracted()
+    clause = tuple(_within(words, text, tokens(text)))
+    found = extract(known, clause, judge.told)
+    left = [at for at, token in enumerate(clause) if at not in found.used and _may_give(clause, at, judge, known.stems)]
+    return Extracted(found.values, certain=not (left or found.refused or found.supposed))
+
+
+def _may_give(clause: Sequence[Token], place: int, judge: Judge, stems: Collection[str]) -> bool:
+    """Whether a word that no parameter has taken could be the value of one."""
+    token = clause[place]
+    return token.is_value or (may_be_name(clause, place, judge.told) and not set(token.stems) & set(stems))
 
 
 def _view(part: str, text: str, judge: Judge) -> View:
@@ -60,9 +86,3 @@ def _is_negated(clause: Clause, judge: Judge) -> bool:
     guard = held_by(clause.words, phrases)
     begins = any(token.lower in REFUSING for token in clause.tokens[:2])
     return guard is not None and guard.name == "negation" and begins
-
-
-def _seen(text: str, judge: Judge, sure: float) -> list[Seen]:
-    answer: Any = read(text, judge, sure=sure)
-    sure_of = [task for task in answer["subtasks"] if task["confidence"] >= sure]
-    return [Seen(task["words"], task["intent"], task["confidence"]) for task in sure_of]

@@ -53,6 +53,7 @@ class _Reading:
     sure: float
     steps: list[_Step] = field(default_factory=list)
     ambiguities: list[str] = field(default_factory=list)
+    guarded: list[tuple[str, str]] = field(default_factory=list)  # guards that held a clause, and the questions
     out_of_scope: list[str] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
     bound: list[tuple[str, str]] = field(default_factory=list)  # another trade's clause, and the question it may pose
@@ -101,6 +102,12 @@ def _shown(lines: Sequence[str]) -> list[JsonValue]:
 def read(text: str, judge: Judge, *, sure: float) -> dict[str, JsonValue]:
     """Return what the text asks for. Below the confidence `sure` nothing is planned: it becomes a question."""
     return _read(text, judge, sure).value()
+
+
+def held(text: str, judge: Judge, *, sure: float) -> tuple[dict[str, JsonValue], Sequence[tuple[str, str]]]:
+    """Return what the text asks for, and the guards that hold clauses of it: their names and questions."""
+    found = _read(text, judge, sure)
+    return found.value(), found.guarded
 
 
 def considered(text: str, judge: Judge) -> Sequence[Judgement]:
@@ -177,6 +184,7 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
         reading.bound.append((_short(clause.words), question))
     elif guard:
         reading.ambiguities.append(question)
+        reading.guarded.append((guard.name, question))
         if guard.proposes and judgement.outcome == "intent" and _is_clear(judgement):
             reading.steps.append(_Step(clause, judgement.guesses[0], dict(judgement.guesses[0].found.values)))
     elif judgement.outcome == "out_of_scope" and not _is_statement(clause, judgement):

@@ -12,13 +12,13 @@ from typing import Any
 
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.intents import IntentSpec
-from chargehand.domain.llm import Ask, Opinion, Reply
+from chargehand.domain.llm import Ask, Extracted, Opinion, Reply
 from chargehand.domain.tiers import EMBEDDED
 from chargehand.llm.catalogue_match import meaning, weights
 from chargehand.llm.catalogue_match.classifier import train
 from chargehand.llm.catalogue_match.judging import Judge
 from chargehand.llm.catalogue_match.learning import Learning
-from chargehand.llm.catalogue_match.opinion import opinion
+from chargehand.llm.catalogue_match.opinion import extracted, opinion
 from chargehand.llm.catalogue_match.profiles import Profile, profile
 from chargehand.llm.catalogue_match.ranking import BY_MEANING, BY_WORDS, CERTAIN, SURE, Weights
 from chargehand.llm.catalogue_match.training import examples, known_stems
@@ -78,6 +78,14 @@ class CatalogueMatch:
         except ImportError:
             return None
         return await asyncio.to_thread(opinion, ask.text, parts, judge, sure=self._sure)
+
+    async def extracted(self, ask: Ask, parts: Sequence[tuple[str, str]]) -> Sequence[Extracted]:
+        """Return the values that these parts, each an intent and its words, give; nothing where it cannot read them."""
+        try:
+            judge = await self._learning.judge(ask.catalog)
+        except ImportError:
+            return ()
+        return await asyncio.to_thread(extracted, ask.text, parts, judge)
 
     def prepare(self, catalog: Catalog, past: Sequence[Approved]) -> None:
         """Begin to learn a catalog before somebody asks; `past` are approved requests that must be read as before."""

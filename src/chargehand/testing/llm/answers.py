@@ -17,7 +17,8 @@ class Answer:
 
     `manner`: whole, never (`hang`), a byte at a time (`drip`) or cut off half-way; `delay` seconds before the first.
     `finish`: `stop`, `length` (it was cut off at its greatest length) or `refusal`. `thinking` is text beside the
-    content; `model_fields` go into the message as they are.
+    content; `model_fields` go into the message as they are, `cached` tokens into the
+    usage.
     """
 
     content: str | None = None
@@ -27,6 +28,7 @@ class Answer:
     thinking: str = ""
     model_fields: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    cached: int = 0
     manner: Manner = "whole"
     delay: float = 0.0
     body: str | None = None

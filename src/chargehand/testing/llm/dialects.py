@@ -28,7 +28,11 @@ def anthropic(answer: Answer, model: str) -> Any:
         "model": model,
         "content": thought + content,
         "stop_reason": {"stop": "end_turn", "length": "max_tokens", "refusal": "refusal"}[answer.finish],
-        "usage": {"input_tokens": TOKENS_IN, "output_tokens": TOKENS_OUT},
+        "usage": {
+            "input_tokens": TOKENS_IN - answer.cached,
+            "cache_read_input_tokens": answer.cached,
+            "output_tokens": TOKENS_OUT,
+        },
     }
 
 
@@ -88,6 +92,7 @@ def openai(answer: Answer, model: str) -> Any:
             "prompt_tokens": TOKENS_IN,
             "completion_tokens": TOKENS_OUT,
             "total_tokens": TOKENS_IN + TOKENS_OUT,
+            "prompt_tokens_details": {"cached_tokens": answer.cached},
         },
     }
 
@@ -105,7 +110,7 @@ def words_of(body: Any) -> str:
     """Return the words of the request that a prompt of ours quotes; else the last thing that was said."""
     said = [_text(message["content"]) for message in body.get("messages", ()) if message["role"] == "user"]
     said = said or [str(body.get("prompt", ""))]
-    for text in said:
+    for text in reversed(said):  # worked examples stand before it
         try:
             return str(json.loads(text)["request"])
         except (ValueError, KeyError, TypeError):
