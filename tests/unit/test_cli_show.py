@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from chargehand.app import json_view
 from chargehand.app.audit import Sealed
 from chargehand.app.snapshot import Request, ReviewContext, ReviewKind, TriedTier, read
-from chargehand.cli.show.ending import HEADS, MAX_DIFF, NEXT, WORDS, ending_lines
+from chargehand.cli.show.ending import HEADS, MAX_DIFF, NEXT, WORDS, ending_lines, output_lines, task_lines
 from chargehand.cli.show.lists import agent_list, catalog_lines, review_list
 from chargehand.cli.show.plan import RISKS, plan_lines
 from chargehand.cli.show.progress import FOLLOWED, MARKS, board, event_line, log_line
@@ -96,6 +96,7 @@ def test_what_is_doubtful_stands_out() -> None:
         ("task.running", {"reason": "on infra-1"}, "2 started on infra-1"),
         ("task.progress", {"message": "Write it: changed"}, "2   Write it: changed"),
         ("task.succeeded", {"reason": "ok 3"}, "2 done: ok 3"),
+        ("task.succeeded", {"reason": "ok 3", "in_part": "x"}, "2 done in part: ok 3"),
         ("task.failed", {"reason": "no room"}, "2 failed: no room"),
         ("task.ready", {"from": "running", "reason": "lost (another agent)"}, "2 again: lost (another agent)"),
         ("task.ready", {"from": "pending", "reason": "its turn"}, None),
@@ -139,6 +140,40 @@ def test_the_board_has_a_line_per_step_and_what_a_running_one_said() -> None:
         "Count ...",
         "· 3. Step 3",
     ]
+
+
+UPTIMES = [{"task": "Show", "host": f"web{n}", "text": f"up {n} days", "told": True} for n in (1, 2)]
+PRINTED = {"task": "Ask", "host": "web1", "text": "\n".join(f"line {n}" for n in range(100)), "told": False}
+
+
+def test_a_step_that_was_done_in_part_says_so_wherever_it_is_shown() -> None:
+    part = a_task(result=a_result(in_part="could not be reached: web2"), status_reason="could not be reached: web2")
+    ended = text(ending_lines(a_request(), [part], [], 2.0))
+    assert ended.startswith("Done in part in 2 s: 1 step, 1 changed something; 1 done in part")
+    assert "1. Step 1: done in part, changed" in ended
+    assert "could not be reached: web2" in ended
+    assert text(board([part], {}, {}, 0)) == "✓ 1. Step 1  done in part: could not be reached: web2"
+    failed = a_task(1, T.FAILED, result=a_result(in_part="x"))
+    assert "failed, because it was done in part" in text(list(task_lines(failed, [failed], [])))
+    again = a_task(1, T.READY, result=a_result(in_part="x"))
+    assert "waits for an agent" in text(list(task_lines(again, [again], []))), "of an earlier attempt"
+    value = json_view.request_value(a_snapshot(part))
+    assert (value["in_part"], value["tasks"][0]["in_part"]) == ([1], "could not be reached: web2")
+
+
+def test_what_tasks_said_is_shown_and_all_of_it_when_asked_for() -> None:
+    told = a_task(result=a_result(data={"said": [*UPTIMES, PRINTED]}))
+    shown = text(list(task_lines(told, [told], [])))
+    assert "web1: up 1 days\nweb2: up 2 days" in shown
+    assert "line 1" not in shown, "a task that is there to say something comes before what programs print"
+    assert "line 99" in text(list(output_lines([told])))
+    printed = a_task(result=a_result(data={"said": [PRINTED], "unsaid": 3}))
+    assert "... and 70 more lines: chargehand logs 4f5c0001 --output" in text(list(task_lines(printed, [printed], [])))
+    assert "3 of its tasks said more than is kept" in text(list(output_lines([printed])))
+    odd = a_task(result=a_result(data={"said": ["x", {"text": 5, "told": "yes"}]}))
+    assert [part.model_dump() for part in odd.said] == [{"task": "", "host": "", "text": "5", "told": False}]
+    assert json_view.output_value(a_snapshot(printed))["output"][0]["said"][0]["host"] == "web1"
+    assert "it said nothing" in text(list(output_lines([a_task()])))
 
 
 def test_every_status_kind_and_risk_can_be_shown() -> None:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from chargehand.agent import Outcome, TaskFailed, Work
@@ -63,7 +64,7 @@ async def run_playbook(work: Work, found: Found, runner: Runner) -> Outcome:
     if missing:
         raise TaskFailed(f"{subject.name} {missing}")
     fifo = work.workdir / "events"
-    run = PlaybookRun(hide=work.redactor.text)
+    run = PlaybookRun(hide=work.redactor.text, learn=partial(work.redactor.learn, "ansible-vault"))
     hosts = await asyncio.to_thread(runner.inventories.approved, work.order, found.spec)
     async with copied(work, subject, runner.snapshots) as copy:
         with ExitStack() as files:
