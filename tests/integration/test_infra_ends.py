@@ -14,6 +14,7 @@ from chargehand.agent import Outcome, TaskFailed, TaskInterrupted
 from chargehand.agents.infra import InfraAgent, InfraOptions
 from chargehand.agents.infra.headers import fallback_intent
 from chargehand.agents.infra.playbooks import ansible_missing
+from chargehand.domain.hosts import hosts_of
 from tests.integration.infra_work import make_work
 
 pytestmark = pytest.mark.skipif(ansible_missing() is not None, reason=str(ansible_missing()))
@@ -40,12 +41,10 @@ class Place:
         given = {"inventory": self.playbooks / "hosts.ini", **options}
         return InfraAgent(InfraOptions(home=self.root / "agent", playbook_dirs=(self.playbooks,), **given))
 
-    async def run(self, name: str, *, dry_run: bool = False, secrets: Any = None, **options: Any) -> Outcome:
+    async def run(self, name: str, *, dry_run: bool = False, hosts: Any = (), **options: Any) -> Outcome:
         offer = self.agent(**options).agent.find(fallback_intent(name))
         assert offer is not None
-        work = make_work(self.root, dry_run=dry_run)
-        if secrets:
-            work._secrets = secrets
+        work = make_work(self.root, dry_run=dry_run, hosts=hosts)
         outcome = await offer.call(work)
         assert isinstance(outcome, Outcome)
         return outcome
@@ -148,3 +147,32 @@ async def test_what_is_hidden_stays_hidden_in_what_tasks_say(ends: Place) -> Non
         "plainly",
     ):
         assert secret not in everything
+
+
+@pytest.fixture
+def asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return Place(tmp_path, "asks")
+
+
+async def test_nobody_answers_a_pause(asks: Place) -> None:
+    found = asks.agent().agent.find("run_pause")
+    assert found is not None
+    assert "pause.yml line 4" in found.spec.cautions[0]
+    with pytest.raises(TaskFailed, match=r'^"Ask" failed on web1: .*This deletes everything.*nobody can answer'):
+        await asks.run("pause")
+    assert not (asks.marks / "pause-said").exists()
+
+
+async def test_nobody_answers_a_prompt(asks: Place) -> None:
+    found = asks.agent().agent.find("run_prompt")
+    assert found is not None
+    assert "it asks for really, release (vars_prompt)" in str(found.spec.unavailable)
+    with pytest.raises(TaskFailed, match="it asks for release"):  # one that was not noticed
+        await asks.run("prompt", hosts=(hosts_of(["web1"]),))
+    assert not (asks.marks / "prompt-said").exists()
+
+
+async def test_a_pause_with_an_end_goes_on(asks: Place) -> None:
+    asks.write("wait.yml", "- hosts: web1\n  gather_facts: false\n  tasks: [{pause: {seconds: 1, prompt: Wait}}]\n")
+    assert (await asks.run("wait")).in_part == ""

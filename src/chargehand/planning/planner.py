@@ -203,7 +203,7 @@ def _draft(subtask: Subtask, spec: IntentSpec, task_id: UUID, depends_on: tuple[
         hosts=targeted(spec, parameters),
         state=spec.state,
         confidence=subtask.confidence,
-        flags=subtask.flags,
+        flags=(*subtask.flags, *spec.cautions),
         source=spec.source,
     )
 

@@ -24,9 +24,10 @@ from chargehand.agents.infra.plays import UnknownHosts, Wanted, wanted
 from chargehand.agents.infra.project import playbook_root, script_root
 from chargehand.agents.infra.snapshots import Snapshots, Subject, problem_of
 from chargehand.domain.errors import UnreadableText
-from chargehand.domain.intents import IntentSpec
+from chargehand.domain.intents import LONGEST_CAUTION, MOST_CAUTIONS, IntentSpec
 
 PLAY_KEYS = frozenset({"hosts", "import_playbook", "ansible.builtin.import_playbook"})
+ASKS = "it waits for a key that nobody can press, and fails there"
 MAX_BYTES = 1_000_000  # a playbook is written by hand
 
 
@@ -46,9 +47,24 @@ class Found:
         """Return what its plays are for, or why that is not known."""
         declared, root = self.spec.parameters.get("properties"), self.subject.root
         try:
-            return wanted(root, root / self.subject.name, declared if isinstance(declared, dict) else {})
+            found = wanted(root, root / self.subject.name, declared if isinstance(declared, dict) else {})
         except UnknownHosts as error:
             return str(error)
+        return self._unanswered(found.prompts) or found
+
+    def _unanswered(self, prompts: Iterable[str]) -> str | None:
+        """Return why a playbook that asks for these variables cannot run: no parameter always answers."""
+        parameters = self.spec.parameters
+        declared, required = parameters.get("properties"), parameters.get("required")
+        schemas = declared if isinstance(declared, dict) else {}
+        given = {name for name, schema in schemas.items() if isinstance(schema, dict) and "default" in schema}
+        given |= set(map(str, required)) & set(schemas) if isinstance(required, list) else set()
+        if missing := sorted({*prompts} - given):
+            return (
+                f"it asks for {', '.join(missing)} (vars_prompt), and nobody can answer while it runs: declare each in"
+                " the header as a parameter that is required or has a default"
+            )
+        return None
 
 
 class Discovery:
@@ -125,7 +141,9 @@ class Discovery:
     def _with_targets(self, item: Found, plays: Wanted, beside: list[Wanted], project: _Project) -> Found:
         root, file = item.subject.root, item.subject.root / item.subject.name
         try:
-            return item.but(targets=self._inventories.targets(plays, beside, file, root, project.parts))
+            cautions = tuple(f"{ASKS}: {place}"[:LONGEST_CAUTION] for place in plays.pauses[:MOST_CAUTIONS])
+            targets = self._inventories.targets(plays, beside, file, root, project.parts)
+            return item.but(targets=targets, cautions=cautions)
         except UnknownHosts as error:
             return item.but(unavailable=str(error))
 

@@ -28,7 +28,7 @@ from chargehand.agents.infra.inventory import own_inventory
 from chargehand.agents.infra.manifest import Manifest, Tree, UnfitContent, digest_of
 from chargehand.agents.infra.signatures import Signers
 from chargehand.domain.errors import ContentChanged
-from chargehand.domain.intents import IntentSpec
+from chargehand.domain.intents import NO_TERMS, IntentSpec
 
 PROJECT, INVENTORY, VARIABLES = "project", "inventory", "variables"
 NOT_STATE = frozenset({"roles", "tasks", "handlers", "vars", "defaults", "meta", "group_vars", "host_vars", "library",
@@ -105,7 +105,7 @@ class Snapshots:
 
     def content_hash(self, subject: Subject, parts: tuple[Manifest, ...]) -> str:
         """Return the digest of all that would run. Raises `UnfitContent` for a `state` that would hide what runs."""
-        said = subject.spec.model_dump(mode="json", exclude={"content_hash", "source", "targets", "unavailable"})
+        said = subject.spec.model_dump(mode="json", exclude=set(NO_TERMS))
         shared, others = subject.shared, [part.digest for part in parts[1:]]
         digests = [parts[0].digest if not shared else digest_of(parts[0].without(shared)), *others]
         covered = [subject.kind, subject.name, said, _ansible() if subject.kind == "playbook" else "", digests]

@@ -84,7 +84,7 @@ def let_nobody_answer(display: Any, error: type[Exception]) -> None:
 
     def prompt_until(self: Any, msg: str, private: bool = False, seconds: Any = None, *more: Any, **named: Any) -> Any:
         if seconds is None:
-            raise error(f"it asks a person ({msg.strip().splitlines()[0][:ASKED]}), and nobody can answer here")
+            raise error(f"it asks a person ({' '.join(msg.split())[:ASKED]}), and nobody can answer here")
         return until(self, msg, private, seconds, *more, **named)
 
     def do_var_prompt(self: Any, varname: str, *more: Any, **named: Any) -> Any:
