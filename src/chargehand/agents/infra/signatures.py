@@ -43,6 +43,10 @@ def how_to_sign(root: Path) -> str:
     return f"chargehand agent manifest {shlex.quote(str(root))} && ssh-keygen -Y sign -n {NAMESPACE} -f KEY {file}"
 
 
+Content = Callable[[Mapping[str, str]], Mapping[str, str]]
+"""Takes the entries of a project, and returns those that must be as they were signed."""
+
+
 class Signers:
     """Whose signature is asked for. `allowed` is a file of ALLOWED SIGNERS (see ssh-keygen(1)); None: nobody's."""
 
@@ -52,11 +56,7 @@ class Signers:
         self._parsed: tuple[str, Mapping[str, str]] = ("", {})
 
     def problem(
-        self,
-        project: Manifest,
-        content: Callable[[Mapping[str, str]], Mapping[str, str]] = dict,
-        *,
-        fresh: bool = False,
+        self, project: Manifest, content: Content = lambda entries: entries, *, fresh: bool = False
     ) -> str | None:
         """Return why nothing of a project may run, and how to mend it; None when all is signed.
 
