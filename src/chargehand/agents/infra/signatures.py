@@ -60,7 +60,8 @@ class Signers:
     ) -> str | None:
         """Return why nothing of a project may run, and how to mend it; None when all is signed.
 
-        `content` leaves out what work may write; as it stands, nothing. `fresh`: check the signature whatever is remembered.
+        `content` leaves out what work may write; as it stands, nothing. `fresh`: check the signature whatever
+        is remembered.
         """
         if self._allowed is None:
             return None

@@ -107,9 +107,12 @@ async def _all(context: Context) -> int:
 
 
 async def _one(context: Context, given: str) -> int:
+    from datetime import UTC, datetime
+
     from chargehand.app.json_view import request_value
     from chargehand.cli.show.ending import ending_lines
     from chargehand.cli.show.request import head, standing
+    from chargehand.cli.show.waiting import Around, waiting_lines
 
     found = await context.app.snapshot(await context.app.request_id(given))
     if found.request.status in REQUEST_ENDED:
@@ -117,6 +120,8 @@ async def _one(context: Context, given: str) -> int:
     else:
         reviews = await context.app.reviews(found.request.request_id)
         lines = standing(found.request, found.tasks, found.attempts, reviews, found.questions)
+        around = Around(found.request, found.attempts, datetime.now(UTC), context.app.settings.no_agent_timeout)
+        lines += waiting_lines(found.tasks, around)
     context.screen.show(*lines)
     context.screen.answer(request_value(found))
     return DONE
