@@ -170,10 +170,18 @@ def test_what_tasks_say_is_kept_as_far_as_there_is_room() -> None:
 
 
 def test_what_is_decrypted_is_hidden_and_too_much_of_it_silences_the_tasks() -> None:
-    learned: list[str] = []
-    run = PlaybookRun(learn=learned.append)
-    for number in range(MAX_DECRYPTED + 1):
-        run.take(json.dumps({"event": "vault", "text": f"value {number}"}).encode())
-    run.take(json.dumps(end("ok", said="anything")).encode())
-    assert len(learned) == MAX_DECRYPTED
-    assert (run.said, run.unsaid) == ([], 1)
+    decrypted = [{"event": "vault", "text": f"value {number:03}"} for number in range(MAX_DECRYPTED)]
+    told = stats(summary="with value 001", url="http://value 002/")
+    run = run_of(*decrypted, *decrypted, {"event": "vault", "text": "a"}, end("ok", said="has value 000"), told)
+    outcome = conclude(run, 0, "", dry_run=False)
+    assert outcome.data["said"][0]["text"] == "has [secret ansible-vault]"  # type: ignore[index,call-overload]
+    assert outcome.summary.startswith("with [secret ansible-vault] (")
+    assert outcome.outputs["url"] == "http://[secret ansible-vault]/"
+    much = run_of(*decrypted, {"event": "vault", "text": "one more"}, end("ok", said="anything"))
+    assert (much.said, much.unsaid) == ([], 1)
+
+
+def test_a_vault_value_in_the_name_of_a_task_is_hidden_too() -> None:
+    run = run_of({"event": "vault", "text": "hunter2"}, end(task="Log in with hunter2"), hosts=BROKEN)
+    with pytest.raises(TaskFailed, match=r"Log in with \[secret ansible-vault\]"):
+        conclude(run, 2, "", dry_run=False)

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from chargehand.agent import Outcome, TaskFailed, TaskFailedHere, TaskInterrupted
+from chargehand.agent.secrets.redactor import SHORTEST, Redactor
 from chargehand.agents.infra.diffs import clip, one_line, redact
 from chargehand.agents.infra.partly import Left, in_part
 from chargehand.domain import bounded_json
@@ -22,7 +23,9 @@ MAX_DIFFS = 100_000  # characters of all diffs together: a result must fit into 
 MAX_EVENT = 2_000_000  # bytes of one event; the callback keeps them far smaller
 MAX_OUTPUT = 16_000  # characters of one value given on with set_stats
 MAX_SAID = 100_000  # characters of what all tasks say together, with their names; for the same reason
-MAX_DECRYPTED = 2_000  # values of ansible-vault that are hidden in a run; each makes every text take longer
+MAX_DECRYPTED = (
+    300  # values of ansible-vault that are hidden in a run; looking through a text takes longer with each
+)
 
 COUNTS = ("ok", "changed", "failures", "unreachable", "skipped", "rescued", "ignored")
 
@@ -64,11 +67,11 @@ class Named:
 class PlaybookRun:
     """Collects the events of one run.
 
-    `hide` takes the values of secrets out of a text before it is cut; `learn` makes it hide another value.
+    `hide` takes the values of the agent's secrets out of a text before it is cut. What ansible-vault decrypts is hidden
+    in this run only: such files also hold names and ports, which other work must be able to say.
     """
 
     hide: Callable[[str], str] = str
-    learn: Callable[[str], None] = lambda value: None
     hosts: dict[str, dict[str, int]] = field(default_factory=dict)
     outputs: dict[str, JsonValue] = field(default_factory=dict)
     diffs: list[str] = field(default_factory=list)
@@ -76,7 +79,8 @@ class PlaybookRun:
     said: list[dict[str, JsonValue]] = field(default_factory=list)
     room: int = MAX_SAID  # characters that may still be said
     unsaid: int = 0  # tasks whose words found no room
-    decrypted: int = 0
+    decrypted: set[str] = field(default_factory=set)  # values of ansible-vault
+    vaulted: Redactor = field(default_factory=Redactor)  # hides them
     changed_tasks: int = 0
     ended: bool = False  # the final counts have come
     play: str = ""
@@ -101,11 +105,11 @@ class PlaybookRun:
             case "play":
                 self._begin(str(event.get("name")))
             case "start":
-                self.started = str(event.get("task"))
+                self.started = self.hidden(str(event.get("task")))
             case "end":
                 return self._end(event)
             case "diff":
-                self.diffs.append(redact(self.hide(str(event.get("text")))))
+                self.diffs.append(redact(self.hidden(str(event.get("text")))))
             case "left_out":
                 self.left_out = _named(event)
             case "gone":
@@ -120,18 +124,25 @@ class PlaybookRun:
         return None
 
     def _begin(self, play: str) -> None:
-        self.play = clip(one_line(self.hide(play)), MAX_NAME)
+        self.play = clip(one_line(self.hidden(play)), MAX_NAME)
         self.begins = True
 
     def _decrypted(self, value: str) -> None:
-        self.decrypted += 1
-        if self.decrypted <= MAX_DECRYPTED:
-            self.learn(value)
+        """Hide a value. Each worker of Ansible tells what it decrypts, so most of them are known."""
+        if len(value) < SHORTEST or value in self.decrypted:
+            return
+        self.decrypted.add(value)
+        if len(self.decrypted) <= MAX_DECRYPTED:
+            self.vaulted.learn("ansible-vault", value)
+
+    def hidden(self, text: str) -> str:
+        """Return a text without the values of secrets."""
+        return self.vaulted.text(self.hide(text))
 
     def _end(self, event: Mapping[str, Any]) -> TaskEnd:
         names = ("task", "host", "status", "seconds", "message", "hidden", "ignored")
         end = TaskEnd(**{name: event[name] for name in names if name in event})
-        end = replace(end, message=self.hide(str(end.message)))
+        end = replace(end, task=self.hidden(str(end.task)), message=self.hidden(str(end.message)))
         self.started = None
         self.changed_tasks += end.status == "changed"
         self._work(end)
@@ -153,13 +164,13 @@ class PlaybookRun:
 
     def _say(self, end: TaskEnd, text: str, *, told: bool) -> None:
         """Keep what a task says, as long as there is room and all that is encrypted can be hidden in it."""
-        shown = redact(self.hide(text))
+        shown = redact(self.hidden(text))
         size = len(shown) + len(end.task) + len(end.host)
-        if size > self.room or self.decrypted > MAX_DECRYPTED:
+        if size > self.room or len(self.decrypted) > MAX_DECRYPTED:
             self.unsaid += 1
             return
         self.room -= size
-        self.said.append({"task": self.hide(end.task), "host": end.host, "text": shown, "told": told})
+        self.said.append({"task": end.task, "host": end.host, "text": shown, "told": told})
 
     def _add_outputs(self, custom: Mapping[str, Any]) -> None:
         """Add what `set_stats` gave. As in Ansible later mappings, lists and numbers add up; texts replace."""
@@ -226,21 +237,22 @@ def conclude(run: PlaybookRun, exit_code: int, tail: str, *, dry_run: bool) -> O
         raise TaskInterrupted(f"{run.away[-1].host} cannot be reached: {_shortened(run.away[-1])}")
     if run.ended and (exit_code == 0 or run.away):
         return _outcome(run, dry_run)
-    said = one_line(run.hide(tail))[-MAX_TAIL:] or "it said nothing"
+    said = one_line(run.hidden(tail))[-MAX_TAIL:] or "it said nothing"
     raise TaskFailed(f"Ansible ended with exit code {exit_code}: {said}")
 
 
 def _outcome(run: PlaybookRun, dry_run: bool) -> Outcome:
     changed = run.total("changed")
     counts = _counts(run)
-    own = run.outputs.get("summary")
+    given = run.vaulted.mapping(run.outputs)
+    own = given.get("summary")
     summary = f"{own.strip()} ({counts})" if isinstance(own, str) and own.strip() else counts
     summary += _others(run)
-    outputs = {name: value for name, value in run.outputs.items() if _fits(value)}
+    outputs = {name: value for name, value in given.items() if _fits(value)}
     data: dict[str, JsonValue] = {"hosts": {host: dict(counts) for host, counts in run.hosts.items()}}
     found = {"hosts_left_out": run.left_out, "hosts_gone": run.gone}
     data |= {name: {"count": some.count, "names": list(some.names)} for name, some in found.items() if some.count}
-    if too_large := sorted(set(run.outputs) - set(outputs)):
+    if too_large := sorted(set(given) - set(outputs)):
         data["outputs_too_large"] = list(too_large)
     left = {kind: names for kind, names in run.left.items() if names}
     data |= _kept(run, left)

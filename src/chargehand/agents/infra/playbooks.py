@@ -13,7 +13,6 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from chargehand.agent import Outcome, TaskFailed, Work
@@ -64,7 +63,7 @@ async def run_playbook(work: Work, found: Found, runner: Runner) -> Outcome:
     if missing:
         raise TaskFailed(f"{subject.name} {missing}")
     fifo = work.workdir / "events"
-    run = PlaybookRun(hide=work.redactor.text, learn=partial(work.redactor.learn, "ansible-vault"))
+    run = PlaybookRun(hide=work.redactor.text)
     hosts = await asyncio.to_thread(runner.inventories.approved, work.order, found.spec)
     async with copied(work, subject, runner.snapshots) as copy:
         with ExitStack() as files:
