@@ -25,11 +25,11 @@ CASES = Path(__file__).parents[1] / "cases" / "ansible"
 class Place:
     """A copy of some cases, a home for what they write, and the agent that runs them."""
 
-    def __init__(self, root: Path, cases: str) -> None:
+    def __init__(self, root: Path, cases: str, inventory: str = "hosts.ini") -> None:
         self.root, self.home = root, root / "home"
         self.playbooks = root / "playbooks"
         shutil.copytree(CASES / cases, self.playbooks)
-        hosts = self.playbooks / "hosts.ini"
+        hosts = self.playbooks / inventory
         hosts.write_text(hosts.read_text().replace("/usr/bin/python3", sys.executable))
         self.marks = self.home / "chargehand-cases"
         self.marks.mkdir(parents=True)
@@ -38,8 +38,8 @@ class Place:
         (self.playbooks / name).write_text(text)
 
     def agent(self, **options: Any) -> InfraAgent:
-        given = {"inventory": self.playbooks / "hosts.ini", **options}
-        return InfraAgent(InfraOptions(home=self.root / "agent", playbook_dirs=(self.playbooks,), **given))
+        given = {"inventory": self.playbooks / "hosts.ini", "playbook_dirs": (self.playbooks,), **options}
+        return InfraAgent(InfraOptions(home=self.root / "agent", **given))
 
     async def run(self, name: str, *, dry_run: bool = False, hosts: Any = (), **options: Any) -> Outcome:
         offer = self.agent(**options).agent.find(fallback_intent(name))
@@ -70,6 +70,9 @@ async def test_what_was_left_undone_is_told(ends: Place, name: str, left: str) -
     outcome = await ends.run(name)
     assert outcome.in_part == left
     assert ("left" in outcome.data) == bool(left)
+    if name == "ignoreunreach":
+        counts = outcome.data["hosts"]["dead"]  # type: ignore[index,call-overload]
+        assert (counts["ok"], counts["ignored"], counts["unreachable"]) == (0, 0, 1)
 
 
 async def test_a_failure_on_one_of_two_hosts_is_one(ends: Place) -> None:
@@ -176,3 +179,26 @@ async def test_nobody_answers_a_prompt(asks: Place) -> None:
 async def test_a_pause_with_an_end_goes_on(asks: Place) -> None:
     asks.write("wait.yml", "- hosts: web1\n  gather_facts: false\n  tasks: [{pause: {seconds: 1, prompt: Wait}}]\n")
     assert (await asks.run("wait")).in_part == ""
+
+
+async def test_a_project_with_roles_and_an_inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Roles by `roles_path`, variables of the inventory's groups and hosts, hosts by the project's own inventory."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    place = Place(tmp_path, "roles_path", inventory="inventory/hosts.ini")
+    outcome = await place.run("greet", playbook_dirs=(place.playbooks / "playbooks",), inventory=None)
+    assert (outcome.in_part, outcome.changed) == ("", True)
+    marks = {path.name: path.read_text() for path in place.marks.iterdir()}
+    assert marks == {
+        "greet-web1": "v1 BLUE-after-approval host-vars-web1",
+        "greet-web2": "v1 BLUE-after-approval inv-all",
+        "greet-web3": "v1 BLUE-after-approval inv-all",
+    }
+
+
+async def test_a_project_that_names_its_inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    place = Place(tmp_path, "limit")
+    outcome = await place.run("update", inventory=None, hosts=(hosts_of(["web1"]),))
+    assert [path.name for path in place.marks.iterdir()] == ["a-marks-web1"], "no host but that of the plan"
+    assert outcome.data["hosts_left_out"] == {"count": 2, "names": ["db1", "web2"]}
+    assert [part["text"] for part in outcome.data["said"]] == ["web1 from-group-vars-all"]  # type: ignore[union-attr,index,call-overload]

@@ -23,9 +23,7 @@ MAX_DIFFS = 100_000  # characters of all diffs together: a result must fit into 
 MAX_EVENT = 2_000_000  # bytes of one event; the callback keeps them far smaller
 MAX_OUTPUT = 16_000  # characters of one value given on with set_stats
 MAX_SAID = 100_000  # characters of what all tasks say together, with their names; for the same reason
-MAX_DECRYPTED = (
-    300  # values of ansible-vault that are hidden in a run; looking through a text takes longer with each
-)
+MAX_DECRYPTED = 300  # values of ansible-vault that are hidden in a run; looking through a text takes longer with each
 
 COUNTS = ("ok", "changed", "failures", "unreachable", "skipped", "rescued", "ignored")
 
@@ -120,7 +118,8 @@ class PlaybookRun:
                 self._decrypted(str(event.get("text")))
             case "stats":
                 self.ended = True
-                self.hosts = {host: {key: int(counts.get(key, 0)) for key in COUNTS} for host, counts in _hosts(event)}
+                counted = {host: {key: int(counts.get(key, 0)) for key in COUNTS} for host, counts in _hosts(event)}
+                self.hosts = {host: self._corrected(host, counts) for host, counts in counted.items()}
         return None
 
     def _begin(self, play: str) -> None:
@@ -153,6 +152,12 @@ class PlaybookRun:
         for custom in event.get("stats", ()):
             self._add_outputs(custom)
         return end
+
+    def _corrected(self, host: str, counts: dict[str, int]) -> dict[str, int]:
+        """Count an unreachable host that was ignored as that; Ansible counts a task that is ok, and one ignored."""
+        ignored = sum(end.ignored and end.host == host for end in self.bad)
+        moved = {"ok": -ignored, "ignored": -ignored, "unreachable": ignored}
+        return {key: max(0, number + moved.get(key, 0)) for key, number in counts.items()}
 
     def _work(self, end: TaskEnd) -> None:
         """Note which hosts of the play are there."""
