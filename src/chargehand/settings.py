@@ -21,6 +21,7 @@ from chargehand.domain.errors import BadConfiguration
 from chargehand.domain.intents import Otherwise
 from chargehand.domain.llm import Asking
 from chargehand.domain.risks import Risk
+from chargehand.domain.states import InPart
 from chargehand.domain.tiers import Limits, Tier, models
 
 
@@ -137,6 +138,7 @@ class Settings(_OfModels):
     mode: Literal["sequential", "parallel"] = "sequential"  # what is done at once is harder to watch and to stop
     otherwise: Annotated[frozenset[Otherwise], NoDecode] = frozenset()  # nothing that was not asked for, unless said
     max_attempts: int = Field(default=3, ge=1)
+    in_part: InPart = "accept"  # a host that is away, a task that was ignored: told, but the next step may go on
     lease_seconds: float = Field(default=60.0, gt=0)  # six heartbeats: one lost message ends nothing
     lease_grace: float = Field(default=5.0, ge=0)  # the agent's own clock has ended its work by then
     start_deadline: float = Field(default=900.0, gt=0)  # an agent that has a task and does not begin is of no use

@@ -284,3 +284,53 @@ def test_what_a_playbook_names_is_hashed_and_never_parsed(home: Home) -> None:
     assert time.monotonic() - began < 5
     home.write("vars/evil.yml", BOMB + "# another\n")
     assert home.found()["run_good"].content_hash != before.content_hash
+
+
+PROMPT = "- hosts: localhost\n  vars_prompt: [{name: release}, {name: really, default: 'yes'}]\n  tasks: []\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("", "it asks for really, release (vars_prompt)"),
+        ("release: {type: string, required: true}", "it asks for really (vars_prompt)"),
+        ("release: {type: string}\n#     really: {type: string, default: 'no'}", "it asks for release (vars_prompt)"),
+        ("release: {type: string, required: true}\n#     really: {type: string, default: 'no'}", None),
+    ],
+)
+@pytest.mark.parametrize("imported", [False, True])
+def test_what_asks_for_a_variable_needs_a_parameter_that_answers(
+    home: Home, header: str, reason: str | None, imported: bool
+) -> None:
+    head = f"# chargehand:\n#   intent: run_it\n#   parameters:\n#     {header}\n" if header else ""
+    home.write("it.yml", head + ("- import_playbook: parts/asks.yml\n" if imported else PROMPT))
+    home.write("parts/asks.yml", PROMPT)
+    unavailable = home.found()["run_it"].unavailable
+    assert (unavailable is None) if reason is None else str(unavailable).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "places"),
+    [
+        ("[{pause: }]", ["it.yml line 3"]),
+        ("[{ansible.builtin.pause: {prompt: Sure?}}]", ["it.yml line 3"]),
+        ("[{action: pause prompt=Sure}]", ["it.yml line 3"]),
+        ("[{block: [{name: x, debug: }], rescue: [{pause: {echo: false}}]}]", ["it.yml line 3"]),
+        ("[{include_tasks: parts/more.yml}]", ["parts/more.yml line 2"]),
+        ("[{import_role: {name: sure}}]", ["roles/sure/tasks/main.yml line 1"]),
+        ("[{pause: {seconds: 3, prompt: Wait}}]", []),
+        ("[{pause: minutes=1}]", []),
+        ("[{pause: , args: {seconds: 1}}]", []),
+        ("[{debug: {msg: pause}}]", []),
+        ("[{include_tasks: '{{ what }}.yml'}, {include_tasks: gone.yml}]", []),
+    ],
+)
+def test_a_pause_that_waits_for_a_person_is_noticed(home: Home, tasks: str, places: list[str]) -> None:
+    home.write("it.yml", f"- hosts: localhost\n  tasks:\n    {tasks}\n")
+    home.write("parts/more.yml", "- {name: x, debug: }\n- pause: {prompt: Sure?}\n")
+    home.write("roles/sure/tasks/main.yml", "- pause: {prompt: Sure?}\n")
+    found = home.found()["run_it"]
+    assert found.unavailable is None
+    assert [caution.partition("there: ")[2] for caution in found.cautions] == places
+    plain = found.model_copy(update={"cautions": ()})
+    assert plain.bound_hash == found.bound_hash, "an upgrade that notices more suspends no grant"

@@ -30,7 +30,8 @@ PLAYBOOK = """\
       args: {chdir: "{{ lookup('config', 'BECOME_PASSWORD_FILE') | dirname }}"}
       register: seen
     - ansible.builtin.set_stats:
-        data: {modes: "{{ seen.stdout_lines[:3] }}", sum: "{{ seen.stdout_lines[3] }}", word: "{{ operators_word }}"}
+        data: {modes: "{{ seen.stdout_lines[:3] }}", sum: "{{ seen.stdout_lines[3] }}", word: "{{ operators_word }}",
+               length: "{{ operators_word | length }}"}
     - ansible.builtin.set_stats:
         data: {quiet: "{{ lookup('config', 'DEFAULT_NO_TARGET_SYSLOG') }}"}
 """
@@ -74,7 +75,8 @@ async def test_ansible_gets_its_passwords_and_keeps_none(tmp_path: Path) -> None
     assert ran.ok, ran.failure
     assert ran.outputs["modes"] == ["600", "600", "600"]
     assert str(ran.outputs["sum"]).split()[0] == hashlib.sha256(BECOME.encode()).hexdigest()
-    assert ran.outputs["word"] == "please"
+    assert int(str(ran.outputs["length"])) == len("please"), "it was decrypted"
+    assert ran.outputs["word"] == "[secret ansible-vault]"
     assert ran.outputs["quiet"] is True, "modules do not write their arguments to the system's log"
     assert ran.workdir.is_dir()
     assert traces(ran.workdir) == []

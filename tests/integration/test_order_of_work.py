@@ -269,6 +269,37 @@ async def test_nothing_starts_before_the_time_given(world: World) -> None:
     assert await world.status(request_id) == "completed"
 
 
+async def test_one_step_without_an_agent_refuses_the_request_unless_it_may_wait(world: World) -> None:
+    there, away = make_spec("tidy_up", retry_safe=True), make_spec("render_film", retry_safe=True)
+    await world.agent("infra-1", there)
+    studio = await world.agent("studio-1", away)
+    await world.run("UPDATE agent_registry SET status = 'offline' WHERE agent_id = $1", studio.agent_id)
+    refused = await world.planned("tidy_up", "render_film", words="tidy and render")
+    row = await world.queries.request(refused)
+    assert row["status"] == "refused"
+    assert "1 offline, 1 does not offer it; can be done: step 1" in row["status_reason"]
+    agreed = await world.planned("tidy_up", "render_film", words="tidy and render, then", otherwise=["wait"])
+    assert await world.status(agreed) == "awaiting_approval"
+
+
+async def test_a_step_with_a_time_to_start_looks_for_an_agent_from_then_on(world: World) -> None:
+    agent = await world.agent("infra-1", make_spec("tidy_up", retry_safe=True))
+    later = datetime.now(UTC) + timedelta(hours=2)
+    request_id = await world.approved("tidy_up", not_before=later)
+    await world.run("UPDATE agent_registry SET status = 'offline' WHERE agent_id = $1", agent.agent_id)
+    await world.run("UPDATE tasks SET ready_since = now() - interval '2 hours'")
+    await world.run("UPDATE requests SET not_before = now()")
+    await world.due_now()
+    await world.engine.dispatch()
+    (task,) = await world.queries.tasks(request_id)
+    assert task["status"] == "ready", "it has looked for a moment, not for two hours"
+    await world.run("UPDATE requests SET not_before = now() - interval '1 hour'")
+    await world.due_now()
+    await world.engine.dispatch()
+    (task,) = await world.queries.tasks(request_id)
+    assert task["status"] == "failed"
+
+
 async def test_side_by_side_a_failure_stops_what_depends_on_it_and_retry_goes_on_from_there(
     world: World, tmp_path: Path
 ) -> None:

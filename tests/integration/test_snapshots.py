@@ -346,3 +346,67 @@ def test_a_large_tree_is_not_read_every_time(project: Project, monkeypatch: pyte
     project.write("v.yml", "x: 1\n")
     project.infra.rescan()
     assert project.infra.agent.find("deploy_it").spec.content_hash == before  # type: ignore[union-attr]
+
+
+WRITES = """\
+# chargehand:
+#   intent: write_it
+#   state: [../files/certs]
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - copy: {content: new, dest: ../files/certs/web.pem, mode: "0600"}
+"""
+READS = """\
+# chargehand:
+#   intent: read_it
+- hosts: localhost
+  gather_facts: false
+  tasks: [{set_stats: {data: {found: "{{ lookup('file', '../files/certs/web.pem') }}"}}}]
+"""
+
+
+@pytest.fixture
+def two(project: Project) -> Project:
+    """Two playbooks of one project: what one of them writes the other one reads."""
+    project.write("playbooks/write.yml", WRITES)
+    project.write("playbooks/read.yml", READS)
+    inventory = f"localhost ansible_connection=local ansible_python_interpreter={sys.executable}\n"
+    project.write("../inventory/hosts", f"box ansible_connection=local\n{inventory}")
+    project.infra.rescan()
+    return project
+
+
+@real_ansible
+async def test_a_step_that_writes_what_it_declares_does_not_change_the_next_one(two: Project) -> None:
+    assert (await two.run("write_it")).failure is None
+    ran = await two.run("read_it")
+    assert ran.failure is None
+    assert ran.outputs["found"] == "new"
+    two.infra.rescan()
+    approved = two.infra.agent.find("read_it").spec.bound_hash  # type: ignore[union-attr]
+    two.write("files/certs/web.pem", "newer")
+    two.infra.rescan()
+    assert two.infra.agent.find("read_it").spec.bound_hash == approved  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["files/key.pem", "files/certs.txt"])
+async def test_a_step_that_writes_what_nobody_declares_is_named_with_the_file(two: Project, name: str) -> None:
+    two.write(name, "x")
+    assert_refused(await two.run("read_it"), name, "added")
+
+
+async def test_a_program_among_what_others_write_is_content(two: Project) -> None:
+    two.write("files/certs/run.sh", "x").chmod(0o755)
+    assert_refused(await two.run("read_it"), "files/certs/run.sh", "added")
+
+
+async def test_what_is_on_offer_is_content_whatever_another_one_declares(two: Project) -> None:
+    two.write("scripts/greedy.sh", "#!/bin/sh\n# chargehand:\n#   intent: be_greedy\n#   state: [lib]\n").chmod(0o755)
+    two.write("playbooks/greedy.yml", WRITES.replace("write_it", "greedy").replace("../files/certs", ".."))
+    two.infra.rescan()
+    found = {item.subject.name: item.subject for item in two.infra.discovery.found}
+    assert found["playbooks/read.yml"].beside == ("files/certs", "made/here", "scripts/lib")
+    assert found["greedy.sh"].beside == ("lib",)
+    two.write("playbooks/read.yml", READS + "# more\n")
+    assert_refused(await two.run("read_it"), "playbooks/read.yml", "changed")

@@ -10,7 +10,7 @@ from chargehand.domain.risks import RISKS, Risk
 from chargehand.planning.approval import RULES, ApprovalContext, rule_on
 from tests.builders import make_plan, make_task
 
-READ, CHANGE, DESTROY = (make_task(risk=risk) for risk in (Risk.READ, Risk.CHANGE, Risk.DESTROY))
+READ, CHANGE, UNKNOWN, DESTROY = (make_task(risk=risk) for risk in Risk)
 CONTESTED = make_task(risk=Risk.READ, contested="nas and mallory offer it differently")
 EVERY_RISK = frozenset(Risk)
 WITH_RULES = [risk for risk in Risk if RISKS[risk].own_rule]
@@ -29,6 +29,8 @@ def context(**fields):
         (make_plan(READ), {"auto_approve": {Risk.READ}}, "run", "allowed by the operator"),
         (make_plan(READ), {"auto_approve": {Risk.READ}, "only_matched": True}, "run", "allowed by the operator"),
         (make_plan(READ, CHANGE), {"auto_approve": {Risk.READ}}, "ask", "default"),
+        (make_plan(UNKNOWN), {"auto_approve": set(Risk)}, "ask", "unknown risk"),
+        (make_plan(UNKNOWN), {"four_eyes_for": {Risk.UNKNOWN}}, "ask_twice", "four eyes"),
         (make_plan(CHANGE), {"auto_approve": {Risk.READ, Risk.CHANGE}}, "run", "allowed by the operator"),
         (make_plan(DESTROY), {"auto_approve": EVERY_RISK}, "ask", "destroys"),
         (make_plan(READ, DESTROY), {"four_eyes_for": {Risk.DESTROY}}, "ask_twice", "four eyes"),

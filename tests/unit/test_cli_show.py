@@ -1,25 +1,28 @@
 """What people are shown of plans, progress, endings and decisions."""
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, get_args
+from uuid import UUID
 
 import pytest
 from pydantic import ValidationError
 
 from chargehand.app import json_view
 from chargehand.app.audit import Sealed
-from chargehand.app.snapshot import Request, ReviewContext, ReviewKind, TriedTier, read
-from chargehand.cli.show.ending import HEADS, MAX_DIFF, NEXT, WORDS, ending_lines
+from chargehand.app.snapshot import Attempt, Request, ReviewContext, ReviewKind, Task, TriedTier, read
+from chargehand.cli.show.ending import HEADS, MAX_DIFF, NEXT, WORDS, ending_lines, output_lines, task_lines
 from chargehand.cli.show.lists import agent_list, catalog_lines, review_list
 from chargehand.cli.show.plan import RISKS, plan_lines
 from chargehand.cli.show.progress import FOLLOWED, MARKS, board, event_line, log_line
 from chargehand.cli.show.request import WAITING, WAYS_OUT, head, overview, standing
+from chargehand.cli.show.waiting import Around, waiting_lines
 from chargehand.cli.show.why import why_lines
 from chargehand.cli.terminal.lines import Line, clock
 from chargehand.domain.intents import Resources, Risk
 from chargehand.domain.messages import Failure
+from chargehand.domain.plans import WAITS
 from chargehand.domain.states import REQUEST_ENDED, AttemptStatus, RequestStatus, TaskStatus
 from tests.builders import NOW
 from tests.unit.cli_rows import (
@@ -96,6 +99,7 @@ def test_what_is_doubtful_stands_out() -> None:
         ("task.running", {"reason": "on infra-1"}, "2 started on infra-1"),
         ("task.progress", {"message": "Write it: changed"}, "2   Write it: changed"),
         ("task.succeeded", {"reason": "ok 3"}, "2 done: ok 3"),
+        ("task.succeeded", {"reason": "ok 3", "in_part": "x"}, "2 done in part: ok 3"),
         ("task.failed", {"reason": "no room"}, "2 failed: no room"),
         ("task.ready", {"from": "running", "reason": "lost (another agent)"}, "2 again: lost (another agent)"),
         ("task.ready", {"from": "pending", "reason": "its turn"}, None),
@@ -139,6 +143,77 @@ def test_the_board_has_a_line_per_step_and_what_a_running_one_said() -> None:
         "Count ...",
         "· 3. Step 3",
     ]
+
+
+UPTIMES = [{"task": "Show", "host": f"web{n}", "text": f"up {n} days", "told": True} for n in (1, 2)]
+PRINTED = {"task": "Ask", "host": "web1", "text": "\n".join(f"line {n}" for n in range(100)), "told": False}
+
+
+def test_a_step_that_was_done_in_part_says_so_wherever_it_is_shown() -> None:
+    part = a_task(result=a_result(in_part="could not be reached: web2"), status_reason="could not be reached: web2")
+    ended = text(ending_lines(a_request(), [part], [], 2.0))
+    assert ended.startswith("Done in part in 2 s: 1 step, 1 changed something; 1 done in part")
+    assert "1. Step 1: done in part, changed" in ended
+    assert "could not be reached: web2" in ended
+    assert text(board([part], {}, {}, 0)) == "✓ 1. Step 1  done in part: could not be reached: web2"
+    failed = a_task(1, T.FAILED, result=a_result(in_part="x"))
+    assert "failed, because it was done in part" in text(list(task_lines(failed, [failed], [])))
+    again = a_task(1, T.READY, result=a_result(in_part="x"))
+    assert "waits for an agent" in text(list(task_lines(again, [again], []))), "of an earlier attempt"
+    value = json_view.request_value(a_snapshot(part))
+    assert (value["in_part"], value["tasks"][0]["in_part"]) == ([1], "could not be reached: web2")
+
+
+def test_what_tasks_said_is_shown_and_all_of_it_when_asked_for() -> None:
+    told = a_task(result=a_result(data={"said": [*UPTIMES, PRINTED]}))
+    shown = text(list(task_lines(told, [told], [])))
+    assert "web1: up 1 days\nweb2: up 2 days" in shown
+    assert "line 1" not in shown, "a task that is there to say something comes before what programs print"
+    assert "line 99" in text(list(output_lines([told])))
+    printed = a_task(result=a_result(data={"said": [PRINTED], "unsaid": 3}))
+    assert "... and 70 more lines: chargehand logs 4f5c0001 --output" in text(list(task_lines(printed, [printed], [])))
+    assert "3 of its tasks said more than is kept" in text(list(output_lines([printed])))
+    odd = a_task(result=a_result(data={"said": ["x", {"text": 5, "told": "yes"}]}))
+    assert [part.model_dump() for part in odd.said] == [{"task": "", "host": "", "text": "5", "told": False}]
+    assert json_view.output_value(a_snapshot(printed))["output"][0]["said"][0]["host"] == "web1"
+    assert "it said nothing" in text(list(output_lines([a_task()])))
+
+
+SOON, LATER = NOW + timedelta(seconds=2), NOW + timedelta(hours=1)
+
+
+def waiting(task: Task, request: Request | None = None, *attempts: Attempt, now: datetime = NOW) -> str:
+    return text(waiting_lines([task], Around(request or a_request(status=R.RUNNING), attempts, now, 300.0)))
+
+
+def test_whatever_waits_says_for_what_and_until_when() -> None:
+    ready = {"status_reason": "0/1 agents can run it: 1 offline", "wants_capacity": True, "ready_since": NOW}
+    ends = clock(NOW + timedelta(seconds=300))
+    assert waiting(a_task(1, T.READY, **ready)) == (
+        f"1 waits until {ends}, then it fails: 0/1 agents can run it: 1 offline"
+    )
+    at = a_request(status=R.RUNNING, not_before=LATER)
+    assert f"until {clock(LATER + timedelta(seconds=300))}, then it fails" in waiting(a_task(1, T.READY, **ready), at)
+    agreed = a_task(1, T.READY, **ready, spec=a_step(alternatives=(WAITS,)))
+    assert "for as long as it takes, as was agreed to (`--otherwise wait`)" in waiting(agreed)
+    chose = a_task(1, T.READY, **ready, waits_for=UUID(int=5), chose_until=LATER)
+    assert f"until {clock(LATER)}, then it takes whoever is free" in waiting(chose)
+    assert f"1 waits until {clock(LATER)}" in waiting(a_task(1, T.READY, due_at=LATER))
+    assert "chargehand resume 4f5c0001" in waiting(a_task(1, T.PENDING), a_request(status=R.PAUSED))
+
+
+def test_an_agent_that_does_not_begin_is_waited_for_until_its_deadline() -> None:
+    task, tried = a_task(1, T.DISPATCHED), an_attempt(created_at=NOW, start_by=LATER)
+    assert waiting(task, None, tried, now=NOW + timedelta(minutes=1)) == (
+        f"1 waits for infra-1 to begin, until {clock(LATER)}"
+    )
+    assert waiting(task, None, tried) == "", "what was just handed out goes on at once"
+    assert waiting(task) == ""
+
+
+@pytest.mark.parametrize("status", T)
+def test_what_runs_or_has_ended_or_goes_on_in_a_moment_waits_for_nothing(status: T) -> None:
+    assert waiting(a_task(1, status, due_at=SOON)) == ""
 
 
 def test_every_status_kind_and_risk_can_be_shown() -> None:

@@ -153,7 +153,7 @@ def test_a_playbook_without_a_header_is_offered_by_its_name_and_plays() -> None:
     assert (spec.intent, spec.work_type) == ("run_update_packages", "run_playbook")
     assert "run the update packages playbook" in spec.examples
     assert "Update all packages" in spec.examples
-    assert (spec.risk, spec.retry_safe, spec.dry_run) == ("change", False, True)
+    assert (spec.risk, spec.retry_safe, spec.dry_run) == ("unknown", False, True)
     assert spec.parameters["additionalProperties"] is False
 
 
@@ -197,3 +197,37 @@ def test_a_date_is_a_text_and_never_an_end() -> None:
 def test_what_is_hostile_in_a_header_is_a_bad_header(line: str, told: str) -> None:
     with pytest.raises(BadHeader, match=told):
         parse(f"# chargehand:\n#   intent: a_b\n#   {line}\n", "it.yml", "playbook")
+
+
+@pytest.mark.parametrize(
+    ("stem", "plays", "risk"),
+    [
+        *(
+            (f"{verb}-the_shop", [], Risk.DESTROY)
+            for verb in ("reset", "destroy", "wipe", "Delete", "teardown", "purges")
+        ),
+        ("site", ["Tear down the shop"], Risk.DESTROY),
+        ("tear-down", [], Risk.DESTROY),
+        ("wipeDisk", [], Risk.DESTROY),
+        ("preset", ["Update the deleter"], Risk.UNKNOWN),
+        ("restart", [], Risk.UNKNOWN),
+    ],
+)
+def test_what_nobody_has_said_is_unknown_unless_a_name_says_that_it_destroys(
+    stem: str, plays: list[str], risk: Risk
+) -> None:
+    assert without_header(stem, plays).spec.risk is risk
+
+
+@pytest.mark.parametrize(
+    ("said", "risk"),
+    [
+        ("intent: delete_backups", Risk.DESTROY),
+        ("intent: delete_backups\n#   risk: read", Risk.READ),
+        ("intent: rotate_backups", Risk.CHANGE),
+    ],
+)
+def test_a_header_without_a_risk_is_a_change_unless_its_name_says_that_it_destroys(said: str, risk: Risk) -> None:
+    header = parse(f"# chargehand:\n#   {said}\n", "page.yml", "playbook")
+    assert header is not None
+    assert header.spec.risk is risk

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from chargehand.domain.messages import Failure, WorkResult
 from chargehand.domain.records import AttemptRecord, RequestRecord, TaskRecord
-from chargehand.domain.states import AttemptStatus, RequestStatus, TaskStatus
+from chargehand.domain.states import AttemptStatus, InPart, RequestStatus, TaskStatus
 from chargehand.execution.outcomes import Ending, effects_of, lost_result, plain
-from chargehand.execution.retry import RetryPolicy
+from chargehand.execution.retry import DONE_IN_PART, RetryPolicy
 from tests.builders import make_id, make_task
 
 A, T, R = AttemptStatus, TaskStatus, RequestStatus
@@ -108,3 +108,15 @@ def test_an_order_that_was_handed_back_unbegun_goes_to_another_agent() -> None:
     failure = Failure(kind="retryable", message="no grant came", details={"started": False})
     result = base.result.model_copy(update={"failure": failure})
     assert effects_of(replace(base, result=result), RetryPolicy()).task.new is T.READY
+
+
+def test_what_was_done_in_part_ends_as_the_operator_wants_and_is_not_done_again() -> None:
+    base = ending()
+    result = base.result.model_copy(update={"in_part": "could not be reached: web2"})
+    for wanted in get_args(InPart):
+        found = effects_of(replace(base, result=result), RetryPolicy(in_part=wanted))
+        assert found.attempt.new is A.SUCCEEDED, "its agent did what it could"
+        assert found.task.new is DONE_IN_PART[wanted]
+        assert found.task.reason == "fine; could not be reached: web2"
+        assert found.task.data["in_part"] == "could not be reached: web2"
+    assert {DONE_IN_PART[wanted] for wanted in get_args(InPart)} == {T.SUCCEEDED, T.FAILED}

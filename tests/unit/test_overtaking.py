@@ -11,7 +11,7 @@ from chargehand.domain.risks import Risk
 from chargehand.routing.overtaking import apart, may_overtake, touched
 from tests.builders import make_task
 
-READ, CHANGE, DESTROY = Risk
+READ, CHANGE, UNKNOWN, DESTROY = Risk
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,7 @@ READ, CHANGE, DESTROY = Risk
         ((CHANGE, ()), (CHANGE, ()), False),  # nobody says what they touch
         ((READ, ()), (CHANGE, ("host:a",)), False),  # it may look at just what is changed
         ((CHANGE, ("host:a",)), (CHANGE, ("host:b",)), True),
+        ((UNKNOWN, ()), (READ, ()), False),
         ((DESTROY, ("host:a",)), (READ, ("host:b",)), True),
         ((CHANGE, ("service:shop",)), (CHANGE, ("database:shop",)), False),  # the shop that stops uses the database
         ((CHANGE, ("service:shop", "host:a")), (CHANGE, ("database:shop", "host:b")), True),

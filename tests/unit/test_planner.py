@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,8 @@ from chargehand.domain.errors import BadDecomposition, BadParameters, Infeasible
 from chargehand.domain.plans import WorkPlan
 from chargehand.domain.risks import Risk
 from chargehand.planning.digest import digest
-from chargehand.planning.planner import PlanFacts, asked_of_pool, complexity, make_plan
+from chargehand.planning.planner import HEALTH, PlanFacts, asked_of_pool, complexity, make_plan
+from chargehand.routing.filters import State
 from tests.builders import (
     NOW,
     make_agent,
@@ -148,17 +150,45 @@ def test_what_no_agent_could_ever_do_is_refused_with_reasons_counted():
 
 
 def test_every_task_that_is_infeasible_is_named():
-    with pytest.raises(Infeasible, match=r"0/0 agents can run deploy_a: .*; 0/0 agents can run check_c: "):
+    with pytest.raises(
+        Infeasible, match=r"step 1 \(.*\) cannot be done: 0/0 agents can run deploy_a: .*; step 2 .*check_c: "
+    ):
         plan_of(make_decomposed(A, C, A), make_catalog(A, C), {})
+
+
+MAY_WAIT = {"otherwise": ("wait",), "may_wait": True}
+AWAY = {A: [make_agent(intent=A, status="offline")], B: [make_agent("infra-2", B)], C: [make_agent("infra-2", C)]}
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_one_step_without_an_agent_is_enough_to_refuse_what_may_not_wait(mode):
+    with pytest.raises(Infeasible) as caught:
+        plan_of(make_decomposed(B, A, C), make_catalog(A, B, C), AWAY, mode=mode)
+    assert str(caught.value) == (
+        "step 2 (deploy a) has nobody to do it now: 0/1 agents can run deploy_a: 1 offline; can be done: step 1, 3"
+    )
+    assert "--otherwise wait" in caught.value.hint
+
+
+def test_only_what_was_agreed_to_waits_without_end():
+    later = plan_of(make_decomposed(A, B), make_catalog(A, B), AWAY, may_wait=True)  # it has a time to start
+    assert [task.may_wait for task in later.tasks] == [False, False]
+    assert later.notes == ("step 1 has nobody to do it now: 0/1 agents can run deploy_a: 1 offline",)
+    agreed = plan_of(make_decomposed(A, B), make_catalog(A, B), AWAY, **MAY_WAIT)
+    assert [task.may_wait for task in agreed.tasks] == [True, True]
+
+
+def test_every_health_of_a_pool_has_its_words():
+    assert set(HEALTH) == set(get_args(State))
 
 
 def test_side_by_side_what_nobody_can_do_just_now_comes_last_and_says_that_it_waits():
     pool = {A: [make_agent(intent=A, status="offline")], B: [make_agent("infra-2", B)]}
-    plan = plan_of(make_decomposed(A, B), make_catalog(A, B), pool, mode="parallel")
+    plan = plan_of(make_decomposed(A, B), make_catalog(A, B), pool, mode="parallel", **MAY_WAIT)
     reason = "0/1 agents can run deploy_a: 1 offline"
     assert [task.intent for task in plan.tasks] == [B, A]
     assert plan.tasks[1].alternatives == ({"kind": "wait"},)
-    assert plan.notes[0] == f"step 2 waits: {reason}"
+    assert plan.notes[0] == f"step 2 waits for as long as it takes: {reason}"
     assert "another order (2, 1)" in plan.notes[1], "and the order says why"
 
 
@@ -167,9 +197,10 @@ def test_a_task_for_a_gpu_that_is_away_lets_the_others_go_first():
     agents = {intent: [make_agent("cpu", intent), make_agent("gpu", intent, gpu_vram_mb=8_000)] for intent in (A, B)}
     assert [task.intent for task in plan_of(make_decomposed(A, B), make_catalog(gpu, B), agents).tasks] == [A, B]
     away = {intent: [cpu, gpu._replace(status="offline")] for intent, (cpu, gpu) in agents.items()}
-    parallel = plan_of(make_decomposed(A, B), make_catalog(gpu, B), away, mode="parallel")
+    parallel = plan_of(make_decomposed(A, B), make_catalog(gpu, B), away, mode="parallel", **MAY_WAIT)
     assert [task.intent for task in parallel.tasks] == [B, A]
-    assert [task.intent for task in plan_of(make_decomposed(A, B), make_catalog(gpu, B), away).tasks] == [A, B]
+    sequential = plan_of(make_decomposed(A, B), make_catalog(gpu, B), away, **MAY_WAIT)
+    assert [task.intent for task in sequential.tasks] == [A, B]
 
 
 ANNOUNCE, STOP, MIGRATE, START = "announce_maintenance", "stop_shop", "migrate_database", "start_shop"
@@ -192,10 +223,10 @@ def test_one_after_the_other_a_step_that_waits_keeps_its_place_and_says_who_may_
     keys = {A: ("host:a",), B: ("host:b",), C: ()}
     specs = [make_spec(intent, exclusive_keys=keys[intent]) for intent in (A, B, C)]
     pool = {A: [make_agent(intent=A, status="offline")], **{x: [make_agent("infra-2", x)] for x in (B, C)}}
-    plan = plan_of(make_decomposed(A, B, C), make_catalog(*specs), pool)
+    plan = plan_of(make_decomposed(A, B, C), make_catalog(*specs), pool, **MAY_WAIT)
     assert [task.intent for task in plan.tasks] == [A, B, C]
     reason = "0/1 agents can run deploy_a: 1 offline"
-    assert plan.notes == (f"step 1 waits: {reason}; step 2 may go first meanwhile",)
+    assert plan.notes == (f"step 1 waits for as long as it takes: {reason}; step 2 may go first meanwhile",)
 
 
 def test_one_after_the_other_only_a_dependency_changes_the_order_and_the_plan_says_so():

@@ -19,6 +19,7 @@ from uuid import UUID
 import pytest
 
 from chargehand.agent.runtime.results import ENDINGS, Ending
+from chargehand.agents.infra.partly import Left, in_part
 from chargehand.app.doctor import Check, State
 from chargehand.app.fleet import AgentStatus, Concern, concerns
 from chargehand.app.trail import DecisionTrail
@@ -198,6 +199,7 @@ SHOWN: dict[str, Shown] = {
         by_name=True,
     ),
     "why work was ended": Shown(options(Ending), lambda e: ENDINGS[e][2]),  # type: ignore[index]
+    "what is left undone": Shown(options(Left), lambda left: in_part({left: ["x"]})),  # type: ignore[dict-item]
     "how a plan was judged": Shown(options(How), lambda how: how if how in WEIGHTS else "", by_name=True),
 }
 
@@ -221,6 +223,7 @@ INTERNAL: tuple[tuple[set[str], str], ...] = (
     ({"always", "unsure", "never"}, "values of a setting, as the operator wrote them"),
     ({"skeleton", "parameters"}, "a column of the calls of models; `why` shows what was asked by what came of it"),
     ({"text", "json"}, "values of a setting, as the operator wrote them"),
+    ({"accept", "fail"}, "values of a setting, as the operator wrote them"),
     ({"http", "litellm"}, "values of a setting, as the operator wrote them"),
     ({"whole", "hang", "drip", "cut"}, "a scripted server for tests"),
     ({"stop", "length", "refusal"}, "a scripted server for tests"),

@@ -27,6 +27,7 @@ class Outcome:
 
     `changed`: whether anything is different now (None: not known). `outputs` are for later tasks and people, `data`
     is for the record (counts, diffs), `resources_used` has what was measured (`memory_mb`, `cpu_seconds`, ...).
+    `in_part` says in words what was left undone; empty: nothing was.
     """
 
     summary: str
@@ -35,6 +36,7 @@ class Outcome:
     data: Mapping[str, JsonValue] = field(default_factory=dict)
     resources_used: Mapping[str, float] = field(default_factory=dict)
     difficulty: Literal["straightforward", "tricky"] | None = None
+    in_part: str = ""
 
 
 Returned = Outcome | dict[str, JsonValue] | str | None

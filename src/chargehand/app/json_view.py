@@ -35,6 +35,7 @@ def request_value(found: Snapshot) -> dict[str, Any]:
         **{name: getattr(request, name) for name in names},
         "key": request.idempotency_key,
         "reason": request.status_reason,
+        "in_part": [task.task_order for task in found.tasks if task.returned.in_part],
         "questions": list(found.questions),
         "plan": _plan(found.plan) if found.plan else None,
         "tasks": [_task(task, found) for task in found.tasks],
@@ -60,6 +61,13 @@ def request_line(request: Request) -> dict[str, Any]:
 def decided_value(request: Request) -> dict[str, Any]:
     """Return where a request stands after a decision about it."""
     return {"request_id": str(request.request_id), "status": request.status, "reason": request.status_reason}
+
+
+def output_value(found: Snapshot) -> dict[str, Any]:
+    """Return what the tasks of each step said."""
+    said = [(task, [part.model_dump() for part in task.said]) for task in found.tasks]
+    steps = [{"order": task.task_order, "name": task.spec.name, "said": parts} for task, parts in said]
+    return {"request_id": str(found.request.request_id), "output": steps}
 
 
 def event_value(event: HistoryEvent) -> dict[str, Any]:
@@ -169,6 +177,7 @@ def _task(task: Task, found: Snapshot) -> dict[str, Any]:
         "attempts": len(own),
         "duration_ms": own[-1].duration_ms if own else None,
         "changed": result.changed,
+        "in_part": result.in_part,
         "inputs": {name: _input(given) for name, given in taken(task, found.tasks).items()},
         "outputs": result.outputs,
         "unfit_outputs": result.unfit_outputs,

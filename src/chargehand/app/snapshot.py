@@ -86,12 +86,14 @@ class Plan(Value):
 class Result(Value):
     """What an agent returned. `data` and `outputs` are its own words; `unfit_outputs` says how the outputs are wrong.
 
+    `in_part` says what was left undone, though the work came to its end.
     An attempt keeps all of it, a task what people and later tasks use.
     """
 
     ok: bool = False
     summary: str = ""
     changed: bool | None = None
+    in_part: str = ""
     outputs: dict[str, JsonValue] = Field(default_factory=dict)
     data: dict[str, JsonValue] = Field(default_factory=dict)
     failure: Failure | None = None
@@ -102,6 +104,21 @@ class Result(Value):
     resources_used: dict[str, float] = Field(default_factory=dict)
     difficulty: Literal["straightforward", "tricky", "failed"] | None = None
     message_id: UUID | None = None
+
+
+class Said(Value):
+    """What one task of a playbook said on one host, or a script. `told`: it was there to say just that."""
+
+    task: str = ""
+    host: str = ""
+    text: str = ""
+    told: bool = False
+
+    @classmethod
+    def of(cls, item: Mapping[str, JsonValue]) -> Said:
+        """Read what an agent wrote."""
+        words = {name: str(item.get(name, "")) for name in ("task", "host", "text")}
+        return cls(**words, told=item.get("told") is True)
 
 
 class Task(Value):
@@ -138,6 +155,12 @@ class Task(Value):
     def returned(self) -> Result:
         """What it returned; an empty result where it returned nothing."""
         return self.result or NOTHING
+
+    @property
+    def said(self) -> tuple[Said, ...]:
+        """What its own tasks said, in order. What an agent wrote in another form is left out."""
+        found = self.returned.data.get("said")
+        return tuple(Said.of(item) for item in found if isinstance(item, dict)) if isinstance(found, list) else ()
 
     @property
     def given(self) -> Mapping[str, JsonValue]:

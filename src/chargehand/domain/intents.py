@@ -30,6 +30,8 @@ MOST_MIB = 1 << 30  # one PiB: the largest number of MiB of which two still fit 
 MOST_TASKS = 100_000  # of a plan; orders are INTEGER, and people write some eight
 MOST_EXAMPLES, MOST_VARIANTS, MOST_KEYS = 200, 20, 50  # of one intent; what people write has a tenth
 LONGEST_DESCRIPTION, LONGEST_EXAMPLE = 10_000, 1_000  # characters: as long as a request may be, and ten lines
+MOST_CAUTIONS, LONGEST_CAUTION = 20, 300  # people look at three of them, in a line each
+Caution = Annotated[str, Field(max_length=LONGEST_CAUTION)]
 Example = Annotated[str, Field(max_length=LONGEST_EXAMPLE)]
 Order = Annotated[int, Field(ge=1, le=MOST_TASKS)]
 """The place of a task in its plan, from 1."""
@@ -75,9 +77,10 @@ class OutputRef(Value):
     output: str = Field(min_length=1, max_length=64)
 
 
-NO_TERMS = frozenset({"content_hash", "source", "targets", "unavailable"})
+NO_TERMS = frozenset({"content_hash", "source", "targets", "cautions", "unavailable"})
 """The fields of an offer that change without its saying anything else: its content, where that lies, the hosts of the
-inventory (a plan names its own), and whether it can be done now. All others are its terms."""
+inventory (a plan names its own), what was noticed in the content, and whether it can be done now. All others are its
+terms."""
 
 
 class IntentSpec(Value):
@@ -87,7 +90,8 @@ class IntentSpec(Value):
     when it declares nothing. `exclusive_keys` may hold `{parameter}` slots. `content_hash` is the
     digest of what will run (playbook with everything it includes, script, handler version). `targets` are the hosts it
     is for, where it is for hosts: they may change from minute to minute, and no content hash covers them (a plan's
-    digest does). `unavailable` says why this agent cannot do it as things are (a missing program, broken YAML).
+    digest does). `cautions` are reasons to look twice that were noticed in its content. `unavailable` says why this
+    agent cannot do it as things are (a missing program, broken YAML).
     """
 
     intent: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
@@ -112,6 +116,7 @@ class IntentSpec(Value):
     content_hash: str = ""
     source: str = ""  # the file it comes from, for people
     targets: Targets | None = None
+    cautions: tuple[Caution, ...] = Field(default=(), max_length=MOST_CAUTIONS)  # flags of every plan with it
     unavailable: str | None = None
 
     @property

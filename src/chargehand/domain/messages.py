@@ -68,6 +68,7 @@ class WorkResult(Value):
     ok: bool
     summary: str = ""
     changed: bool | None = None
+    in_part: str = ""  # what was left undone, in words; empty: nothing was
     outputs: dict[str, JsonValue] = Field(default_factory=dict)  # values later tasks and people may use
     data: dict[str, JsonValue] = Field(default_factory=dict)  # counts, diffs: for the record
     failure: Failure | None = None

@@ -16,6 +16,7 @@ class Risk(StrEnum):
 
     READ = "read"
     CHANGE = "change"
+    UNKNOWN = "unknown"
     DESTROY = "destroy"
 
 
@@ -39,6 +40,12 @@ class Traits(NamedTuple):
 RISKS: Mapping[Risk, Traits] = {  # from harmless to worst
     Risk.READ: Traits("only looks", changes=False, final=False, own_rule=None),
     Risk.CHANGE: Traits("changes things", changes=True, final=False, own_rule=None),
+    Risk.UNKNOWN: Traits(  # it may be the worst, so it is treated as such
+        "may do anything: nobody has said what",
+        changes=True,
+        final=True,
+        own_rule=OwnRule("unknown risk", "ask", "nobody has said what it can do"),
+    ),
     Risk.DESTROY: Traits(
         "DESTROYS something", changes=True, final=True, own_rule=OwnRule("destroys", "ask", "it destroys something")
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from chargehand.domain.errors import WrongStatus
 
@@ -55,6 +55,10 @@ class TaskStatus(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"  # a task it depends on failed
     CANCELLED = "cancelled"
+
+
+InPart = Literal["accept", "fail"]
+"""What becomes of a task of which something was left undone: it counts as done, or it fails."""
 
 
 class AttemptStatus(StrEnum):

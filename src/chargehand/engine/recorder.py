@@ -58,7 +58,7 @@ class Recorder:
         self._signed = signed
         self._registrations, self._beats = Pace(REGISTRATIONS), Pace(HEARTBEATS)
         usual = Limits(settings.lease_seconds, settings.start_deadline, settings.task_deadline)
-        self._policy = RecordingPolicy(RetryPolicy(max_attempts=settings.max_attempts), usual)
+        self._policy = RecordingPolicy(RetryPolicy(max_attempts=settings.max_attempts, in_part=settings.in_part), usual)
 
     async def record(self, tx: Transaction, wires: Sequence[bytes]) -> None:
         """Apply messages from the events queue. What is malformed, unsigned, late or forged is kept as an anomaly."""

@@ -49,7 +49,7 @@ def effects_of(ending: Ending, policy: retry.RetryPolicy) -> Effects:
     result = ending.result
     decision = None if result.ok else _retry(ending, result.failure or _unsaid(), policy)
     attempt = _attempt_move(ending)
-    task = _task_move(ending, decision)
+    task = _task_move(ending, decision, policy)
     review = _review(ending, decision) if task.new is TaskStatus.IN_REVIEW else None
     return Effects(attempt, task, _outcome(ending), review)
 
@@ -129,12 +129,11 @@ def _attempt_status(ending: Ending) -> AttemptStatus:
     return {"cancelled": AttemptStatus.CANCELLED, "unknown": AttemptStatus.UNKNOWN}.get(kind, AttemptStatus.FAILED)
 
 
-def _task_move(ending: Ending, decision: RetryDecision | None) -> TaskMove:
+def _task_move(ending: Ending, decision: RetryDecision | None, policy: retry.RetryPolicy) -> TaskMove:
     task, result = ending.task, ending.result
     move = TaskMove(task.task_id, task.request_id, task.status, TaskStatus.SUCCEEDED, plain(result.summary))
     if decision is None:
-        told, unfit = {"summary": plain(result.summary), "changed": result.changed}, _unfit(ending)
-        return replace(move, result={**_kept(result), **unfit}, data={**told, **unfit})
+        return _done(move, ending, policy)
     failure = result.failure or _unsaid()
     said = plain(failure.message)
     data = {"failure": failure.model_dump(mode="json"), "decision": decision.model_dump(mode="json")}
@@ -148,6 +147,18 @@ def _task_move(ending: Ending, decision: RetryDecision | None) -> TaskMove:
     return replace(move, new=TaskStatus.FAILED, reason=said, result=_kept(result), data=data)
 
 
+def _done(move: TaskMove, ending: Ending, policy: retry.RetryPolicy) -> TaskMove:
+    """The work came to its end; where something was left undone, the operator decides what that means."""
+    result, unfit = ending.result, _unfit(ending)
+    told = {"summary": plain(result.summary), "changed": result.changed}
+    move = replace(move, result={**_kept(result), **unfit}, data={**told, **unfit})
+    if not result.in_part:
+        return move
+    left = plain(result.in_part)
+    reason = plain(f"{result.summary}; {left}")
+    return replace(move, new=retry.DONE_IN_PART[policy.in_part], reason=reason, data={**move.data, "in_part": left})
+
+
 def _unfit(ending: Ending) -> dict[str, str]:
     """What it returned is not what it declared: the work is done all the same, so it is kept, and not done again."""
     problem = None if ending.request.dry_run else outputs.unfit(ending.task.spec, ending.result.outputs)
@@ -155,7 +166,7 @@ def _unfit(ending: Ending) -> dict[str, str]:
 
 
 def _kept(result: WorkResult) -> dict[str, object]:
-    return result.model_dump(mode="json", include={"ok", "summary", "changed", "outputs", "data", "failure"})
+    return result.model_dump(mode="json", include={"ok", "summary", "changed", "in_part", "outputs", "data", "failure"})
 
 
 def _review(ending: Ending, decision: RetryDecision | None) -> Review:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from chargehand.domain.messages import Failure
+from chargehand.domain.states import InPart, TaskStatus
 from chargehand.domain.value import Value
 
 Action = Literal["again", "elsewhere", "fail", "review"]
@@ -46,12 +47,20 @@ TABLE: Mapping[str, Row] = {
 }  # fmt: skip
 
 
+DONE_IN_PART: Mapping[InPart, TaskStatus] = {"accept": TaskStatus.SUCCEEDED, "fail": TaskStatus.FAILED}
+"""The status of a task that was done in part, by what the operator wants."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a task is attempted in all, and how many seconds it waits before the second, third, ... attempt."""
+    """How often a task is attempted in all, and how many seconds it waits before the second, third, ... attempt.
+
+    `in_part`: what becomes of a task of which something was left undone. It is not tried again: the rest was done.
+    """
 
     max_attempts: int = 3
     waits: tuple[float, ...] = (1.0, 2.0, 4.0)  # the last one also stands for all that follow
+    in_part: InPart = "accept"
 
     def wait_after(self, attempts_made: int) -> float:
         """Return the wait after so many attempts, in seconds."""

@@ -25,7 +25,7 @@ from chargehand.domain.routing import AgentFacts
 from chargehand.planning.dependencies import check_dependencies, places_before, topological
 from chargehand.planning.digest import digest
 from chargehand.planning.scheduling import ordering
-from chargehand.routing.filters import PoolHealth, one_line, pool_health
+from chargehand.routing.filters import PoolHealth, State, one_line, pool_health
 from chargehand.routing.overtaking import may_overtake
 from chargehand.routing.performance import expected_seconds
 
@@ -67,10 +67,10 @@ class PlanFacts:
 def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts: PlanFacts) -> WorkPlan:
     """Make the plan. `pool` holds what is known of every agent, by intent.
 
-    Raises `Infeasible` when no agent could ever do a task, or nobody can do any of them now and the request may not
+    Raises `Infeasible` when no agent could ever do a task, or nobody can do one of them now and the request may not
     wait, `BadDecomposition` for an unknown intent, a dependency that
     is not there or goes in a circle, or an open question, `BadParameters` for parameters that do not fit. When nobody
-    can do a task just now, the plan is made and says that it will wait.
+    can do a task just now and it may wait, the plan is made and says so.
     """
     drafts = _drafts(decomposed, catalog, pool, facts)
     check_dependencies(drafts)
@@ -79,7 +79,7 @@ def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts
     drafts = [_offered_by(_estimated(task, agents), agents, catalog) for task, agents in _with_pool(drafts, pool)]
     held = {order: seen.reason for order, seen in health.items() if seen.state == "unavailable"}
     sequence = _sequence(drafts, pool, held, facts.mode)
-    tasks = _in_sequence(drafts, sequence, set(health) if "wait" in facts.otherwise else held.keys())
+    tasks = _in_sequence(drafts, sequence, set(health) if "wait" in facts.otherwise else ())
     waits = {place: held[order] for place, order in enumerate(sequence, start=1) if order in held}
     plan = WorkPlan(
         plan_id=facts.plan_id,
@@ -203,7 +203,7 @@ def _draft(subtask: Subtask, spec: IntentSpec, task_id: UUID, depends_on: tuple[
         hosts=targeted(spec, parameters),
         state=spec.state,
         confidence=subtask.confidence,
-        flags=subtask.flags,
+        flags=(*subtask.flags, *spec.cautions),
         source=spec.source,
     )
 
@@ -249,19 +249,42 @@ def _variant(draft: WorkTask, catalog: Catalog, pool: Pool) -> tuple[str, WorkTa
 def _refuse(
     drafts: Sequence[WorkTask], health: Mapping[int, PoolHealth], catalog: Catalog, pool: Pool, facts: PlanFacts
 ) -> None:
-    """Raise `Infeasible` for what can never be done, and for what nobody can do now unless it may wait."""
+    """Raise `Infeasible` for what can never be done, and for what nobody can do now unless it may wait.
+
+    One such step is enough: whoever asked has not agreed to a wait of which nobody knows the end.
+    """
     infeasible = [task for task in drafts if health[task.order].state == "infeasible"]
-    nobody = all(seen.state == "unavailable" for seen in health.values()) and not facts.may_wait
-    stopped = infeasible or (drafts if nobody else [])
+    away = [task for task in drafts if health[task.order].state == "unavailable" and not facts.may_wait]
+    stopped = infeasible or away
     if not stopped:
         return
-    reasons = dict.fromkeys(health[task.order].reason for task in stopped)
     variant = _variant(stopped[0], catalog, pool)
     if variant is not None:
         hint = f"It can be done as {variant[0]}: say so with `--otherwise variant`."
     else:
         hint = health[infeasible[0].order].hint if infeasible else WAIT
-    raise Infeasible("; ".join(reasons), hint=hint)
+    raise Infeasible("; ".join(_judged(stopped, drafts, health)), hint=hint)
+
+
+HEALTH: Mapping[State, str] = {
+    "available": "can be done",
+    "unavailable": "has nobody to do it now",
+    "infeasible": "cannot be done",
+}
+"""What is said of a step by the health of its pool."""
+
+
+def _judged(stopped: Sequence[WorkTask], drafts: Sequence[WorkTask], health: Mapping[int, PoolHealth]) -> Iterator[str]:
+    """Say of each step that stops a request why, and which of the others could be done."""
+    if len(drafts) == 1:
+        yield health[stopped[0].order].reason
+        return
+    for task in stopped:
+        seen = health[task.order]
+        yield f"step {task.order} ({one_line(task.name)}) {HEALTH[seen.state]}: {seen.reason}"
+    able = [str(task.order) for task in drafts if health[task.order].state == "available"]
+    if able:
+        yield f"{HEALTH['available']}: step {', '.join(able)}"
 
 
 def _estimated(task: WorkTask, agents: Sequence[AgentFacts]) -> WorkTask:
@@ -356,7 +379,9 @@ def _notes(decomposed: DecomposedRequest, tasks: Sequence[WorkTask], waits: Mapp
     yield from (f"assumed: {assumption}" for assumption in decomposed.assumptions)
     for task in tasks:
         yield from (f"step {task.order} ({task.name}): {flag}" for flag in task.flags)
-    yield from (f"step {order} waits: {reason}{_meanwhile(tasks, order)}" for order, reason in sorted(waits.items()))
+    for order, reason in sorted(waits.items()):
+        words = "waits for as long as it takes" if tasks[order - 1].may_wait else HEALTH["unavailable"]
+        yield f"step {order} {words}: {reason}{_meanwhile(tasks, order)}"
     if len(tasks) > TOO_FINE:
         yield f"this request has {len(tasks)} steps; could some be combined?"
 

@@ -117,12 +117,15 @@ def _first(task: WorkTask, agent: AgentFacts) -> Filter:
     return next(filter_ for filter_ in FILTERS if filter_.rejects(task, agent))
 
 
+State = Literal["available", "unavailable", "infeasible"]
+
+
 @dataclass(frozen=True, slots=True)
 class PoolHealth:
     """Whether anybody can do a task: now or in its turn (`available`), only when an agent comes back (`unavailable`),
     or not as things are (`infeasible`). `reason` counts why the others cannot."""
 
-    state: Literal["available", "unavailable", "infeasible"]
+    state: State
     reason: str
     hint: str = ""
 

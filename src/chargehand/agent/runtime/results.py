@@ -116,6 +116,7 @@ def succeeded(order: WorkOrder, returned: Returned, duration_ms: int) -> WorkRes
             ok=True,
             summary=outcome.summary[:MAX_MESSAGE],
             changed=outcome.changed,
+            in_part=outcome.in_part[:MAX_MESSAGE],
             outputs=dict(outcome.outputs),
             data=dict(outcome.data),
             duration_ms=duration_ms,
@@ -177,6 +178,7 @@ def redacted(result: WorkResult, redactor: Redactor) -> WorkResult:
     return result.model_copy(
         update={
             "summary": redactor.text(result.summary),
+            "in_part": redactor.text(result.in_part),
             "outputs": redactor.mapping(result.outputs),
             "data": redactor.mapping(result.data),
             "resources_used": {redactor.text(name): used for name, used in result.resources_used.items()},

@@ -24,9 +24,10 @@ from chargehand.agents.infra.plays import UnknownHosts, Wanted, wanted
 from chargehand.agents.infra.project import playbook_root, script_root
 from chargehand.agents.infra.snapshots import Snapshots, Subject, problem_of
 from chargehand.domain.errors import UnreadableText
-from chargehand.domain.intents import IntentSpec
+from chargehand.domain.intents import LONGEST_CAUTION, MOST_CAUTIONS, IntentSpec
 
 PLAY_KEYS = frozenset({"hosts", "import_playbook", "ansible.builtin.import_playbook"})
+ASKS = "it waits for a key that nobody can press, and fails there"
 MAX_BYTES = 1_000_000  # a playbook is written by hand
 
 
@@ -46,9 +47,35 @@ class Found:
         """Return what its plays are for, or why that is not known."""
         declared, root = self.spec.parameters.get("properties"), self.subject.root
         try:
-            return wanted(root, root / self.subject.name, declared if isinstance(declared, dict) else {})
+            found = wanted(root, root / self.subject.name, declared if isinstance(declared, dict) else {})
         except UnknownHosts as error:
             return str(error)
+        return self._unanswered(found.prompts) or found
+
+    def _unanswered(self, prompts: Iterable[str]) -> str | None:
+        """Return why a playbook that asks for these variables cannot run: no parameter always answers."""
+        parameters = self.spec.parameters
+        declared, required = parameters.get("properties"), parameters.get("required")
+        schemas = declared if isinstance(declared, dict) else {}
+        given = {name for name, schema in schemas.items() if isinstance(schema, dict) and "default" in schema}
+        given |= set(map(str, required)) & set(schemas) if isinstance(required, list) else set()
+        if missing := sorted({*prompts} - given):
+            return (
+                f"it asks for {', '.join(missing)} (vars_prompt), and nobody can answer while it runs: declare each in"
+                " the header as a parameter that is required or has a default"
+            )
+        return None
+
+
+@dataclass(frozen=True)
+class _Below:
+    """What one directory holds. `names` are all its files, `offered` those that are offered, as their `subjects`."""
+
+    root: Path
+    kind: Kind
+    names: list[str]
+    offered: list[tuple[Path, Header, str | None]]
+    subjects: list[Subject]
 
 
 class Discovery:
@@ -85,24 +112,38 @@ class Discovery:
         return changed
 
     def _scan(self) -> Iterator[Found]:
-        for folder in self._playbook_dirs:
-            yield from self._below(folder, "playbook")
-        for folder in self._script_dirs:
-            yield from self._below(folder, "script")
+        kinds: tuple[tuple[Kind, tuple[Path, ...]], ...] = (
+            ("playbook", self._playbook_dirs),
+            ("script", self._script_dirs),
+        )
+        below = [self._below(folder, kind) for kind, folders in kinds for folder in folders]
+        offered = [each for each in below if each is not None]
+        files = {each.root / subject.name for each in offered for subject in each.subjects}
+        written = {path for each in offered for subject in each.subjects for path in _writes(subject)}
+        data = sorted(path for path in written if not any(file.is_relative_to(path) for file in files))
+        for each in offered:
+            yield from self._offers(each, data)
 
-    def _below(self, folder: Path, kind: Kind) -> Iterator[Found]:
-        """Yield what one directory offers; all of it lies in one project."""
+    def _below(self, folder: Path, kind: Kind) -> _Below | None:
+        """Return what one directory holds that is to be offered; all of it lies in one project."""
         paths = _children(folder, (".yml", ".yaml") if kind == "playbook" else None)
         headers_of = {path: (_playbook(path) if kind == "playbook" else _script(path)) for path in paths}
         offered = [(path, header, problem) for path, (header, problem) in headers_of.items() if header is not None]
         if not offered:
-            return
+            return None
         root = (playbook_root if kind == "playbook" else script_root)(folder, self._home)
         place = os.path.relpath(os.path.realpath(folder), root)
-        project = _Project(self._snapshots, root, kind, [_name(place, path) for path in paths])
+        names = [_name(place, path) for path in paths]
         subjects = [Subject(root, _name(place, path), kind, header.spec) for path, header, _ in offered]
-        found = [self._offer(each, subject, project) for each, subject in zip(offered, subjects, strict=True)]
-        yield from self._with_hosts(found, project) if kind == "playbook" else found
+        return _Below(root, kind, names, offered, subjects)
+
+    def _offers(self, below: _Below, written: Sequence[Path]) -> Iterator[Found]:
+        """Yield what one directory offers. `written` is what work on offer may write, anywhere."""
+        project = _Project(self._snapshots, below.root, below.kind, below.names)
+        beside = tuple(str(path.relative_to(below.root)) for path in written if path.is_relative_to(below.root))
+        subjects = [replace(subject, beside=beside) for subject in below.subjects]
+        found = [self._offer(each, subject, project) for each, subject in zip(below.offered, subjects, strict=True)]
+        yield from self._with_hosts(found, project) if below.kind == "playbook" else found
 
     def _offer(self, offered: tuple[Path, Header, str | None], subject: Subject, project: _Project) -> Found:
         path, header, problem = offered
@@ -125,7 +166,9 @@ class Discovery:
     def _with_targets(self, item: Found, plays: Wanted, beside: list[Wanted], project: _Project) -> Found:
         root, file = item.subject.root, item.subject.root / item.subject.name
         try:
-            return item.but(targets=self._inventories.targets(plays, beside, file, root, project.parts))
+            cautions = tuple(f"{ASKS}: {place}"[:LONGEST_CAUTION] for place in plays.pauses[:MOST_CAUTIONS])
+            targets = self._inventories.targets(plays, beside, file, root, project.parts)
+            return item.but(targets=targets, cautions=cautions)
         except UnknownHosts as error:
             return item.but(unavailable=str(error))
 
@@ -217,6 +260,14 @@ def _plays(text: str) -> tuple[tuple[str, ...] | None, str | None]:
     if not isinstance(node, SequenceNode) or not node.value or not all(_is_play(item) for item in node.value):
         return None, None
     return tuple(name for item in node.value if (name := _mapping(item).get("name"))), None
+
+
+def _writes(subject: Subject) -> list[Path]:
+    """Return where work may write in its project; nowhere if what it declares is refused."""
+    try:
+        return [subject.root / name for name in subject.shared]
+    except UnfitContent:
+        return []
 
 
 def _is_play(node: Node) -> bool:

@@ -22,6 +22,7 @@ from pydantic import JsonValue, ValidationError
 from ruamel.yaml.nodes import MappingNode, Node
 
 from chargehand.agents import bounded_yaml
+from chargehand.agents.infra.risk_words import risk_of_names
 from chargehand.catalog import json_schema
 from chargehand.domain import secret_refs
 from chargehand.domain.errors import BadConfiguration, UnreadableText
@@ -94,7 +95,8 @@ def parse(text: str, file: str, kind: Kind) -> Header | None:
 
 
 def without_header(stem: str, play_names: Sequence[str]) -> Header:
-    """Return the offer of a playbook that says nothing about itself: never repeated blindly, always a change."""
+    """Return the offer of a playbook that says nothing about itself: never repeated blindly, and nobody knows what it
+    can do; its name, or that of a play, may say that it destroys something."""
     words = re.sub(r"[^a-z0-9]+", " ", stem.lower()).strip() or "playbook"
     names = [name for name in play_names if len(name) <= LONGEST_EXAMPLE]  # a longer one is no phrase that anybody says
     examples = [f"run {words}", f"run the {words} playbook", f"execute the playbook {words}", *names]
@@ -104,6 +106,7 @@ def without_header(stem: str, play_names: Sequence[str]) -> Header:
         description=names[0] if names else f"Run the playbook {stem}",
         examples=tuple(dict.fromkeys(examples))[:MOST_EXAMPLES],
         parameters={"type": "object", "properties": {}, "additionalProperties": False},
+        risk=risk_of_names([stem, *play_names], Risk.UNKNOWN),
         dry_run=True,
     )
     return Header(spec)
@@ -157,6 +160,7 @@ class _Reader:
         fields = {k: v for k, v in self.values.items() if k not in ("parameters", "outputs", "requires")}
         fields.setdefault("work_type", "run_playbook" if self.kind == "playbook" else "run_automation")
         fields.setdefault("intent", fallback_intent(self.file.rsplit("/", 1)[-1].rsplit(".", 1)[0]))
+        fields.setdefault("risk", risk_of_names([fields["intent"]], Risk.CHANGE))
         fields["dry_run"] = self.kind == "playbook" or fields.get("dry_run", False)
         commands, ports = self._requirements(self.values.get("requires", {}))
         fields["exclusive_keys"] = [*fields.get("exclusive_keys", ()), *(f"port:{port}" for port in ports)]

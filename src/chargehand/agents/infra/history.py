@@ -69,19 +69,14 @@ class History:
         return sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def words(before: Parts, now: Parts, shared: Iterable[str]) -> str:
+def words(before: Parts, now: Parts) -> str:
     """Return what differs between two snapshots: `tasks/more.yml was changed, x.yml was added (and 4 more)`."""
-    left_out = tuple(shared)
-    found = [item for part in {**before, **now} for item in _in_part(part, before, now, left_out)]
+    found = [item for part in {**before, **now} for item in _in_part(part, before, now)]
     more = f" (and {len(found) - NAMED:,} more)" if len(found) > NAMED else ""
     return ", ".join(found[:NAMED]) + more
 
 
-def _in_part(part: str, before: Parts, now: Parts, shared: tuple[str, ...]) -> list[str]:
+def _in_part(part: str, before: Parts, now: Parts) -> list[str]:
     found = differences(before.get(part, {}), now.get(part, {}))
     prefix = "" if part == "project" else f"{part}: "
-    return [prefix + item for item in found if not _is_shared(item, shared)]
-
-
-def _is_shared(item: str, shared: tuple[str, ...]) -> bool:
-    return any(item.startswith((f"{path} ", f"{path}/")) for path in shared)
+    return [prefix + item for item in found]

@@ -31,7 +31,7 @@ MAX_FILES = 50_000  # above that it is somebody's home directory, not a project
 MAX_BYTES = 2_000_000_000  # every attempt copies them
 SETTLED = 1_000_000_000  # ns; a younger file may change again without its time changing, so its hash is not kept
 
-FOLDER, UNREADABLE = "d", "?"
+FOLDER, PROGRAM, UNREADABLE = "d", "x", "?"
 
 Stamp = tuple[int, int, int, int, int]
 
@@ -192,7 +192,7 @@ class _Reading:
             return
         self.size += status.st_size
         self._look_at_rights(name, item.path, status)
-        self.entries[name] = f"{'x' if status.st_mode & stat.S_IXUSR else 'f'} {known[1]}"
+        self.entries[name] = f"{PROGRAM if status.st_mode & stat.S_IXUSR else 'f'} {known[1]}"
         if known[2]:
             self.mentions[name] = known[2]
         if max(status.st_mtime_ns, status.st_ctime_ns) < self.settled:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Any
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from chargehand.agents import bounded_yaml
+from chargehand.agents.infra import questions
+from chargehand.agents.infra.questions import Asked
 from chargehand.domain.errors import BadConfiguration, UnreadableText
 
 IMPORTS = ("import_playbook", "ansible.builtin.import_playbook", "ansible.legacy.import_playbook")
@@ -39,10 +41,15 @@ class UnknownHosts(BadConfiguration):
 
 @dataclass
 class Wanted:
-    """What the plays of one playbook are for. `by` are parameters, each with the pattern that stands in for it."""
+    """What the plays of one playbook are for, and what they ask a person while they run.
+
+    `by` are parameters, each with the pattern that stands in for it.
+    """
 
     patterns: set[Pattern] = field(default_factory=set)
     by: dict[str, Pattern | None] = field(default_factory=dict)
+    prompts: set[str] = field(default_factory=set)  # variables that a person is asked for
+    pauses: list[str] = field(default_factory=list)  # where it waits for a person: `site.yml line 3`
 
     @property
     def all_patterns(self) -> set[Pattern]:
@@ -69,11 +76,42 @@ class _Reader:
         self.seen.add(file)
         if len(self.seen) > MOST_PLAYBOOKS:
             raise UnknownHosts(f"it imports more than {MOST_PLAYBOOKS} playbooks")
-        for key, texts in _plays(_text(file)):
+        plays, asked = _plays(_text(file))
+        self.asked(file, asked)
+        for key, texts in plays:
             if key == "hosts":
                 self.play(file, texts)
             else:
                 self.playbook(self.imported(file, texts))
+
+    def asked(self, file: Path, asked: Iterable[Asked]) -> None:
+        """Note what is asked in a file, and in those of tasks and roles that it names and that are there."""
+        for kind, text in asked:
+            if kind == "prompt":
+                self.found.prompts.add(text)
+            elif kind == "pause":
+                self.found.pauses.append(f"{file.relative_to(self.root)} {text}")
+            else:
+                for place in self.places(file, kind, text):
+                    self.tasks(place)
+
+    def places(self, file: Path, kind: str, text: str) -> list[Path]:
+        """Return where tasks or a role may lie."""
+        if not text or "{{" in text:
+            return []
+        if kind == "tasks":
+            return [file.parent / text]
+        folders = (file.parent, *file.parent.parents)
+        return [
+            folder / "roles" / text / "tasks" / "main.yml" for folder in folders if folder.is_relative_to(self.root)
+        ]
+
+    def tasks(self, file: Path) -> None:
+        if file in self.seen or not file.is_file() or not file.resolve().is_relative_to(self.root):
+            return
+        self.seen.add(file)
+        if len(self.seen) <= MOST_PLAYBOOKS:
+            self.asked(file, _tasks(_text(file)))
 
     def play(self, file: Path, texts: Pattern) -> None:
         plain = tuple(text for text in texts if "{{" not in text and "{%" not in text)
@@ -122,13 +160,23 @@ def _text(file: Path) -> str:
 
 
 @lru_cache(maxsize=1_000)  # looked at every two seconds, and seldom changed
-def _plays(text: str) -> tuple[tuple[str, Pattern], ...]:
+def _plays(text: str) -> tuple[tuple[tuple[str, Pattern], ...], tuple[Asked, ...]]:
     try:
         node = bounded_yaml.compose(text)
     except UnreadableText as error:
         raise UnknownHosts(f"broken YAML: {error}") from error
-    items = node.value if isinstance(node, SequenceNode) else []
-    return tuple(found for item in items if isinstance(item, MappingNode) for found in _play(item))
+    plays = [item for item in questions.items(node) if isinstance(item, MappingNode)]
+    found = tuple(part for play in plays for part in _play(play))
+    return found, tuple(asked for play in plays for asked in questions.of_play(play))
+
+
+@lru_cache(maxsize=1_000)
+def _tasks(text: str) -> tuple[Asked, ...]:
+    """Return what a file of tasks asks; nothing where it is none, which Ansible says better."""
+    try:
+        return tuple(questions.of_tasks(bounded_yaml.compose(text)))
+    except UnreadableText:
+        return ()
 
 
 def _play(node: MappingNode) -> Iterator[tuple[str, Pattern]]:

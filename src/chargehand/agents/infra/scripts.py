@@ -23,7 +23,7 @@ from pydantic import JsonValue
 from chargehand import folders
 from chargehand.agent import Outcome, TaskFailed, TaskFailedHere, TaskInterrupted, Work
 from chargehand.agents.infra.copied import copied
-from chargehand.agents.infra.diffs import clip, one_line
+from chargehand.agents.infra.diffs import clip, one_line, redact
 from chargehand.agents.infra.discovery import unsafe_script
 from chargehand.agents.infra.environment import child_environment
 from chargehand.agents.infra.options import InfraOptions
@@ -64,7 +64,7 @@ async def run_script(work: Work, subject: Subject, snapshots: Snapshots, options
         raise TaskFailed(f"{said} ({script.name} refused what it was given)")
     if finished.exit_code != 0:
         raise TaskFailedHere(f"{said} ({script.name} ended with exit code {finished.exit_code})")
-    return _outcome(script.name, _read_output(output))
+    return _outcome(script.name, _read_output(output), _said(script.name, finished.tail))
 
 
 def _variables(work: Work, everything: Path, output: Path) -> dict[str, str]:
@@ -104,10 +104,17 @@ def _read_output(path: Path) -> dict[str, JsonValue]:
     return value
 
 
-def _outcome(name: str, outputs: dict[str, JsonValue]) -> Outcome:
+def _said(name: str, tail: str) -> dict[str, JsonValue]:
+    """Return the end of what a script printed, without what was shown while it ran."""
+    text = "\n".join(line for line in tail.splitlines() if line.strip() and not line.startswith(PROGRESS))
+    return {"said": [{"task": name, "host": "", "text": redact(text), "told": False}]} if text else {}
+
+
+def _outcome(name: str, outputs: dict[str, JsonValue], data: dict[str, JsonValue]) -> Outcome:
     summary, changed = outputs.get("summary"), outputs.get("changed")
     return Outcome(
         summary if isinstance(summary, str) and summary else f"{name} ended well",
         changed=changed if isinstance(changed, bool) else None,
         outputs=outputs,
+        data=data,
     )

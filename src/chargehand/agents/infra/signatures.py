@@ -14,7 +14,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from chargehand.agents.infra.manifest import SIGNATURE, SIGNED, UNREADABLE, Manifest, UnfitContent, differences
@@ -43,6 +43,10 @@ def how_to_sign(root: Path) -> str:
     return f"chargehand agent manifest {shlex.quote(str(root))} && ssh-keygen -Y sign -n {NAMESPACE} -f KEY {file}"
 
 
+Content = Callable[[Mapping[str, str]], Mapping[str, str]]
+"""Takes the entries of a project, and returns those that must be as they were signed."""
+
+
 class Signers:
     """Whose signature is asked for. `allowed` is a file of ALLOWED SIGNERS (see ssh-keygen(1)); None: nobody's."""
 
@@ -51,10 +55,13 @@ class Signers:
         self._good: dict[str, float] = {}
         self._parsed: tuple[str, Mapping[str, str]] = ("", {})
 
-    def problem(self, project: Manifest, shared: Iterable[str] = (), *, fresh: bool = False) -> str | None:
+    def problem(
+        self, project: Manifest, content: Content = lambda entries: entries, *, fresh: bool = False
+    ) -> str | None:
         """Return why nothing of a project may run, and how to mend it; None when all is signed.
 
-        `shared` are the paths that work may write. `fresh`: check the signature whatever is remembered.
+        `content` leaves out what work may write; as it stands, nothing. `fresh`: check the signature whatever
+        is remembered.
         """
         if self._allowed is None:
             return None
@@ -66,7 +73,7 @@ class Signers:
         if problem := self._unsigned(project.base, text, signature, fresh):
             return problem
         signed = Manifest(project.base, self._entries(text))
-        if signed.entries and (found := differences(signed.without(shared), project.without(shared))):
+        if signed.entries and (found := differences(content(signed.entries), content(project.entries))):
             more = f" (and {len(found) - NAMED:,} more)" if len(found) > NAMED else ""
             return f"{', '.join(found[:NAMED])}{more} after the manifest was signed: {how_to_sign(project.base)}"
         return None if signed.entries else f"{project.base / SIGNED} is no manifest: {how_to_sign(project.base)}"

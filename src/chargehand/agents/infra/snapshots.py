@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from chargehand import folders
 from chargehand.agents.infra import references
@@ -25,10 +25,10 @@ from chargehand.agents.infra.copying import copy_tree, set_apart, share
 from chargehand.agents.infra.headers import Kind
 from chargehand.agents.infra.history import History, Parts, words
 from chargehand.agents.infra.inventory import own_inventory
-from chargehand.agents.infra.manifest import Manifest, Tree, UnfitContent, digest_of
+from chargehand.agents.infra.manifest import FOLDER, PROGRAM, Manifest, Tree, UnfitContent, digest_of
 from chargehand.agents.infra.signatures import Signers
 from chargehand.domain.errors import ContentChanged
-from chargehand.domain.intents import IntentSpec
+from chargehand.domain.intents import NO_TERMS, IntentSpec
 
 PROJECT, INVENTORY, VARIABLES = "project", "inventory", "variables"
 NOT_STATE = frozenset({"roles", "tasks", "handlers", "vars", "defaults", "meta", "group_vars", "host_vars", "library",
@@ -39,17 +39,39 @@ SHARE = 20  # at most every so many times as long as it takes, a twentieth of on
 
 @dataclass(frozen=True)
 class Subject:
-    """One playbook or script: the project it lies in, its path below that, and what its header says."""
+    """One playbook or script: the project it lies in, its path below that, and what its header says.
+
+    `beside` are paths of the project that other work on offer may write, as its header declares.
+    """
 
     root: Path
     name: str
     kind: Kind
     spec: IntentSpec = field(compare=False)
+    beside: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def shared(self) -> tuple[str, ...]:
         """What it may write in the real tree, relative to the project. Raises `UnfitContent`."""
         return tuple(_shared(self, path) for path in self.spec.state)
+
+    def content(self, entries: Mapping[str, str]) -> Mapping[str, str]:
+        """Return those of the project's entries that an approval binds to. Raises `UnfitContent`.
+
+        What it may write is none of them, and neither is what other work may write, so that a step does not change the
+        next one. A program there is content all the same: it would be run.
+        """
+        own, other = self.shared, self.beside
+        if not own and not other:
+            return entries
+        made = {parent.as_posix() for path in (*own, *other) for parent in PurePosixPath(path).parents}
+        return {
+            name: what
+            for name, what in entries.items()
+            if not (what == FOLDER and name in made)  # made for what lies in it
+            and not _lies_in(name, own)
+            and (what[0] == PROGRAM or not _lies_in(name, other))
+        }
 
 
 @dataclass(frozen=True)
@@ -105,9 +127,9 @@ class Snapshots:
 
     def content_hash(self, subject: Subject, parts: tuple[Manifest, ...]) -> str:
         """Return the digest of all that would run. Raises `UnfitContent` for a `state` that would hide what runs."""
-        said = subject.spec.model_dump(mode="json", exclude={"content_hash", "source", "targets", "unavailable"})
-        shared, others = subject.shared, [part.digest for part in parts[1:]]
-        digests = [parts[0].digest if not shared else digest_of(parts[0].without(shared)), *others]
+        said = subject.spec.model_dump(mode="json", exclude=set(NO_TERMS))
+        content, others = subject.content(parts[0].entries), [part.digest for part in parts[1:]]
+        digests = [parts[0].digest if content is parts[0].entries else digest_of(content), *others]
         covered = [subject.kind, subject.name, said, _ansible() if subject.kind == "playbook" else "", digests]
         return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
 
@@ -136,7 +158,7 @@ class Snapshots:
 
     def unsigned(self, subject: Subject, project: Manifest, *, fresh: bool = False) -> str | None:
         """Return why nobody vouches for a file's project, where somebody must. Raises `UnfitContent`."""
-        return self._signers.problem(project, subject.shared, fresh=fresh)
+        return self._signers.problem(project, subject.content, fresh=fresh)
 
     def remember(self, subjects: Iterable[tuple[Subject, str]]) -> None:
         """Keep the manifests behind these bound hashes, to say later what changed."""
@@ -158,7 +180,7 @@ class Snapshots:
             return f"{error.filename} cannot be read any more: {error.strerror}"
         except UnfitContent as error:
             return str(error)
-        return words(before, now, subject.shared) if before else ""
+        return words({**before, PROJECT: subject.content(before.get(PROJECT, {}))}, now) if before else ""
 
     def copy(self, subject: Subject, approved: str, folder: Path) -> Copy:
         """Make a copy in `folder` and return it; whoever asked removes it. It blocks.
@@ -203,10 +225,9 @@ class Snapshots:
         return Copy(folder, project, file, empty, inventory, vars_file)
 
     def _entries(self, subject: Subject, parts: tuple[Manifest, ...]) -> Parts:
-        shared = subject.shared
         names = self._names(subject.root, subject.kind)
         found = dict(zip(names, (part.entries for part in parts), strict=True))
-        return found | {PROJECT: parts[0].without(shared)}
+        return found | {PROJECT: subject.content(parts[0].entries)}
 
     def _names(self, root: Path, kind: Kind) -> list[str]:
         return [name for name, _, _ in self._parts(root, kind)]

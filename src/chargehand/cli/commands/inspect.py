@@ -12,6 +12,8 @@ from chargehand.cli.terminal.exit_codes import DONE
 from chargehand.domain.states import REQUEST_ENDED, RequestStatus
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from chargehand.app.history import HistoryEvent
     from chargehand.cli.flows.context import Context
 
@@ -20,6 +22,7 @@ group = typer.Typer()
 MaybeId = Annotated[str | None, typer.Argument(metavar="[ID]", help="A request's id, or its first characters.")]
 AnyId = Annotated[str, typer.Argument(metavar="ID", help="A request's or a task's id, or its first characters.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Continue until the request ends.")]
+Output = Annotated[bool, typer.Option("--output", help="What the steps said, as far as it is kept.")]
 Full = Annotated[bool, typer.Option("--full", help="With hashes, scores, thresholds and details.")]
 InStatus = Annotated[RequestStatus | None, typer.Option("--status", help="Only requests in this status.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most this many.")]
@@ -44,8 +47,10 @@ def watch(request: RequestId, as_json: AsJson = False) -> int:
 
 
 @group.command()
-def logs(request: MaybeId = None, follow: Follow = False, as_json: AsJson = False) -> int:
-    """Show what happened to a request, event by event."""
+def logs(request: MaybeId = None, follow: Follow = False, output: Output = False, as_json: AsJson = False) -> int:
+    """Show what happened to a request, event by event, or what its steps said."""
+    if output:
+        return launch(lambda context: _output(context, request), as_json=as_json)
     return launch(lambda context: _logs(context, request, follow=follow), as_json=as_json)
 
 
@@ -102,9 +107,12 @@ async def _all(context: Context) -> int:
 
 
 async def _one(context: Context, given: str) -> int:
+    from datetime import UTC, datetime
+
     from chargehand.app.json_view import request_value
     from chargehand.cli.show.ending import ending_lines
     from chargehand.cli.show.request import head, standing
+    from chargehand.cli.show.waiting import Around, waiting_lines
 
     found = await context.app.snapshot(await context.app.request_id(given))
     if found.request.status in REQUEST_ENDED:
@@ -112,6 +120,8 @@ async def _one(context: Context, given: str) -> int:
     else:
         reviews = await context.app.reviews(found.request.request_id)
         lines = standing(found.request, found.tasks, found.attempts, reviews, found.questions)
+        around = Around(found.request, found.attempts, datetime.now(UTC), context.app.settings.no_agent_timeout)
+        lines += waiting_lines(found.tasks, around)
     context.screen.show(*lines)
     context.screen.answer(request_value(found))
     return DONE
@@ -120,12 +130,8 @@ async def _one(context: Context, given: str) -> int:
 async def _logs(context: Context, given: str | None, *, follow: bool) -> int:
     from chargehand.app.json_view import event_value
     from chargehand.cli.show.progress import log_line
-    from chargehand.domain.errors import UnknownId
 
-    newest = await context.app.requests(limit=1)
-    if given is None and not newest:
-        raise UnknownId("there is no request yet", hint='chargehand run "what should be done" makes one.')
-    request_id = await context.app.request_id(given) if given else newest[0].request_id
+    request_id = await _given_or_newest(context, given)
     events: list[HistoryEvent] = []
     while True:
         status = (await context.app.request(request_id)).status
@@ -138,3 +144,22 @@ async def _logs(context: Context, given: str | None, *, follow: bool) -> int:
         await context.changed()
     context.screen.answer({"request_id": str(request_id), "events": [event_value(event) for event in events]})
     return DONE
+
+
+async def _output(context: Context, given: str | None) -> int:
+    from chargehand.app.json_view import output_value
+    from chargehand.cli.show.ending import output_lines
+
+    found = await context.app.snapshot(await _given_or_newest(context, given))
+    context.screen.show(*output_lines(found.tasks))
+    context.screen.answer(output_value(found))
+    return DONE
+
+
+async def _given_or_newest(context: Context, given: str | None) -> UUID:
+    from chargehand.domain.errors import UnknownId
+
+    newest = await context.app.requests(limit=1)
+    if given is None and not newest:
+        raise UnknownId("there is no request yet", hint='chargehand run "what should be done" makes one.')
+    return await context.app.request_id(given) if given else newest[0].request_id

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from chargehand.app.history import HistoryEvent
-from chargehand.app.snapshot import Task, of_plan
+from chargehand.app.snapshot import Request, Task, of_plan
 from chargehand.cli.flows.context import PAUSE, Context
 from chargehand.cli.show.progress import board, event_line
+from chargehand.cli.show.waiting import WAITS, Around, waiting_lines
 from chargehand.cli.terminal.lines import Line
 from chargehand.cli.terminal.screen import Board
 from chargehand.domain.states import RequestStatus as R
-from chargehand.domain.states import TaskStatus as T
 
 AT_WORK = frozenset({R.RUNNING, R.PAUSED, R.CANCELLING})
 FRAME = 0.2
@@ -38,7 +38,8 @@ class Following:
         self._latest: dict[UUID, str] = {}
         self._began: dict[UUID, datetime] = {}
         self._took: dict[UUID, float] = {}
-        self._waits: dict[UUID, str] = {}
+        self._waiting: list[Line] = []
+        self._told: Sequence[Line] = ()
         self._tasks: Sequence[Task] = ()
         self._tick = 0
 
@@ -50,9 +51,21 @@ class Following:
         steps = {task.task_id: task.task_order for task in self._tasks}
         for event in await app.events(self._request_id, self.seen):
             self._take(event, steps.get(event.task_id) if event.task_id else None)
+        self._waiting = await self._waits_now(request)
         self._redraw()
         self._tell_waits()
         return request.status in AT_WORK
+
+    async def _waits_now(self, request: Request) -> list[Line]:
+        """Return what is waited for, and until when; read only where something may wait."""
+        if request.status not in AT_WORK or not (
+            request.status is R.PAUSED or any(t.status in WAITS for t in self._tasks)
+        ):
+            return []
+        app = self._desk.app
+        attempts = (await app.snapshot(self._request_id)).attempts
+        around = Around(request, attempts, datetime.now(UTC), app.settings.no_agent_timeout)
+        return waiting_lines(self._tasks, around)
 
     async def pause(self) -> None:
         """Wait until there is something new, at most `PAUSE`; a board turns its spinner meanwhile."""
@@ -67,7 +80,7 @@ class Following:
     def _redraw(self) -> None:
         if self._draw:
             self._tick += 1
-            self._draw(board(self._tasks, self._latest, self._elapsed(), self._tick))
+            self._draw(board(self._tasks, self._latest, self._elapsed(), self._tick) + self._waiting)
 
     def _take(self, event: HistoryEvent, step: int | None) -> None:
         self.seen = event.seq
@@ -90,9 +103,7 @@ class Following:
         return self._took | {task: max(0.0, (now - began).total_seconds()) for task, began in self._began.items()}
 
     def _tell_waits(self) -> None:
-        """A task that waits for an agent or a key makes no event; its reason tells why. A board shows it anyway."""
-        for task in () if self._draw else self._tasks:
-            reason = task.status_reason if task.status is T.READY and task.wants_capacity else ""
-            if reason and self._waits.get(task.task_id) != reason:
-                self._desk.screen.show(Line(f"{task.task_order} waits: {reason}", "warn"))
-            self._waits[task.task_id] = reason
+        """A task that waits for an agent or a key makes no event. A board shows it anyway."""
+        if not self._draw:
+            self._desk.screen.show(*(line for line in self._waiting if line not in self._told))
+            self._told = tuple(self._waiting)

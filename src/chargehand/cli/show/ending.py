@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from chargehand.app.snapshot import Attempt, Request, Task, attempts_of, taken
+from chargehand.app.snapshot import Attempt, Request, Said, Task, attempts_of, taken
 from chargehand.cli.show.inputs import taken_lines
 from chargehand.cli.terminal.lines import Line, count, cut, lasting, said, short
 from chargehand.domain.states import RequestStatus as R
@@ -45,6 +45,12 @@ CHANGED: dict[tuple[bool, object], str] = {  # by whether it was a dry run, and 
     (True, True): ", would change",
     (True, False): ", would change nothing",
 }
+IN_PART: Mapping[T, tuple[str, str]] = {
+    T.SUCCEEDED: ("done in part", "warn"),
+    T.FAILED: ("failed, because it was done in part", "bad"),
+}
+"""The words for a step of which something was left undone, where it is not under way again."""
+MOST_SAID = 30  # lines of what a step said; `logs ID --output` has all
 MAX_DIFF = 200  # lines of one dry run's diff on a screen; `status --json` has all
 MAX_OUTPUT = 500  # characters
 
@@ -57,6 +63,8 @@ def ending_lines(
     head, style = HEADS[status]
     took = f" in {lasting(seconds)}" if seconds is not None and status in (R.COMPLETED, R.FAILED) else ""
     reason = _changes(tasks, request.dry_run) if status is R.COMPLETED else request.status_reason
+    if status is R.COMPLETED and any(task.returned.in_part for task in tasks):
+        head, style = "Done in part", "warn"
     lines = [Line(f"{head}{took}: {reason}", style)]
     lines += [Line(hint, "", 2)] if hint else []
     for task in tasks:
@@ -68,8 +76,8 @@ def task_lines(
     task: Task, tasks: Sequence[Task], attempts: Sequence[Attempt], *, dry_run: bool = False
 ) -> Iterator[Line]:
     """Return one step: how it stands, where it ran, what it said and gave."""
-    word, style = WORDS[task.status]
     result = task.returned
+    word, style = part_words(task) or WORDS[task.status]
     changed = CHANGED.get((dry_run, result.changed), "")
     where = _where(attempts_of(task, attempts))
     yield Line(f"{task.task_order}. {task.spec.name}: {word}{changed}{where}", style, 2)
@@ -81,7 +89,40 @@ def task_lines(
     for name, value in result.outputs.items():
         if name != "summary":  # it is in the reason
             yield Line(f"{name}: {cut(said(value), MAX_OUTPUT)}", "", 5)
+    yield from said_lines(task)
     yield from _diff(result.data.get("diff"))
+
+
+def part_words(task: Task) -> tuple[str, str] | None:
+    """Return the words and the style for a step that was done in part; None for any other."""
+    return IN_PART.get(task.status) if task.returned.in_part else None
+
+
+def said_lines(task: Task, most: int | None = MOST_SAID) -> Iterator[Line]:
+    """Return what a step said: what was there to be said, else what its programs printed. `most` None: all of it."""
+    told = [part for part in task.said if part.told]
+    parts = task.said if most is None else told or task.said
+    lines = [line for part in parts for line in _said(part)]
+    yield from (Line(line, "", 5) for line in lines[:most])
+    if left := len(lines) - len(lines[:most]):
+        yield Line(f"... and {count(left, 'more line')}: chargehand logs {short(task.request_id)} --output", "dim", 5)
+
+
+def output_lines(tasks: Sequence[Task]) -> Iterator[Line]:
+    """Return all that the steps of a request said, task by task."""
+    for task in tasks:
+        yield Line(f"{task.task_order}. {task.spec.name}", "title")
+        lines = list(said_lines(task, None))
+        yield from lines or [Line("it said nothing that is kept", "dim", 5)]
+        if unsaid := task.returned.data.get("unsaid"):
+            yield Line(f"{unsaid} of its tasks said more than is kept", "warn", 5)
+
+
+def _said(part: Said) -> Iterator[str]:
+    first, *more = part.text.splitlines() or [""]
+    where = f"{part.host}: " if part.host else ""
+    yield f"{where}{first}"
+    yield from (f"  {line}" for line in more)
 
 
 def next_steps(request_id: object, steps: tuple[tuple[str, str], ...]) -> list[Line]:
@@ -92,11 +133,13 @@ def next_steps(request_id: object, steps: tuple[tuple[str, str], ...]) -> list[L
 def _changes(tasks: Sequence[Task], dry_run: bool) -> str:
     said = [task.returned.changed for task in tasks]
     changed, steps = said.count(True), count(len(tasks), "step")
+    left = sum(bool(task.returned.in_part) for task in tasks)
+    parts = f"; {left} done in part" if left else ""
     if dry_run:
-        return f"{steps} tried, {changed or 'none'} would change something; nothing was changed"
+        return f"{steps} tried, {changed or 'none'} would change something; nothing was changed{parts}"
     if changed:
-        return f"{steps}, {changed} changed something"
-    return f"{steps}, nothing had to be changed" if said.count(False) == len(said) else steps
+        return f"{steps}, {changed} changed something{parts}"
+    return f"{steps}{', nothing had to be changed' if said.count(False) == len(said) else ''}{parts}"
 
 
 def _where(attempts: Sequence[Attempt]) -> str:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from chargehand.app.history import HistoryEvent
 from chargehand.app.snapshot import Task
+from chargehand.cli.show.ending import part_words
 from chargehand.cli.terminal.lines import Line, clock, cut, lasting
 from chargehand.domain.states import TaskStatus as T
 
@@ -15,11 +16,15 @@ def _again(event: HistoryEvent) -> str:
     return f"again: {event.reason}" if event.came_from in (T.DISPATCHED, T.RUNNING) else ""
 
 
+def _done(event: HistoryEvent) -> str:
+    return f"{'done in part' if event.data.get('in_part') else 'done'}: {event.reason}"
+
+
 FOLLOWED: Mapping[str, tuple[Callable[[HistoryEvent], str], str]] = {
     "task.running": (lambda event: f"started {event.reason}", ""),
     "task.progress": (lambda event: f"  {event.message}", "dim"),
     "task.ready": (_again, "warn"),
-    "task.succeeded": (lambda event: f"done: {event.reason}", "good"),
+    "task.succeeded": (_done, "good"),
     "task.failed": (lambda event: f"failed: {event.reason}", "bad"),
     "task.paused": (lambda event: f"held back: {event.reason}", "warn"),
     "task.skipped": (lambda event: f"skipped: {event.reason}", "warn"),
@@ -66,6 +71,8 @@ def board(tasks: Sequence[Task], latest: Mapping[UUID, str], elapsed: Mapping[UU
     for task in tasks:
         running = task.status is T.RUNNING
         mark, style = (SPINNER[tick % len(SPINNER)], "") if running else MARKS[task.status]
+        if part := part_words(task):
+            style = part[1]
         lines.append(Line(f"{mark} {task.task_order}. {task.spec.name}{_state(task, elapsed)}", style))
         if running and task.task_id in latest:
             lines.append(Line(latest[task.task_id], "dim", 5))
@@ -76,4 +83,6 @@ def _state(task: Task, elapsed: Mapping[UUID, float]) -> str:
     seconds = elapsed.get(task.task_id)
     took = f"  {lasting(seconds)}" if seconds is not None else ""
     quiet = task.status in (T.RUNNING, T.PENDING)
-    return took + ("" if quiet or not task.status_reason else f"  {cut(task.status_reason, 300)}")
+    part = part_words(task)
+    words = f"{part[0]}: " if part else ""
+    return took + ("" if quiet or not task.status_reason else f"  {words}{cut(task.status_reason, 300)}")

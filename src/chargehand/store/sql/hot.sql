@@ -146,13 +146,14 @@ WITH due AS (
       AND ($2::uuid IS NULL OR t.task_id = $2)
     ORDER BY t.turn, t.task_order LIMIT $1
 ), locked AS (
-    SELECT request_id FROM requests WHERE request_id IN (SELECT request_id FROM due) AND status = 'running'
+    SELECT request_id, not_before FROM requests WHERE request_id IN (SELECT request_id FROM due)
+      AND status = 'running'
     ORDER BY request_id FOR UPDATE SKIP LOCKED
 )
 SELECT t.task_id, t.request_id, t.plan_id, t.task_order, t.intent, t.work_type, t.spec::text, t.status, t.status_reason,
     t.attempts_made, t.forgiven, t.tried, t.failures, extract(epoch FROM now() - t.ready_since)::float8 AS waited,
     t.waits_for, t.chose_until IS NOT NULL AS chose,
-    GREATEST(extract(epoch FROM now() - GREATEST(t.ready_since, t.chose_until)), 0)::float8 AS stranded
+    GREATEST(extract(epoch FROM now() - GREATEST(t.ready_since, t.chose_until, locked.not_before)), 0)::float8 AS stranded
 FROM tasks t JOIN due USING (task_id) JOIN locked ON locked.request_id = t.request_id
 WHERE t.status = 'ready'
 ORDER BY t.turn, t.task_order

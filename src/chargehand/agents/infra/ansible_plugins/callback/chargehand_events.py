@@ -6,6 +6,7 @@ how it ended. Works with ansible-core 2.16 and later (`_result`, `_task` and `_h
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
@@ -22,6 +23,7 @@ DOCUMENTATION = """
 
 MAX_TEXT = 2_000  # of a message; the end of a long one rarely says more
 MAX_HOSTS = 20  # that are named; the others are counted
+NO_VALUES = frozenset({"changed", "failed", "msg", "skipped", "ansible_loop_var", "item"})  # of what `debug` returns
 MAX_DIFF = 20_000  # of one task; events must stay small enough for one message together
 
 
@@ -45,8 +47,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc,unused-ignore]
     def send(self, event: str, **values: Any) -> None:
         if self.out is None:
             return
-        self.out.write(json.dumps({"event": event, **values}, default=str) + "\n")
-        self.out.flush()
+        line = json.dumps({"event": event, **values}, default=str) + "\n"
+        fcntl.flock(self.out, fcntl.LOCK_EX)  # the workers of Ansible write into it, too: see `launch.py`
+        try:
+            self.out.write(line)
+            self.out.flush()
+        finally:
+            fcntl.flock(self.out, fcntl.LOCK_UN)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         self.send("play", name=play.get_name())
@@ -103,6 +110,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc,unused-ignore]
         values: dict[str, Any] = {"task": task.get_name(), "host": result._host.get_name(), "status": status}
         values["seconds"] = round(time.monotonic() - self.started.get(task._uuid, time.monotonic()), 2)
         values["hidden"] = hidden(result)
+        values["ignored"] = status == "unreachable" and bool(task.ignore_unreachable)
         if not values["hidden"]:
             values |= shown(result._result, status)
         self.send("end", **values)
@@ -127,7 +135,31 @@ def shown(data: Any, status: str) -> dict[str, Any]:
     values: dict[str, Any] = {"stats": stats} if stats else {}
     if status in ("failed", "ignored", "unreachable"):
         values["message"] = message_of(data)
+    elif status in ("ok", "changed") and (said := said_of(data)):
+        values |= {"said": said, "told": bool(data.get("_ansible_verbose_always"))}
     return values
+
+
+def said_of(data: Any) -> str:
+    """Return what a task that ended well has to say; of a loop, what its items say."""
+    items = data["results"] if isinstance(data.get("results"), list) else [data]
+    texts = (words_of(item) for item in items if isinstance(item, dict) and not item.get("_ansible_no_log"))
+    return "\n".join(text for text in texts if text)[:MAX_TEXT]
+
+
+def words_of(item: Any) -> str:
+    """Return what a program printed, or what a module says; of `debug`, the message or the values that it shows."""
+    for key in ("stdout", "stderr", "msg"):
+        if item.get(key):
+            return as_words(item[key])
+    if not item.get("_ansible_verbose_always"):
+        return ""
+    shown = {key: value for key, value in item.items() if not key.startswith("_ansible") and key not in NO_VALUES}
+    return "\n".join(f"{key}: {as_words(value)}" for key, value in shown.items())
+
+
+def as_words(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def stats_of(item: Any) -> Any:
