@@ -40,6 +40,7 @@ KNOWN = frozenset(stem(word) for word in ["status", "page", "portal", "kuma", "d
         ("[::1]:8080", "endpoint"),
         ("1.27.31", "id"),
         ("v1.2.3.4-rc.1", "id"),
+        ("ubuntu-24.04", "id"),
         ("22:15", "time"),
         ("5 pm", "time"),
         ("db01.example.org", "host"),
@@ -182,6 +183,10 @@ def test_an_intents_own_words_do_not_hold_it_up_unless_they_negate() -> None:
         ("Bitte installiere die Statusseite und füge unsere Portale hinzu", False),
         ("despliega la página de estado por favor", False),
         ("wdróż stronę statusu usługi natychmiast", False),
+        ("Starte nginx neu", False),
+        ("Server neustarten", False),
+        ("Installiere Grafana", False),
+        ("redémarrer nginx", False),
     ],
 )
 def test_other_languages_are_noticed(text: str, english: bool) -> None:

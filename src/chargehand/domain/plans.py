@@ -58,8 +58,9 @@ class WorkTask(Value):
     """One typed task of a plan. `order` is its place in the plan, from 1; `depends_on` and `inputs` name orders.
 
     `inputs` are the parameters whose values earlier tasks will return, `takes` is the JSON schema of these values;
-    `outputs` is that of what it returns itself. `hosts` are those that it may touch, where its agent says so: within the
-    `limit` that the request sets. `state` are the paths that it may write among its own files. `subtask` is the subtask it was made of, by its order.
+    `outputs` is that of what it returns itself. `hosts` are those that it may touch, where its agent says so: within
+    the `limit` that the request sets. `state` are the paths that it may write among its own files. `subtask` is the
+    subtask it was made of, by its order.
     """
 
     task_id: UUID

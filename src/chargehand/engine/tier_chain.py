@@ -191,9 +191,9 @@ async def _beside(reading: Reading, reply: Reply, *, repaired: bool) -> Beside:
     """Have the catalogue match read beside a model, where the answer has the right shape."""
     trust, checked = reading.trust, named(reply.tier).kind.cross_checked
     words = nlu.said_words(reply) if checked else None
-    opinion = (
-        await trust.second_reader.opinion(reading.ask, words) if trust.second_reader is not None and words else None
-    )
+    if trust.second_reader is None or words is None:
+        return Beside(None, repaired, trust.fits)
+    opinion = await trust.second_reader.opinion(reading.ask, words)  # also where the model finds nothing to be done
     return Beside(opinion, repaired, trust.fits)
 
 

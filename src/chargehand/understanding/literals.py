@@ -31,5 +31,8 @@ VERSION = rf"{_BEGINS}(?:v\d{{1,9}}(?:\.\d{{1,9}}){{0,5}}|\d{{1,9}}(?:\.\d{{1,9}
 IMAGE = rf"[A-Za-z][\w./-]{{0,100}}:(?:v?\d{{1,9}}(?:\.\d{{1,9}}){{1,5}}{_SUFFIX}|v\d{{1,9}}|latest){ENDS}"
 """What a version is one of: `registry/shop:1.18`."""
 
+RELEASE = rf"{_BEGINS}[A-Za-z][\w-]{{0,62}}\d(?:\.\d{{1,9}}){{1,5}}{_SUFFIX}{ENDS}"
+"""A name with a version: `ubuntu-24.04`."""
+
 TIME = rf"{_BEGINS_V6}(?:(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d)?(?:\s?[ap]m)?|(?:1[0-2]|0?[1-9])\s?[ap]m){ENDS}"
 """A time of day: `04:00`, `5 pm`."""

@@ -19,7 +19,7 @@ from chargehand.llm.catalogue_match.lexicon import (
     actions_by_verb,
     nouns_by_word,
 )
-from chargehand.understanding.literals import ADDRESS, ENDPOINT, ENDS, IMAGE, NETWORK, TIME, VERSION
+from chargehand.understanding.literals import ADDRESS, ENDPOINT, ENDS, IMAGE, NETWORK, RELEASE, TIME, VERSION
 
 # First match wins, so the more specific come first. Repetitions are bounded: 10,000 dots must not take seconds.
 TOKEN = re.compile(
@@ -31,7 +31,7 @@ TOKEN = re.compile(
     | (?P<network>{NETWORK})
     | (?P<address>{ADDRESS})
     | (?P<time>{TIME})
-    | (?P<id>(?:[0-9a-f]{{2}}[:-]){{5}}[0-9a-f]{{2}}\b|{IMAGE}|{VERSION}|\d+(?:-\w+)+)
+    | (?P<id>(?:[0-9a-f]{{2}}[:-]){{5}}[0-9a-f]{{2}}\b|{IMAGE}|{VERSION}|{RELEASE}|\d+(?:-\w+)+)
     | (?P<path>[A-Za-z][\w.-]{{0,100}}(?:/[\w.@-]*[\w@-])+|(?:~|\.{{1,2}})?(?:/[\w.@+-]*[\w@+-])+/?
         |[\w-]+\.(?:ya?ml|json|ini|conf|cfg|toml|txt|sh|service|log|env)\b)
     | (?P<secret>\bsecret:[a-z][a-z0-9_]{{0,62}}\b)
@@ -48,9 +48,8 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-VALUES = frozenset(
-    """quoted url email id path secret network endpoint percent duration size host number time""".split()
-)
+VALUES = frozenset("quoted url email id path secret network endpoint".split())  # noqa: SIM905
+VALUES |= frozenset("percent duration size host number time".split())  # noqa: SIM905
 
 CAUSATIVES = frozenset({"get", "have", "want", "need"})
 VERBS = actions_by_verb()
