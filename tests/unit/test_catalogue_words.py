@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chargehand.llm.catalogue_match.guards import held_by
 from chargehand.llm.catalogue_match.language import is_english
@@ -29,6 +32,17 @@ KNOWN = frozenset(stem(word) for word in ["status", "page", "portal", "kuma", "d
         ("30 seconds", "duration"),
         ("2 GB", "size"),
         ("10.0.0.7", "host"),
+        ("192.168.178.20", "host"),
+        ("fe80::1c2:ff:fe3a:77", "host"),
+        ("10.0.10.0/24", "network"),
+        ("2001:db8::/32", "network"),
+        ("192.168.178.20:8080", "endpoint"),
+        ("[::1]:8080", "endpoint"),
+        ("1.27.31", "id"),
+        ("v1.2.3.4-rc.1", "id"),
+        ("ubuntu-24.04", "id"),
+        ("22:15", "time"),
+        ("5 pm", "time"),
         ("db01.example.org", "host"),
         ("web-1", "host"),
         ("8421", "number"),
@@ -40,7 +54,29 @@ def test_values_are_told_by_their_form(raw: str, kind: str) -> None:
     assert [(token.raw, token.kind) for token in tokens(f"x {raw} y")][1] == (raw, kind)
 
 
-@pytest.mark.parametrize("part", ["a.", "a/", "a-", "a", "/a", "'a", "1.", "aa:", "@a"])
+ADDRESSES = st.ip_addresses().filter(int).map(str)  # `::` alone is punctuation
+FORMS = st.one_of(
+    ADDRESSES,
+    st.ip_addresses(v=4).flatmap(lambda one: st.integers(1, 65535).map(lambda port: f"{one}:{port}")),
+    st.ip_addresses(v=6).filter(int).flatmap(lambda one: st.integers(1, 65535).map(lambda port: f"[{one}]:{port}")),
+    ADDRESSES.flatmap(lambda one: st.integers(0, 128).map(lambda length: f"{one}/{length}")),
+    st.lists(st.integers(0, 2000), min_size=2, max_size=3).map(lambda parts: ".".join(map(str, parts))),
+)
+
+
+@given(FORMS, st.sampled_from(["", ".", ",", ":", "?", " now"]))
+def test_a_value_is_a_whole_token_whatever_its_numbers(value: str, following: str) -> None:
+    assert next(token.raw for token in tokens(f"ping {value}{following}") if token.is_value) == value
+
+
+@given(st.text("0123456789.:/v-ab ", max_size=24))
+def test_no_value_is_cut_out_of_a_longer_one(text: str) -> None:
+    for token in tokens(text):
+        if token.kind in ("host", "network", "endpoint", "number", "time"):
+            assert not re.match(r"\w|\.\d", text[token.end :]), (token, text)
+
+
+@pytest.mark.parametrize("part", ["a.", "a/", "a-", "a", "/a", "'a", "1.", "aa:", "@a", "a:", "1:", "1.1.1.", "::"])
 def test_no_text_takes_seconds(part: str) -> None:
     started = time.process_time()
     tokens(part * (10_000 // len(part)))
@@ -147,6 +183,10 @@ def test_an_intents_own_words_do_not_hold_it_up_unless_they_negate() -> None:
         ("Bitte installiere die Statusseite und füge unsere Portale hinzu", False),
         ("despliega la página de estado por favor", False),
         ("wdróż stronę statusu usługi natychmiast", False),
+        ("Starte nginx neu", False),
+        ("Server neustarten", False),
+        ("Installiere Grafana", False),
+        ("redémarrer nginx", False),
     ],
 )
 def test_other_languages_are_noticed(text: str, english: bool) -> None:

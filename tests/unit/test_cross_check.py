@@ -51,6 +51,21 @@ def test_what_is_to_be_left_alone_is_named() -> None:
     ]
 
 
+def test_what_a_model_refuses_and_the_match_is_sure_of_is_asked_about() -> None:
+    wish, unsure = "install grafana on node4", "make coffee"
+    opinion = Opinion([], [Seen(wish, "deploy_service", 0.8), Seen(unsure, "deploy_service", 0.3)])
+    catalog = make_catalog("deploy_service")
+    ask = build_ask(make_id("request"), f"{wish} and {unsure}", catalog)
+    reply = Reply(tier="local", model="m", value={"out_of_scope": [wish, unsure]})
+    got = read_reply(reply, ask, Thresholds(), Beside(opinion))
+    assert got.out_of_scope == (unsure,)
+    assert got.ambiguities == (
+        f"“{wish}”: the model says that nothing here does it; the catalogue match takes it for deploy_service (0.80)."
+        " Is that meant?",
+    )
+    assert read_reply(reply, ask, Thresholds()).out_of_scope == (wish, unsure)
+
+
 def test_what_was_left_out_is_named_once() -> None:
     planned = [Planned("stop", "stop the wiki"), Planned("start", "start the blog")]
     queries = [View({"stop": 0.9}), View({"start": 0.9})]

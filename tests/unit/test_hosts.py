@@ -19,7 +19,7 @@ from chargehand.cli.show.lists import catalog_lines
 from chargehand.cli.show.plan import plan_lines
 from chargehand.cli.terminal.lines import Line
 from chargehand.domain.errors import BadParameters
-from chargehand.domain.hosts import Hosts, Targets, all_known, digest_of, hosts_of, told, united
+from chargehand.domain.hosts import Hosts, Limit, Targets, all_known, digest_of, hosts_of, told, united
 from chargehand.domain.intents import IntentSpec, OutputRef
 from chargehand.domain.plans import Subtask
 from chargehand.planning.digest import digest
@@ -116,6 +116,61 @@ def test_of_an_inventory_that_is_too_long_to_list_a_name_is_one_host() -> None:
         with pytest.raises(BadParameters) as caught:
             targeted(offer, {"target": value})
         assert "or one of 895 others; a group: web, big, both" in caught.value.hint
+
+
+OF_ALL = Targets(
+    always=hosts_of(["db1", "web1", "web2"]), groups={"web": hosts_of(["web1", "web2"]), "db": hosts_of(["db1"])}
+)
+CUT = Targets(always=hosts_of(many(900)), groups={"front": hosts_of(many(80))})
+
+
+@pytest.mark.parametrize(
+    ("targets", "limit", "names"),
+    [
+        (OF_ALL, Limit(only=("web1",)), ["web1"]),
+        (OF_ALL, Limit(only=("web", "db1")), ["db1", "web1", "web2"]),
+        (OF_ALL, Limit(without=("db1",)), ["web1", "web2"]),
+        (OF_ALL, Limit(only=("web",), without=("web2",)), ["web1"]),
+        (TARGETS, Limit(only=("web",)), ["web1"]),
+        (CUT, Limit(only=("host00800",)), ["host00800"]),
+        (CUT, Limit(only=("front",)), many(80)),
+    ],
+)
+def test_a_limit_leaves_the_hosts_that_it_names(targets: Targets, limit: Limit, names: list[str]) -> None:
+    given = {"target": "web1"} if targets.by else {}
+    assert all_known(targeted(spec(targets), given, limit), {digest_of(many(80)): many(80)}) == frozenset(names)
+
+
+@pytest.mark.parametrize(
+    ("targets", "limit"),
+    [
+        (OF_ALL, Limit(only=("web9",))),
+        (OF_ALL, Limit(without=("web9",))),
+        (OF_ALL, Limit(without=("web", "db"))),
+        (OF_ALL, Limit(only=("web*",))),
+        (CUT, Limit(without=("host00800",))),
+        (CUT, Limit(only=("host*",))),
+        (TARGETS, Limit(only=("big",))),
+        (None, Limit(only=("web1",))),
+    ],
+)
+def test_a_limit_that_cannot_be_kept_is_refused(targets: Targets | None, limit: Limit) -> None:
+    offer = IntentSpec(intent="touch_it", work_type="run_playbook", targets=targets)
+    with pytest.raises(BadParameters):
+        targeted(offer, {"target": "web1"}, limit)
+
+
+@given(names, names, names)
+def test_a_limit_never_adds_a_host(all_of_it: set[str], only: set[str], without: set[str]) -> None:
+    limit = Limit(only=tuple(sorted(only)), without=tuple(sorted(without)))
+    try:
+        found = targeted(spec(Targets(always=hosts_of(all_of_it))), {}, limit)
+    except BadParameters:
+        return
+    left = all_known(found, {}) or frozenset()
+    assert left <= all_of_it
+    assert not left & without
+    assert not only or left <= only
 
 
 def test_a_group_cannot_be_locked_as_if_it_were_one_host() -> None:

@@ -45,9 +45,11 @@ def subtask(**changes: object) -> dict[str, object]:
     return {"order": 1, "name": "Check", "intent": "check_disk", "confidence": 0.9, **changes}
 
 
-def read(*subtasks: dict[str, object], tier: str = "local", **rest: object) -> DecomposedRequest:
+def read(
+    *subtasks: dict[str, object], tier: str = "local", text: str = "restart nginx on web-1", **rest: object
+) -> DecomposedRequest:
     value = {"subtasks": list(subtasks), **rest}
-    return read_reply(Reply(tier=tier, model="m", value=value, notice="n"), ask(), Thresholds())  # type: ignore[arg-type]
+    return read_reply(Reply(tier=tier, model="m", value=value, notice="n"), ask(text), Thresholds())  # type: ignore[arg-type]
 
 
 # --- clean -----------------------------------------------------------------------------------------------------------
@@ -159,7 +161,7 @@ def test_what_is_missing_becomes_a_question_in_the_schemas_words() -> None:
 def test_low_confidence_is_flagged_and_from_the_catalogue_match_asked() -> None:
     assert read(subtask(confidence=0.59)).subtasks[0].flags == ("confidence 0.32 is below 0.60",)
     assert read(subtask(confidence=0.9)).subtasks[0].flags == ()
-    embedded = read(subtask(confidence=0.69, words="look at it"), tier="embedded")
+    embedded = read(subtask(confidence=0.69, words="look at it"), tier="embedded", text="look at it")
     assert embedded.ambiguities == ("Is “look at it” meant as “check_disk”?",)
     assert (embedded.subtasks[0].confidence, embedded.subtasks[0].claimed_confidence) == (0.69, 0.69)
 

@@ -47,13 +47,15 @@ CATALOG = make_catalog(DEPLOY, PORTALS)
 FROM_DEPLOY = {"kuma_url": {"subtask": 1, "output": "url"}}
 
 
-def read(*subtasks: dict[str, Any], catalog: Catalog = CATALOG, tier: str = "local") -> DecomposedRequest:
+def read(
+    *subtasks: dict[str, Any], catalog: Catalog = CATALOG, tier: str = "local", text: str = "words"
+) -> DecomposedRequest:
     """Read what a tier said: intents with what is put beside them."""
     given: list[dict[str, Any]] = [
         {"order": n, "name": s["intent"], "confidence": 0.9, "words": s["intent"], **s}
         for n, s in enumerate(subtasks, 1)
     ]
-    ask = build_ask(make_id("request"), "words", catalog)
+    ask = build_ask(make_id("request"), text, catalog)
     return read_reply(Reply(tier=tier, model="m", value={"subtasks": given}), ask, Thresholds())
 
 
@@ -177,9 +179,23 @@ TEMPLATES = [
 @pytest.mark.parametrize("text", TEMPLATES)
 def test_no_text_turns_into_a_reference(text: str) -> None:
     """Nor into anything else: what stands among the parameters is data."""
-    got = read({"intent": "deploy_kuma"}, {"intent": "add_portals", "parameters": {"kuma_url": text}})
+    given = {"intent": "add_portals", "parameters": {"kuma_url": text}}
+    got = read({"intent": "deploy_kuma"}, given, text=f"add the portals to {text}")
     task = next(task for task in plan_of(got).tasks if task.intent == "add_portals")
     assert (task.inputs, task.parameters["kuma_url"]) == ({}, text)
+
+
+def test_an_invented_value_gives_way_to_the_one_output_that_fits() -> None:
+    """A small model wrote an address where an earlier step returns it."""
+    invented = {"intent": "add_portals", "parameters": {"kuma_url": "http://localhost:8420"}}
+    got = read({"intent": "deploy_kuma"}, invented, text="deploy kuma and add the portals")
+    assert got.subtasks[1].inputs == {"kuma_url": OutputRef(task=1, output="url")}
+    assert (got.subtasks[1].parameters, got.subtasks[1].depends_on, got.ambiguities) == ({}, (1,), ())
+    assert any("http://localhost:8420 stands nowhere in the request" in flag for flag in got.subtasks[1].flags)
+    alone = read(invented, text="add the portals to kuma")
+    assert alone.ambiguities == (
+        "kuma_url = http://localhost:8420 for “add_portals” stands nowhere in the request. What should kuma_url be?",
+    )
 
 
 # --- what is linked by itself ---

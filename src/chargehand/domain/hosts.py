@@ -56,12 +56,28 @@ class Targets(Value):
 
     `always` are those that its plays name. `by` are parameters whose values name further ones; what stands beside each
     is for when it is not given, None when it must be. Values may be hosts out of `known` or groups out of `groups`.
+    Where no parameter names hosts there is no `known`, and of each group `groups` has the hosts that are in `always`.
     """
 
     always: Hosts
     by: dict[str, Hosts | None] = Field(default={}, max_length=MOST_GROUPS)
     known: Hosts | None = None
     groups: dict[str, Hosts] = Field(default={}, max_length=MOST_GROUPS)
+
+
+class Limit(Value):
+    """Names of hosts and groups as a request says them: the work is `only` for those, or for all `without` those."""
+
+    only: tuple[Name, ...] = Field(default=(), max_length=MOST_NAMED)
+    without: tuple[Name, ...] = Field(default=(), max_length=MOST_NAMED)
+
+    @property
+    def said(self) -> bool:
+        """Whether the request limits it at all."""
+        return bool(self.only or self.without)
+
+
+UNLIMITED = Limit()
 
 
 def digest_of(names: Iterable[str]) -> str:

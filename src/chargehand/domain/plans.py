@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from chargehand.domain.hosts import Hosts
+from chargehand.domain.hosts import UNLIMITED, Hosts, Limit
 from chargehand.domain.intents import Deadlines, Order, OutputRef, Resources
 from chargehand.domain.risks import Risk
 from chargehand.domain.value import Value
@@ -18,8 +18,8 @@ class Subtask(Value):
     """One thing asked for, as a decomposer understood it.
 
     `confidence` is ours (calibrated), `claimed_confidence` the model's own, `terms` what made the one of the other, in
-    log-odds (`calibration.TERMS`). `words` is the part of the request it stands for. `flags` are reasons to look
-    twice, for people.
+    log-odds (`calibration.TERMS`). `words` is the part of the request it stands for, `limit` the hosts that these words
+    limit it to. `flags` are reasons to look twice, for people.
     """
 
     order: Order
@@ -30,6 +30,7 @@ class Subtask(Value):
     inputs: dict[str, OutputRef] = Field(default_factory=dict)  # parameters that earlier subtasks give
     depends_on: tuple[int, ...] = ()
     words: str = ""
+    limit: Limit = UNLIMITED
     claimed_confidence: float | None = None
     terms: dict[str, float] = Field(default_factory=dict)
     flags: tuple[str, ...] = ()
@@ -61,8 +62,9 @@ class WorkTask(Value):
     """One typed task of a plan. `order` is its place in the plan, from 1; `depends_on` and `inputs` name orders.
 
     `inputs` are the parameters whose values earlier tasks will return, `takes` is the JSON schema of these values;
-    `outputs` is that of what it returns itself. `hosts` are those that it may touch, where its agent says so, `state`
-    the paths that it may write among its own files. `subtask` is the subtask it was made of, by its order.
+    `outputs` is that of what it returns itself. `hosts` are those that it may touch, where its agent says so: within
+    the `limit` that the request sets. `state` are the paths that it may write among its own files. `subtask` is the
+    subtask it was made of, by its order.
     """
 
     task_id: UUID
@@ -84,6 +86,7 @@ class WorkTask(Value):
     exclusive_keys: tuple[str, ...] = ()
     content_hash: str = ""
     hosts: tuple[Hosts, ...] = ()
+    limit: Limit = UNLIMITED
     state: tuple[str, ...] = ()
     deadlines: Deadlines = Deadlines()
     pinned_agent: str | None = None

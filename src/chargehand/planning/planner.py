@@ -200,7 +200,8 @@ def _draft(subtask: Subtask, spec: IntentSpec, task_id: UUID, depends_on: tuple[
         deadlines=spec.deadlines,
         exclusive_keys=exclusive_keys(spec, parameters),
         content_hash=spec.content_hash,
-        hosts=targeted(spec, parameters),
+        hosts=targeted(spec, parameters, subtask.limit),
+        limit=subtask.limit,
         state=spec.state,
         confidence=subtask.confidence,
         flags=(*subtask.flags, *spec.cautions),
@@ -238,7 +239,7 @@ def _variant(draft: WorkTask, catalog: Catalog, pool: Pool) -> tuple[str, WorkTa
             continue  # its value is not the one that was asked for
         given = {**draft.parameters, **variant.parameters}
         parameters = check_parameters(spec, given, later=draft.inputs.keys()) if spec else {}
-        hosts = targeted(spec, parameters) if spec else ()
+        hosts = targeted(spec, parameters, draft.limit) if spec else ()
         changes = {"resource_requirements": variant.resources, "parameters": parameters, "hosts": hosts}
         task = draft.model_copy(update=changes)
         if pool_health(task, pool.get(draft.intent, ())).state == "available":

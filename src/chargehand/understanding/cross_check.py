@@ -2,6 +2,7 @@
 
 compare(intent, what the match makes of its words) -> how far they agree
 disagreements(subtasks, opinion) -> flags, by subtask
+refused_too_soon(wishes, opinion) -> what a model says that nobody can do, and the match is sure of
 """
 
 from __future__ import annotations
@@ -47,6 +48,17 @@ def disagreements(planned: Sequence[Planned], opinion: Opinion) -> list[list[str
     for seen in _left_out(planned, opinion.seen):
         flags[-1].append(f"disagreement: “{seen.words}” is not in the plan; {_taken_for(seen.intent, seen.confidence)}")
     return flags
+
+
+def refused_too_soon(wishes: Sequence[str], opinion: Opinion | None) -> dict[str, str]:
+    """Return the wishes that the match is sure of, each with the question to ask instead of refusing it."""
+    found = {}
+    for wish in wishes:
+        for seen in opinion.seen if opinion else ():
+            if seen.confidence >= SURE and _overlap(seen, Planned("", wish)):
+                taken = _taken_for(seen.intent, seen.confidence)
+                found[wish] = f"“{wish}”: the model says that nothing here does it; {taken}. Is that meant?"
+    return found
 
 
 def _flags(task: Planned, view: View) -> list[str]:

@@ -22,8 +22,8 @@ from chargehand.domain.errors import BadConfiguration, BadDecomposition, BadPara
 from chargehand.domain.intents import IntentSpec, OutputRef
 from chargehand.domain.llm import Ask, Asking, Reply
 from chargehand.domain.plans import DecomposedRequest, Subtask
-from chargehand.domain.tiers import MATCH, MODEL, TIERS, Table, Tier, named
-from chargehand.understanding import mending
+from chargehand.domain.tiers import MATCH, MODEL, PEOPLE, TIERS, Table, Tier, named
+from chargehand.understanding import consumption, cross_check, invented, mending
 from chargehand.understanding.confidence import NOTHING, Beside, Source, calibrated, fit_of
 from chargehand.understanding.order_words import stated_order
 from chargehand.understanding.values import Given
@@ -231,27 +231,58 @@ def read_reply(
     sorted_wire = sorted(wire.subtasks, key=lambda task: task.order)
     source = Source(tier, reply.model, ask.text, asking=bool(wire.ambiguities))
     read, stated = _in_stated_order([_subtask(task, places) for task in sorted_wire], ask.text)
-    linked = _linked(calibrated(read, source, beside, thresholds.flag), catalog)
+    weighed, asked = _held_to_the_words(calibrated(read, source, beside, thresholds.flag), source, catalog)
+    linked = _linked(weighed, catalog)
+    limited = consumption.limited(ask.text, linked.subtasks, catalog)
+    linked = linked._replace(subtasks=limited.subtasks)
     specs = {spec.intent: spec for spec in ask.catalog}
+    missing = {task.order: _missing(task, specs[task.intent], linked) for task in linked.subtasks}
     questions = [
         question
         for task in linked.subtasks
         for question in (
-            *_missing(task, specs[task.intent], linked),
+            *missing[task.order],
             *_doubts(task, specs[task.intent], tier, thresholds, wire.ambiguities),
         )
     ]
+    open_steps = {order for order, some in missing.items() if some}
+    doubted = cross_check.refused_too_soon(wire.out_of_scope, beside.opinion) if tier.kind.cross_checked else {}
+    lost = [] if tier.kind is PEOPLE else _lost(ask.text, limited.subtasks, catalog, wire, open_steps)
     return DecomposedRequest(
         request_id=ask.request_id,
         subtasks=tuple(linked.subtasks),
-        ambiguities=tuple(dict.fromkeys([*filter(None, wire.ambiguities), *questions])),
-        out_of_scope=tuple(dict.fromkeys(filter(None, wire.out_of_scope))),
-        assumptions=tuple(dict.fromkeys([*filter(None, wire.assumptions), *linked.assumptions, *stated])),
+        ambiguities=tuple(
+            dict.fromkeys([*filter(None, wire.ambiguities), *questions, *asked, *lost, *doubted.values()])
+        ),
+        out_of_scope=tuple(dict.fromkeys(wish for wish in wire.out_of_scope if wish and wish not in doubted)),
+        assumptions=tuple(
+            dict.fromkeys([*filter(None, wire.assumptions), *linked.assumptions, *limited.assumptions, *stated])
+        ),
         tier=reply.tier,
         model=reply.model,
         notice=reply.notice,
         calibration=fit_of(source, beside).version,
     )
+
+
+def _held_to_the_words(subtasks: list[Subtask], source: Source, catalog: Catalog) -> tuple[list[Subtask], list[str]]:
+    """Settle the values that stand nowhere in the words. What a person writes may stand where it likes."""
+    if source.tier.kind is PEOPLE:
+        return subtasks, []
+    return invented.settled(source.text, subtasks, catalog)
+
+
+def _lost(
+    text: str, subtasks: Sequence[Subtask], catalog: Catalog, wire: WireDecomposition, open_steps: Collection[int]
+) -> list[str]:
+    """Ask about what the words say and no step accounts for, unless the tier asks about these very words itself, or the
+    step has a question anyway: it is read again with the answer."""
+    said = [line.casefold() for line in wire.ambiguities]
+    return [
+        each.question
+        for each in consumption.unconsumed(text, subtasks, catalog, wire.out_of_scope)
+        if each.step.task.order not in open_steps and not any(each.mention.words.casefold() in line for line in said)
+    ]
 
 
 def _in_stated_order(subtasks: list[Subtask], text: str) -> tuple[list[Subtask], list[str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,11 +94,14 @@ class Inventories:
             raise UnknownHosts(f"no host of the inventory is one that it is for ({said})")
         by = {name: pattern and self._kept(_matched(answer, pattern)) for name, pattern in wanted.by.items()}
         always = self._kept(names)
-        if not wanted.by:
-            return Targets(always=always)
-        groups = {"all": answer.known, **answer.groups}
-        kept = {name: self._kept(hosts, SHOWN) for name, hosts in groups.items() if hosts}
-        return Targets(always=always, by=by, known=self._kept(answer.known), groups=kept)
+        if not wanted.by:  # its groups are what a request may limit it to
+            of_its_own = {name: sorted(names & {*hosts}) for name, hosts in answer.groups.items()}
+            return Targets(always=always, groups=self._groups(of_its_own))
+        groups = self._groups({"all": answer.known, **answer.groups})
+        return Targets(always=always, by=by, known=self._kept(answer.known), groups=groups)
+
+    def _groups(self, groups: Mapping[str, Sequence[str]]) -> dict[str, Hosts]:
+        return {name: self._kept(hosts, SHOWN) for name, hosts in groups.items() if hosts}
 
     def _kept(self, names: Iterable[str], most: int | None = None) -> Hosts:
         listed = tuple(names)

@@ -22,6 +22,11 @@ class Guard:
         return self.name in ("negation", "limit", "doubt", "condition", "order")
 
     @property
+    def asks_about(self) -> bool:
+        """Whether nothing is to be done: "how do I write a query"."""
+        return self.name == "question"
+
+    @property
     def proposes(self) -> bool:
         """Whether the work is wanted all the same, so that the question can say which: not what is to be left alone,
         nor what somebody else did."""

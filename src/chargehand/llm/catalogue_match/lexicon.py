@@ -228,8 +228,14 @@ FOREIGN = _set(
     les des du une et est avec pour sur dans nous notre nos veuillez svp puis ajoutez déployez el los las una y
     con para por favor nuestro nuestra nuestros luego añade agrega despliega en il lo gli della nostro per e poi
     het een naar onze voeg alsjeblieft os um uma nosso nossos depois i oraz proszę nasz det och att vår snälla
-    ve lütfen"""
-) - {"i", "e"}
+    ve lütfen neu alle bitte starte starten neustarten neustart stoppe stoppen beende beenden installiere installieren
+    deinstalliere deinstallieren aktualisiere aktualisieren erneuere erneuern lösche löschen entferne entfernen prüfe
+    prüfen fahre herunter herunterfahren hochfahren erstelle erstellen sichere sichern zeige anzeigen öffne öffnen
+    schließe schließen führe durchführen wiederherstellen sperre entsperre redémarre redémarrer démarre démarrer arrête
+    arrêter installe installer supprime supprimer vérifie vérifier reinicia reiniciar inicia iniciar instala instalar
+    detén elimina eliminar borra borrar comprueba actualiza actualizar riavvia riavviare installa aggiorna herstart
+    starta"""
+) - {"i", "e", "installer"}
 
 # Prepositions that mark the machine something happens on.
 PLACES = _set("on at to from in onto of")

@@ -180,7 +180,7 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
     if guard is None and _continues(reading, clause, judgement):
         return
     question = f"“{_short(clause.words)}” {guard.says}. Please say only what should be done now." if guard else ""
-    if guard and judgement.outcome == "out_of_scope":
+    if guard and (judgement.outcome == "out_of_scope" or (judgement.outcome == "doubtful" and guard.asks_about)):
         reading.bound.append((_short(clause.words), question))
     elif guard:
         reading.ambiguities.append(question)
@@ -194,6 +194,8 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
         return
     elif judgement.outcome == "vague":
         reading.ambiguities.append(f"“{_short(clause.words)}”: which action on what?")
+    elif judgement.outcome == "doubtful":
+        _ask_with_nearest(reading, clause, judgement)
     else:
         _read_intent(reading, clause, judgement, before)
     last = reading.steps[-1] if reading.steps else None
@@ -232,11 +234,7 @@ def _read_intent(reading: _Reading, clause: Clause, judgement: Judgement, before
     elif before is not None and _repeats(clause, best, before):
         reading.ambiguities.append(f"“{_short(clause.words)}”: which action on what?")
     elif not _is_sure(judgement, reading.sure):
-        reading.ambiguities.append(_question(clause, judgement))
-        if _is_clear(judgement):
-            proposed = _Step(clause, best, dict(best.found.values))
-            _share_hosts(reading, proposed)
-            reading.steps.append(proposed)
+        _ask_with_nearest(reading, clause, judgement)
     else:
         step = _Step(clause, best, dict(best.found.values))
         _share_hosts(reading, step)
@@ -245,6 +243,15 @@ def _read_intent(reading: _Reading, clause: Clause, judgement: Judgement, before
             step.flags.append(_doubt(judgement))
         step.flags += _gaps(best, judgement, reading.judge.not_given(best))
         reading.steps.append(step)
+
+
+def _ask_with_nearest(reading: _Reading, clause: Clause, judgement: Judgement) -> None:
+    """Ask which of the nearest intents is meant; where one is far likelier, it is put to the person as a proposal."""
+    reading.ambiguities.append(_question(clause, judgement))
+    if _is_clear(judgement):
+        proposed = _Step(clause, judgement.guesses[0], dict(judgement.guesses[0].found.values))
+        _share_hosts(reading, proposed)
+        reading.steps.append(proposed)
 
 
 def _points_back(clause: Clause) -> bool:
@@ -374,7 +381,7 @@ def _is_statement(clause: Clause, judgement: Judgement) -> bool:
     """Whether it tells something of no thing in the catalog, instead of asking for it: "our users complain"."""
     lowers = {token.lower for token in clause.tokens}
     best = judgement.guesses[0] if judgement.guesses else None
-    if tells(clause.tokens) and not lowers & WISHING and judgement.outcome == "out_of_scope":
+    if tells(clause.tokens) and not lowers & WISHING and judgement.outcome in ("out_of_scope", "doubtful"):
         return True
     if lowers & WISHING or any(token.is_value or token.actions for token in clause.tokens):
         return False

@@ -23,9 +23,9 @@ KINDS: dict[str, frozenset[str]] = {
     "size": frozenset({"size", "number"}),
     "number": frozenset({"number"}),
     "boolean": frozenset({"word"}),
-    "list": frozenset({"url", "host", "quoted", "path", "endpoint"}),
+    "list": frozenset({"url", "host", "network", "quoted", "path", "endpoint"}),
     "secret": frozenset({"secret"}),
-    "text": frozenset({"quoted", "id", "host", "path", "endpoint", "email"}),
+    "text": frozenset({"quoted", "id", "host", "network", "path", "endpoint", "email"}),
     "choice": frozenset({"quoted", "number", "percent", "duration"}),
     "other": frozenset(),
 }

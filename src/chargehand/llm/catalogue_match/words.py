@@ -19,36 +19,37 @@ from chargehand.llm.catalogue_match.lexicon import (
     actions_by_verb,
     nouns_by_word,
 )
+from chargehand.understanding.literals import ADDRESS, ENDPOINT, ENDS, IMAGE, NETWORK, RELEASE, TIME, VERSION
 
 # First match wins, so the more specific come first. Repetitions are bounded: 10,000 dots must not take seconds.
 TOKEN = re.compile(
-    r"""
-      (?P<slot>\{[A-Za-z_]\w*\})
-    | (?P<quoted>“[^”]{1,400}”|"[^"]{1,400}"|`[^`]{1,400}`|(?<!\w)'[^']{1,400}'(?!\w))
+    rf"""
+      (?P<slot>\{{[A-Za-z_]\w*\}})
+    | (?P<quoted>“[^”]{{1,400}}”|"[^"]{{1,400}}"|`[^`]{{1,400}}`|(?<!\w)'[^']{{1,400}}'(?!\w))
     | (?P<url>https?://[^\s<>"“”]*[\w/])
-    | (?P<email>[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{0,100}\w)
-    | (?P<id>(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b
-        |(?:[A-Za-z][\w./-]{0,100}:)?v?\d+\.\d+\.\d+(?:-\w+(?:\.\d+)?)?(?![\w.]\w)
-        |[A-Za-z][\w./-]{0,100}:(?:v?\d+\.\d+(?:-\w+)?|v\d+|latest)\b|v\d+(?:\.\d+)*\b|\d+(?:-\w+)+)
-    | (?P<path>[A-Za-z][\w.-]{0,100}(?:/[\w.@-]*[\w@-])+|(?:~|\.{1,2})?(?:/[\w.@+-]*[\w@+-])+/?
+    | (?P<email>[\w.+-]{{1,64}}@[\w-]{{1,63}}\.[\w.-]{{0,100}}\w)
+    | (?P<network>{NETWORK})
+    | (?P<address>{ADDRESS})
+    | (?P<time>{TIME})
+    | (?P<id>(?:[0-9a-f]{{2}}[:-]){{5}}[0-9a-f]{{2}}\b|{IMAGE}|{VERSION}|{RELEASE}|\d+(?:-\w+)+)
+    | (?P<path>[A-Za-z][\w.-]{{0,100}}(?:/[\w.@-]*[\w@-])+|(?:~|\.{{1,2}})?(?:/[\w.@+-]*[\w@+-])+/?
         |[\w-]+\.(?:ya?ml|json|ini|conf|cfg|toml|txt|sh|service|log|env)\b)
-    | (?P<secret>\bsecret:[a-z][a-z0-9_]{0,62}\b)
-    | (?P<endpoint>[A-Za-z][\w.-]{0,100}:\d{1,5}\b|\d{1,3}(?:\.\d{1,3}){3}:\d{1,5}\b)
+    | (?P<secret>\bsecret:[a-z][a-z0-9_]{{0,62}}\b)
+    | (?P<endpoint>[A-Za-z][\w.-]{{0,100}}:\d{{1,5}}{ENDS}|{ENDPOINT})
     | (?P<percent>\d+(?:\.\d+)?\s?(?:%|percent\b|per\scent\b))
     | (?P<duration>\d+(?:\.\d+)?\s?
         (?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|weeks?)\b)
     | (?P<size>\d+(?:\.\d+)?\s?(?:[kmgt]i?b|megabytes?|gigabytes?|terabytes?)\b)
-    | (?P<host>\d{1,3}(?:\.\d{1,3}){3}|(?:[A-Za-z][\w-]{0,62}\.){1,10}[A-Za-z]{2,}
-        |[A-Za-z]{1,40}(?:-[A-Za-z]{1,40}){0,6}-?\d+(?!\w|\.\d))
-    | (?P<number>\d+(?:\.\d+)?(?!\w))
-    | (?P<word>\w+(?:[-_]\w+)*(?:\.[A-Za-z]\b)?(?:['’]\w{1,2})?)
+    | (?P<host>(?:[A-Za-z][\w-]{{0,62}}\.){{1,10}}[A-Za-z]{{2,}}
+        |[A-Za-z]{{1,40}}(?:-[A-Za-z]{{1,40}}){{0,6}}-?\d+(?!\w|\.\d))
+    | (?P<number>(?<!\w\.)\d+(?:\.\d+)?(?!\w|\.\d))
+    | (?P<word>\w+(?:[-_]\w+)*(?:\.[A-Za-z]\b)?(?:['’]\w{{1,2}})?)
     | (?P<mark>[^\w\s])
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-VALUES = frozenset(
-    {"quoted", "url", "email", "id", "path", "secret", "endpoint", "percent", "duration", "size", "host", "number"}
-)
+VALUES = frozenset("quoted url email id path secret network endpoint".split())  # noqa: SIM905
+VALUES |= frozenset("percent duration size host number time".split())  # noqa: SIM905
 
 CAUSATIVES = frozenset({"get", "have", "want", "need"})
 VERBS = actions_by_verb()
@@ -105,7 +106,7 @@ def _starts_an_item(found: Sequence[Token], place: int) -> bool:
 
 
 def _token(match: re.Match[str]) -> Token:
-    raw, kind = match[0], str(match.lastgroup)
+    raw, kind = match[0], str(match.lastgroup).replace("address", "host")
     stems = tuple(stem(part) for part in re.split(r"[-_]", raw) if part) if kind == "word" else ()
     return Token(raw, match.start(), match.end(), kind, stems, _actions(raw) if kind == "word" else frozenset())
 
