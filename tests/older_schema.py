@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 UNDO = {
+    "0007": (
+        "DELETE FROM agent_performance WHERE intent <> ''",
+        "ALTER TABLE agent_performance DROP COLUMN intent, DROP COLUMN deviation_ms, DROP COLUMN difficulty",
+        "ALTER TABLE agent_performance ADD CONSTRAINT uq_agent_performance_agent_id_work_type"
+        " UNIQUE (agent_id, work_type)",
+        "UPDATE alembic_version SET version_num = '0005'",
+    ),
     "0005": (
         "ALTER TABLE agent_intents DROP COLUMN granted_at, DROP COLUMN granted_terms, DROP COLUMN absent_since",
         "ALTER TABLE agent_registry DROP COLUMN rival, DROP COLUMN rival_since, DROP COLUMN rival_at",

@@ -350,11 +350,13 @@ def _ask_about_work(asking: Asking, agent: UUID, request: UUID, task: UUID, spec
         ("compare_results", [attempt], ["n"], [{"ok": False}]),
         ("able_elsewhere", [attempt]),
         ("attempts_by_id", [attempt, make_id("nobody")]),
-        ("performance", [agent, make_id("nobody")], ["deploy", "deploy"]),
-        ("learn", [agent], ["deploy"], [2], [1], [30], [500.0], [9.5], [20.0], [1.9], [2.8], [{"mb": 1.5}], ["tricky"]),
-        ("learn", [agent], ["deploy"], [3], [1], [40], [600.0], [9.5], [20.0], [2.8], [3.7], [{}], [None]),
+        ("performance", [agent, make_id("nobody")], ["deploy", "deploy"], ["", ""]),
+        ("learn", [agent], ["deploy"], [""], [2], [1], [30], [500.0], [9.5], [20.0], [1.9], [2.8], [{"memory_mb": 1.5}], ["tricky"], [8.5], [0.5]),  # noqa: E501
+        ("learn", [agent], ["deploy"], ["one"], [2], [0], [30], [500.0], [9.5], [20.0], [1.9], [2.8], [{"cpu_cores": 1.5}], ["tricky"], [8.5], [0.5]),  # noqa: E501
+        ("pool", ["one", "two"], ["deploy", "deploy"]),
+        ("learn", [agent], ["deploy"], [""], [3], [1], [40], [600.0], [9.5], [20.0], [2.8], [3.7], [{}], [None], [None], [None]),  # noqa: E501
         ("learn_overall", [agent], [2.5], [3.5]),
-        ("performance", [agent], ["deploy"]),
+        ("performance", [agent, agent], ["deploy", "deploy"], ["", "one"]),
         ("resources_of", [agent]),
         ("count_infrastructure", [agent], [True], 1, 30.0),
         ("pool", ["one"], ["deploy"]),

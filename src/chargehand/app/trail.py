@@ -48,6 +48,7 @@ class Choice(BaseModel):
 
     policy: str = ""
     pool_size: int = 0
+    prediction: str = ""  # the runs that the duration was predicted from
     draw: int | None = None  # by which the agents to look at were picked from a large pool
     candidates: tuple[Considered, ...] = ()
 

@@ -89,6 +89,12 @@ class WorkTask(Value):
     agents: tuple[str, ...] = ()  # the names of those that may run it: whoever comes later was not agreed to
     contested: str = ""  # how the offers of its intent differ, in words; empty where they agree
     estimate: str = ""  # what its duration was taken from, where that is more than what is declared
+    measured_need: Resources | None = None  # what is declared, or more where its runs were measured to use more
+
+    @property
+    def need(self) -> Resources:
+        """What it must find on an agent: what its runs have used, where that is more than what is declared."""
+        return self.measured_need or self.resource_requirements
 
     @property
     def may_wait(self) -> bool:

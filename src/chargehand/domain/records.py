@@ -12,6 +12,7 @@ from uuid import UUID
 
 from chargehand.domain.intents import Otherwise
 from chargehand.domain.llm import Reply
+from chargehand.domain.messages import Difficulty
 from chargehand.domain.plans import WorkPlan, WorkTask
 from chargehand.domain.priorities import Priority
 from chargehand.domain.routing import RoutingDecision
@@ -309,8 +310,11 @@ class Outcome:
     counts: bool  # cancelled work and changed content say nothing about the agent
     infrastructure: bool
     duration_ms: int
-    difficulty: str | None
+    difficulty: Difficulty | None  # as its agent says; None where it does not
     resources_used: Mapping[str, float] = field(default_factory=dict)
+    intent: str = ""
+    dry_run: bool = False
+    repeated: bool = False  # the task had been tried before
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,8 @@ def _plan(stored: Plan, full: bool) -> Iterator[Line]:
         if task.depends_on:
             yield Line(f"{task.order} comes after {', '.join(map(str, task.depends_on))}", "", 4)
         yield from references(task, plan.tasks)
+        if task.estimate:
+            yield Line(f"{task.order} takes {task.estimate}", "dim", 4)
         if task.contested:
             yield Line(f"{task.order}: agents do not agree on what this is: {task.contested}", "warn", 4)
         if task.agents:
@@ -163,6 +165,7 @@ def _looked_at(decision: Routed, full: bool) -> Iterator[Line]:
         yield Line(text, "dim", 4)
     if full and decision.predicted_success is not None:
         text = f"; {lasting(decision.predicted_ms / 1000)}" if decision.predicted_ms is not None else ""
+        text += f" by {choice.prediction}" if choice.prediction else ""
         yield Line(f"policy {choice.policy} predicted success {decision.predicted_success:.2f}{text}", "dim", 4)
 
 
