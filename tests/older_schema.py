@@ -8,6 +8,8 @@ UNDO = {
         "ALTER TABLE agent_performance DROP COLUMN intent, DROP COLUMN deviation_ms, DROP COLUMN difficulty",
         "ALTER TABLE agent_performance ADD CONSTRAINT uq_agent_performance_agent_id_work_type"
         " UNIQUE (agent_id, work_type)",
+        "ALTER TABLE llm_calls ADD COLUMN purpose varchar(30) NOT NULL DEFAULT 'decompose'",
+        "UPDATE plans SET plan = plan || '{\"will_use_external_ai\": false}'",
         "UPDATE alembic_version SET version_num = '0005'",
     ),
     "0005": (

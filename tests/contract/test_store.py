@@ -22,7 +22,7 @@ from bench.model.statements_all import MODELLED
 from bench.model.world import simulate
 from chargehand.store.postgres import speak_json
 from chargehand.store.status_moves import SQL
-from tests.builders import make_id, make_spec, make_task
+from tests.builders import NOW, make_id, make_spec, make_task
 
 Transcript = list[tuple[Any, ...]]
 
@@ -366,9 +366,9 @@ def _ask_about_work(asking: Asking, agent: UUID, request: UUID, task: UUID, spec
         ("free_slots", [agent], [5]),
         ("lease_tokens", 3),
         (
-            "insert_llm_calls", [request, request], ["decompose"] * 2, ["local"] * 2, ["m"] * 2, ["v1"] * 2, [0.5] * 2,
+            "insert_llm_calls", [request, request], ["local"] * 2, ["m"] * 2, ["v1"] * 2, [0.5] * 2,
             [1, 0], [2, 0], [0.1, 0], [None, "TimedOut"], [None, "late"], ["why"] * 2, ["used", "leave"],
-            ["{}", None],
+            ["{}", None], [NOW] * 2,
         ),
         ("insert_anomalies", ["odd"], ["x"], [attempt], [None], [{"a": 1}]),
         ("idle_requests", 5),

@@ -183,7 +183,6 @@ def a_call(**fields: Any) -> LlmCall:
     defaults: dict[str, Any] = {
         "call_id": 1,
         "request_id": REQUEST_ID,
-        "purpose": "decompose",
         "tier": "local",
         "model": "qwen",
         "prompt_version": "1",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chargehand.domain.errors import BadDecomposition, BadParameters, Infeasible
-from chargehand.domain.plans import WorkPlan
+from chargehand.domain.plans import WAITS, WorkPlan
 from chargehand.domain.risks import Risk
 from chargehand.planning.digest import digest
 from chargehand.planning.planner import PlanFacts, asked_of_pool, complexity, make_plan
@@ -121,15 +121,6 @@ def test_parameters_that_do_not_fit_are_refused():
         plan_of(make_decomposed(make_subtask(1, A, parameters={"colour": "red"})), make_catalog(A))
 
 
-def test_custom_work_is_for_research_and_needs_an_agent_like_any_other():
-    decomposed = make_decomposed(make_subtask(1, "custom_work", parameters={"words": "look into it"}))
-    pool = {"custom_work": [make_agent("r-1", agent_type="research", content_hash="")]}
-    (task,) = plan_of(decomposed, make_catalog(A), pool).tasks
-    assert (task.work_type, task.agent_type, task.parameters) == ("custom_work", "research", {"words": "look into it"})
-    with pytest.raises(Infeasible, match="0/0 agents can run custom_work: no agent is known"):
-        plan_of(decomposed, make_catalog(A), {})
-
-
 def test_what_no_agent_could_ever_do_is_refused_with_reasons_counted():
     node = make_spec("deploy_kuma", unavailable="needs node, which is not on this machine's PATH")
     pool = {
@@ -157,7 +148,7 @@ def test_side_by_side_what_nobody_can_do_just_now_comes_last_and_says_that_it_wa
     plan = plan_of(make_decomposed(A, B), make_catalog(A, B), pool, mode="parallel")
     reason = "0/1 agents can run deploy_a: 1 offline"
     assert [task.intent for task in plan.tasks] == [B, A]
-    assert plan.tasks[1].alternatives == ({"kind": "wait"},)
+    assert plan.tasks[1].alternatives == (WAITS,)
     assert plan.notes[0] == f"step 2 waits: {reason}"
     assert "another order (2, 1)" in plan.notes[1], "and the order says why"
 
@@ -277,12 +268,6 @@ def test_complexity_is_work_types_then_hand_overs_then_length(tasks, level):
     assert complexity([make_task(order, **fields) for order, fields in enumerate(tasks, start=1)]) == level
 
 
-def test_only_complex_work_goes_to_an_external_model():
-    catalog = make_catalog(make_spec(A, work_type="code_gen"), B)
-    assert plan_of(make_decomposed(A, B), catalog).will_use_external_ai
-    assert not plan_of(make_decomposed(B, B, B, B), catalog).will_use_external_ai
-
-
 def test_many_steps_are_remarked_on():
     assert plan_of(make_decomposed(*[A] * 6), make_catalog(A)).notes == (
         "this request has 6 steps; could some be combined?",
@@ -292,7 +277,7 @@ def test_many_steps_are_remarked_on():
 
 def test_the_pool_is_asked_once_per_intent_that_exists():
     decomposed = make_decomposed(A, "custom_work", A, "make_coffee")
-    assert asked_of_pool(decomposed, make_catalog(A)) == [(A, "deploy_service"), ("custom_work", "custom_work")]
+    assert asked_of_pool(decomposed, make_catalog(A)) == [(A, "deploy_service")]
 
 
 # --- the digest ---
@@ -310,7 +295,7 @@ COVERED = [
     {"pinned_agent": "infra-1"},
     {"retry_safe": True},
     {"agents": ("nas",)},
-    {"alternatives": ({"kind": "wait"},)},
+    {"alternatives": (WAITS,)},
     {"depends_on": ()},
 ]
 NOT_COVERED = [

@@ -49,8 +49,13 @@ class DecomposedRequest(Value):
     calibration: str = ""  # by which numbers its confidences were made: the shipped ones, and a fit to outcomes
 
 
-WAITS: dict[str, JsonValue] = {"kind": "wait"}
-"""The alternative of a task that waits for an agent as long as it takes."""
+class Wait(Value):
+    """What is done instead while nobody can do a task: it waits for an agent, as long as it takes."""
+
+    kind: Literal["wait"] = "wait"
+
+
+WAITS = Wait()
 
 
 class WorkTask(Value):
@@ -74,7 +79,7 @@ class WorkTask(Value):
     subtask: int = 0
     resource_requirements: Resources = Resources()
     depends_on: tuple[int, ...] = ()
-    alternatives: tuple[dict[str, JsonValue], ...] = ()
+    alternatives: tuple[Wait, ...] = ()
     risk: Risk = Risk.CHANGE
     retry_safe: bool = False
     exclusive_keys: tuple[str, ...] = ()
@@ -111,7 +116,6 @@ class WorkPlan(Value):
     tasks: tuple[WorkTask, ...]
     estimated_duration_seconds: int
     complexity_level: Literal["simple", "medium", "complex"]
-    will_use_external_ai: bool = False
     status: str = "pending_approval"
     created_at: datetime
     digest: str = ""

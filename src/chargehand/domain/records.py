@@ -57,7 +57,8 @@ class Call(NamedTuple):
     """One call of one tier, as it is kept.
 
     `problem` says why the reply was not used, None for the one that was; `error_class` is its row of
-    `tiers.FAILURES`, or `Unsure`. `choice` says why this tier was asked, `followed` what was done next.
+    `tiers.FAILURES`, or `Unsure`. `choice` says why this tier was asked, `followed` what was done next, `at` when its
+    answer came.
     """
 
     reply: Reply
@@ -65,6 +66,7 @@ class Call(NamedTuple):
     error_class: str | None
     choice: str
     followed: Followed
+    at: datetime
 
 
 FOLLOWED: Mapping[Followed, str] = {

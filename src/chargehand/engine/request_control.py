@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -149,7 +150,7 @@ class RequestControl:
             decomposed = nlu.read_reply(reply, ask, self._engine.thresholds)
             if decomposed.ambiguities:
                 raise BadDecomposition("; ".join(decomposed.ambiguities))
-            await tx.record_calls([(ask, Call(reply, None, None, f"written by {who}", "used"))])
+            await tx.record_calls([(ask, Call(reply, None, None, f"written by {who}", "used", datetime.now(UTC)))])
             await tx.resolve_reviews(request_id, "written", who)
             for new in (R.ACCEPTED, R.DECOMPOSING):
                 await tx.move_requests([_move(request, new, f"its decomposition was written by {who}")])

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from uuid import UUID
 
 from chargehand.catalog.catalog import Catalog
@@ -108,7 +109,7 @@ class Reading:
     def keep(self, reply: Reply, problem: str | None, choice: str, followed: Followed) -> None:
         """Keep one call. One that came whole and cannot be used has no class yet: it is no decomposition."""
         error_class = (reply.error_class or BadDecomposition.__name__) if problem else None
-        self.calls.append(Call(reply, problem, error_class, choice, followed))
+        self.calls.append(Call(reply, problem, error_class, choice, followed, datetime.now(UTC)))
 
 
 async def understand(

@@ -37,16 +37,6 @@ MANY_HANDOVERS = 3  # between agent types; more make a plan complex
 MANY_TASKS = 3  # more make a plan medium
 TOO_FINE = 5  # more than this for one request is usually a request cut too small
 
-CUSTOM_WORK = IntentSpec(
-    intent="custom_work",
-    work_type="custom_work",
-    agent_type="research",
-    description="work that no agent has described",
-    parameters={"type": "object", "additionalProperties": True},
-    resources=Resources(estimated_duration_seconds=120),
-)
-
-
 WAIT = "It can wait until an agent is back (`--otherwise wait`), or be done at a given time (`--at TIME`)."
 
 
@@ -91,7 +81,6 @@ def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts
         tasks=tasks,
         estimated_duration_seconds=_duration(tasks, facts.mode),
         complexity_level=complexity(tasks),
-        will_use_external_ai=any(task.work_type in COMPLEX_WORK for task in tasks),
         created_at=facts.now,
         mode="parallel" if facts.mode == "parallel" else "sequential",
         dry_run=facts.dry_run,
@@ -146,7 +135,7 @@ def _drafts(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts: 
 def _spec(intent: str, catalog: Catalog, agents: Sequence[AgentFacts] = ()) -> IntentSpec | None:
     """Return the spec to plan by: of several versions one that an agent has which is there."""
     there = {agent.content_hash for agent in agents if agent.content_hash and agent.granted and _is_there(agent)}
-    return catalog.offered_as(intent, there) or (CUSTOM_WORK if intent == CUSTOM_WORK.intent else None)
+    return catalog.offered_as(intent, there)
 
 
 def _known(subtask: Subtask, catalog: Catalog, pool: Pool) -> IntentSpec:

@@ -113,7 +113,6 @@ class Deciding(Chaining):
         await self.execute(
             "insert_llm_calls",
             [ask.request_id for ask, _ in calls],
-            [ask.purpose for ask, _ in calls],
             [reply.tier for reply in replies],
             [reply.model for reply in replies],
             [ask.prompt_version for ask, _ in calls],
@@ -126,6 +125,7 @@ class Deciding(Chaining):
             [call.choice for _, call in calls],
             [call.followed for _, call in calls],
             [_kept(ask, call.reply.value) for ask, call in calls],
+            [call.at for _, call in calls],
         )
 
     async def save_decompositions(self, read: Sequence[tuple[str, DecomposedRequest]], thresholds: Json) -> None:

@@ -109,7 +109,6 @@ llm_calls = Table(
     metadata,
     Column("call_id", BigInteger, Identity(), primary_key=True),
     Column("request_id", ForeignKey("requests.request_id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("purpose", String(30), nullable=False),
     Column("tier", String(30), nullable=False),
     Column("model", Text, nullable=False),
     Column("prompt_version", String(30), nullable=False),

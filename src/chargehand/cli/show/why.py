@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from uuid import UUID
 
 from chargehand.app.history import Retry
-from chargehand.app.snapshot import Attempt, Decomposition, LlmCall, Plan, Task
-from chargehand.app.trail import DecisionTrail, Routed
+from chargehand.app.snapshot import Attempt, Decomposition, LlmCall, Plan, Routed, Task
+from chargehand.app.trail import DecisionTrail
 from chargehand.cli.show.inputs import references, taken_lines
 from chargehand.cli.show.plan import may_run, parameters
 from chargehand.cli.show.request import head
@@ -23,6 +23,7 @@ AFTERWARDS = {"again": "tried again", "fail": "not tried again", "review": "hand
 def why_lines(trail: DecisionTrail, *, only: UUID | None = None, full: bool = False) -> list[Line]:
     """Return the whole trail, or that of one task. `full` adds hashes, scores, thresholds and raw details."""
     lines = [*head(trail.request), *_differences(trail)]
+    lines += [Line(f"trace {trail.request.trace_id}", "dim", 2)] if full else []
     if only is None:
         lines += [*_understood(trail, full), *_planned(trail, full), *_approved(trail, full)]
     for task in trail.tasks:

@@ -5,10 +5,10 @@ INSERT INTO decompositions (request_id, wording, tier, model, value, thresholds)
 SELECT d.*, $6 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[]) AS d
 
 -- name: insert_llm_calls
-INSERT INTO llm_calls (request_id, purpose, tier, model, prompt_version, seconds, tokens_in, tokens_out, cost_usd,
-    error_class, error, choice, followed, answer)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::int[], $8::int[],
-    $9::numeric[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+INSERT INTO llm_calls (request_id, tier, model, prompt_version, seconds, tokens_in, tokens_out, cost_usd,
+    error_class, error, choice, followed, answer, created_at)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::float8[], $6::int[], $7::int[], $8::numeric[],
+    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[])
 
 -- name: unread_requests
 -- What no model could plan and no person has dealt with.

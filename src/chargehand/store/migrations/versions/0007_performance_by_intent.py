@@ -1,4 +1,4 @@
-"""What agents' runs came to by intent as well, with their deviation and how hard they were"""
+"""What agents' runs came to by intent as well, how hard they were; without what nothing filled or read"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -26,3 +26,5 @@ def upgrade() -> None:
         f"UPDATE {table} SET difficulty = CASE difficulty_assessment WHEN 'straightforward' THEN 0"
         " WHEN 'tricky' THEN 0.5 WHEN 'failed' THEN 1 END"
     )
+    op.drop_column("llm_calls", "purpose")  # it was always the same
+    op.execute("UPDATE plans SET plan = plan - 'will_use_external_ai'")  # nothing read it, and no digest covers it
