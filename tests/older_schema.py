@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 UNDO = {
-    "0010": (
+    "0008": (
         "ALTER TABLE requests DROP COLUMN reworded_by",
-        "UPDATE alembic_version SET version_num = '0009'",
+        "UPDATE alembic_version SET version_num = '0007'",
     ),
-    "0009": (
-        "ALTER TABLE llm_calls DROP COLUMN tokens_cached",
+    "0007": (
+        "ALTER TABLE llm_calls DROP COLUMN tokens_cached, DROP COLUMN purpose",
+        "UPDATE alembic_version SET version_num = '0006'",
+    ),
+    "0006": (
+        "DELETE FROM agent_performance WHERE intent <> ''",
+        "ALTER TABLE agent_performance DROP COLUMN intent, DROP COLUMN deviation_ms, DROP COLUMN difficulty",
+        "ALTER TABLE agent_performance ADD CONSTRAINT uq_agent_performance_agent_id_work_type"
+        " UNIQUE (agent_id, work_type)",
+        "ALTER TABLE llm_calls ADD COLUMN purpose varchar(30) NOT NULL DEFAULT 'decompose'",
+        "UPDATE plans SET plan = plan || '{\"will_use_external_ai\": false}'",
         "UPDATE alembic_version SET version_num = '0005'",
     ),
     "0005": (

@@ -143,12 +143,12 @@ class PaperAgent:
     async def finish(self, order: WorkOrder, failure: Failure | None = None, **fields: Any) -> None:
         await self.world.engine.record([self.result(order, failure, **fields)])
 
-    def heartbeat(self, *running: UUID) -> bytes:
-        beat = Heartbeat(agent_id=str(self.agent_id), incarnation=self.incarnation, running=running)
+    def heartbeat(self, *running: UUID, **said: Any) -> bytes:
+        beat = Heartbeat(agent_id=str(self.agent_id), incarnation=self.incarnation, running=running, **said)
         return self.message(MessageType.HEARTBEAT, beat)
 
-    async def beat(self, *running: UUID) -> None:
-        await self.world.engine.heartbeats([self.heartbeat(*running)])
+    async def beat(self, *running: UUID, **said: Any) -> None:
+        await self.world.engine.heartbeats([self.heartbeat(*running, **said)])
 
     async def work_off(self) -> int:
         """Do every order that has arrived, at once and well; return how many there were."""

@@ -297,10 +297,12 @@ class Promises:
             _fail("one_per_key_held", f"still held: {', '.join(tables['exclusive_keys'])}")
         if any(row["in_flight"] for row in tables["agent_registry"].values()):
             _fail("slots", "slots are taken and nothing is open")
-        counted = sum(row["success_count"] + row["failure_count"] for row in tables["agent_performance"].values())
         taught = sum(_teaches(row) for row in tables["attempts"].values())
-        if counted != taught:
-            _fail("applied_once", f"{taught} attempts have taught something; {counted} were counted")
+        learnt = tables["agent_performance"].values()
+        for rows in ([row for row in learnt if not row["intent"]], [row for row in learnt if row["intent"]]):
+            counted = sum(row["success_count"] + row["failure_count"] for row in rows)
+            if counted != taught:
+                _fail("applied_once", f"{taught} attempts have taught something; {counted} were counted")
 
     def _check_fair_weather(self) -> None:
         tables = self._database.tables

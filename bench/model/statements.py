@@ -189,6 +189,7 @@ def move_attempts(
             continue
         tx.update(
             "attempts", key, status=after, ended_at=tx.now if over else None,
+            started_at=tx.now if after == "started" else row["started_at"],
             incarnation=row["incarnation"] if incarnation is None else incarnation,
             result=row["result"] if result is None else result,
             duration_ms=row["duration_ms"] if duration is None else duration,

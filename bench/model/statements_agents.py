@@ -16,10 +16,11 @@ def pool(tx: Transaction, intents: Sequence[str], work_types: Sequence[str]) -> 
     found = []
     for intent, work_type in sorted(zip(intents, work_types, strict=True)):
         agents = [row for row in everybody if _granted(tx, row["agent_id"], intent)] or everybody
-        done = [tx.get("agent_performance", (agent["agent_id"], work_type)) or {} for agent in agents]
+        done = [tx.get("agent_performance", (agent["agent_id"], work_type, "")) or {} for agent in agents]
+        own = [tx.get("agent_performance", (agent["agent_id"], work_type, intent)) or {} for agent in agents]
         good, runs = (sum(row.get(name, 0) for row in done) for name in ("lately_successes", "lately_runs"))
-        usual = (good + 1) / (runs + 2)
-        found += [_seen(tx, intent, agent, row, usual) for agent, row in zip(agents, done, strict=True)]
+        usual = (good + 1) / (runs + 2), _judged(own)
+        found += [_seen(tx, intent, agent, rows, usual) for agent, *rows in zip(agents, done, own, strict=True)]
     return found
 
 
@@ -33,8 +34,26 @@ def _is_offered(tx: Transaction, agent_id: UUID, intent: str) -> bool:
     return offer is not None and offer["absent_since"] is None
 
 
-def _seen(tx: Transaction, intent: str, agent: Row, done: Row, usual_rate: float) -> Row:
+def _judged(own: Sequence[Row]) -> tuple[float, int]:
+    runs = [row.get("success_count", 0) + row.get("failure_count", 0) for row in own]
+    hard = sum((row.get("difficulty") or 0.0) * n for row, n in zip(own, runs, strict=True))
+    return (hard / sum(runs) if sum(runs) else 0.0), sum(runs)
+
+
+def _figures(done: Row) -> Row:
+    runs = done.get("success_count", 0) + done.get("failure_count", 0)
+    used = done.get("resources_used", {})
+    return {
+        "own_runs": done.get("success_count", 0), "own_p50_ms": done.get("p50_ms"), "own_p90_ms": done.get("p90_ms"),
+        "own_mean_ms": done["total_duration_ms"] / runs if runs else None, "own_deviation_ms": done.get("deviation_ms"),
+        "own_memory_mb": used.get("memory_mb"), "own_cpu_cores": used.get("cpu_cores"),
+    }  # fmt: skip
+
+
+def _seen(tx: Transaction, intent: str, agent: Row, rows: Sequence[Row], usual: tuple[float, tuple[float, int]]) -> Row:
     """Return what the router may know, in the order of the columns."""
+    (done, own), (usual_rate, (difficulty, judged)) = rows, usual
+    free, used = agent["free"], done.get("resources_used", {})
     offer = _granted(tx, agent["agent_id"], intent) or {}
     size = agent["resources"]
     last, beat, circuit = done.get("last_execution_at"), agent["last_heartbeat_at"], agent["circuit_open_until"]
@@ -57,6 +76,12 @@ def _seen(tx: Transaction, intent: str, agent: Row, done: Row, usual_rate: float
             row["waits_for"] == agent["agent_id"] and row["status"] == "ready" and row["due_at"] > tx.now
             for row in tx.rows("tasks")
         ),
+        "recent_request": False, "tried": False, "deviation_ms": done.get("deviation_ms"),
+        "used_memory_mb": used.get("memory_mb"), "used_cpu_cores": used.get("cpu_cores"),
+        "free_memory_mb": free.get("memory_mb") or None,
+        "free_gpu_vram_mb": free.get("gpu_vram_mb", 0) if free.get("memory_mb") else None,
+        "unseen_memory_mb": 0, "unseen_gpu_vram_mb": 0, "load": agent["load"],
+        "usual_difficulty": difficulty, "judged_runs": judged, **_figures(own),
     }  # fmt: skip
 
 
@@ -72,6 +97,9 @@ def staff(tx: Transaction) -> list[Row]:
     return found
 
 
+PROMISED = ("memory_mb", "gpu_vram_mb", "unseen_memory_mb", "unseen_gpu_vram_mb")
+
+
 @statement
 def promised(tx: Transaction, agents: Sequence[UUID] | None) -> list[Row]:
     found: dict[UUID, Row] = {}
@@ -79,10 +107,14 @@ def promised(tx: Transaction, agents: Sequence[UUID] | None) -> list[Row]:
         key = attempt["agent_id"]
         if attempt["status"] not in OPEN or (agents is not None and key not in agents):
             continue
-        needs = row_of(tx, "tasks", attempt["task_id"])["spec"]["resource_requirements"]
-        row = found.setdefault(key, {"agent_id": key, "memory_mb": 0, "gpu_vram_mb": 0})
-        row["memory_mb"] += needs["memory_mb"]
-        row["gpu_vram_mb"] += needs["gpu_vram_mb"]
+        spec = row_of(tx, "tasks", attempt["task_id"])["spec"]
+        needs = spec.get("measured_need") or spec["resource_requirements"]
+        row = found.setdefault(key, {"agent_id": key, **dict.fromkeys(PROMISED, 0)})
+        started, beat = attempt["started_at"], row_of(tx, "agent_registry", key)["last_heartbeat_at"]
+        unseen = started is None or beat is None or not started < beat
+        for name in ("memory_mb", "gpu_vram_mb"):
+            row[name] += needs[name]
+            row[f"unseen_{name}"] += needs[name] if unseen else 0
     return list(found.values())
 
 
@@ -94,7 +126,7 @@ def count_agents(tx: Transaction) -> list[Row]:
 @statement
 def resources_of(tx: Transaction, agents: Sequence[UUID]) -> list[Row]:
     found = [tx.get("agent_registry", key) for key in agents]
-    return [{"agent_id": row["agent_id"], "resources": row["resources"]} for row in found if row]
+    return [columns("agent_id", "resources", "free")(row) for row in found if row]
 
 
 @statement
@@ -181,7 +213,8 @@ def insert_attempts(
             "attempt_id": key, "task_id": task, "request_id": request, "agent_id": agent, "number": number,
             "lease_token": token, "status": "leased", "incarnation": "", "lease_seconds": lease,
             "lease_until": tx.now + lease, "start_by": tx.now + start, "deadline_at": tx.now + start + run,
-            "begun_at": None, "cancel_sent": False, "duration_ms": None, "result": None, "ended_at": None,
+            "started_at": None, "begun_at": None, "ended_at": None, "cancel_sent": False, "duration_ms": None,
+            "result": None,
         }  # fmt: skip
         tx.hold("attempts", [key])
         tx.put("attempts", key, row)
@@ -355,46 +388,6 @@ def mark_cancel_sent(tx: Transaction, ids: Sequence[UUID]) -> int:
     for key in ids:
         tx.update("attempts", key, cancel_sent=True)
     return len(ids)
-
-
-COUNTS = ("success_count", "failure_count", "total_duration_ms", "total_duration_ms2")
-LATELY = ("p50_ms", "p90_ms", "lately_successes", "lately_runs")
-
-
-@statement
-def performance(tx: Transaction, agents: Sequence[UUID], work_types: Sequence[str]) -> list[Row]:
-    found = []
-    for key, work_type in zip(agents, work_types, strict=True):
-        agent = tx.get("agent_registry", key)
-        if agent is None:
-            continue
-        done = tx.get("agent_performance", (key, work_type)) or {}
-        found.append({
-            "agent_id": key, "work_type": work_type, **columns("overall_successes", "overall_runs")(agent),
-            **{name: done.get(name, 0) for name in COUNTS},
-            **{name: done.get(name, None if name.startswith("p") else 0.0) for name in LATELY},
-            "resources_used": done.get("resources_used", {}),
-            "difficulty_assessment": done.get("difficulty_assessment"),
-        })  # fmt: skip
-    return found
-
-
-@statement
-def learn(tx: Transaction, agents: Sequence[UUID], work_types: Sequence[str], *kept: Sequence[Any]) -> int:
-    names = (*COUNTS, *LATELY, "resources_used", "difficulty_assessment")
-    tx.hold("agent_performance", zip(agents, work_types, strict=True))
-    for agent, work_type, *values in zip(agents, work_types, *kept, strict=True):
-        row = dict(zip(names, values, strict=True)) | {"last_execution_at": tx.now}
-        tx.put("agent_performance", (agent, work_type), {"agent_id": agent, "work_type": work_type, **row})
-    return len(agents)
-
-
-@statement
-def learn_overall(tx: Transaction, agents: Sequence[UUID], successes: Sequence[float], runs: Sequence[float]) -> int:
-    tx.hold("agent_registry", agents)
-    for key, good, n in zip(agents, successes, runs, strict=True):
-        tx.update("agent_registry", key, overall_successes=good, overall_runs=n)
-    return len(agents)
 
 
 @statement

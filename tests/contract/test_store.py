@@ -22,7 +22,7 @@ from bench.model.statements_all import MODELLED
 from bench.model.world import simulate
 from chargehand.store.postgres import speak_json
 from chargehand.store.status_moves import SQL
-from tests.builders import make_id, make_spec, make_task
+from tests.builders import NOW, make_id, make_spec, make_task
 
 Transcript = list[tuple[Any, ...]]
 
@@ -352,11 +352,13 @@ def _ask_about_work(asking: Asking, agent: UUID, request: UUID, task: UUID, spec
         ("compare_results", [attempt], ["n"], [{"ok": False}]),
         ("able_elsewhere", [attempt]),
         ("attempts_by_id", [attempt, make_id("nobody")]),
-        ("performance", [agent, make_id("nobody")], ["deploy", "deploy"]),
-        ("learn", [agent], ["deploy"], [2], [1], [30], [500.0], [9.5], [20.0], [1.9], [2.8], [{"mb": 1.5}], ["tricky"]),
-        ("learn", [agent], ["deploy"], [3], [1], [40], [600.0], [9.5], [20.0], [2.8], [3.7], [{}], [None]),
+        ("performance", [agent, make_id("nobody")], ["deploy", "deploy"], ["", ""]),
+        ("learn", [agent], ["deploy"], [""], [2], [1], [30], [500.0], [9.5], [20.0], [1.9], [2.8], [{"memory_mb": 1.5}], ["tricky"], [8.5], [0.5]),  # noqa: E501
+        ("learn", [agent], ["deploy"], ["one"], [2], [0], [30], [500.0], [9.5], [20.0], [1.9], [2.8], [{"cpu_cores": 1.5}], ["tricky"], [8.5], [0.5]),  # noqa: E501
+        ("pool", ["one", "two"], ["deploy", "deploy"]),
+        ("learn", [agent], ["deploy"], [""], [3], [1], [40], [600.0], [9.5], [20.0], [2.8], [3.7], [{}], [None], [None], [None]),  # noqa: E501
         ("learn_overall", [agent], [2.5], [3.5]),
-        ("performance", [agent], ["deploy"]),
+        ("performance", [agent, agent], ["deploy", "deploy"], ["", "one"]),
         ("resources_of", [agent]),
         ("count_infrastructure", [agent], [True], 1, 30.0),
         ("pool", ["one"], ["deploy"]),
@@ -366,9 +368,9 @@ def _ask_about_work(asking: Asking, agent: UUID, request: UUID, task: UUID, spec
         ("free_slots", [agent], [5]),
         ("lease_tokens", 3),
         (
-            "insert_llm_calls", [request, request], ["decompose"] * 2, ["local"] * 2, ["m"] * 2, ["v1"] * 2, [0.5] * 2,
+            "insert_llm_calls", [request, request], ["local"] * 2, ["m"] * 2, ["v1"] * 2, [0.5] * 2,
             [1, 0], [2, 0], [0.1, 0], [None, "TimedOut"], [None, "late"], ["why"] * 2, ["used", "leave"],
-            ["{}", None],
+            ["{}", None], [NOW] * 2,
         ),
         ("insert_anomalies", ["odd"], ["x"], [attempt], [None], [{"a": 1}]),
         ("idle_requests", 5),

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from chargehand.agent import Agent
-from chargehand.agent.runtime.control_messages import Cancel, Drain, Recorded, StartGrant
+from chargehand.agent.runtime.control_messages import Cancel, Recorded, StartGrant
 from chargehand.agent.runtime.runtime import AgentRuntime
 from chargehand.broker.memory import MemoryBroker
 from chargehand.broker.weather import Weather
@@ -91,9 +91,6 @@ class Counterpart:
 
     async def record(self, *attempts: UUID) -> None:
         await self.control(MessageType.RECORDED, Recorded(attempt_ids=attempts))
-
-    async def drain(self) -> None:
-        await self.control(MessageType.DRAIN, Drain())
 
     async def expect(self, kind: MessageType, check: Callable[[dict[str, Any]], bool] = lambda _: True) -> Envelope:
         """Return the first report of this type that fits, waiting for it if need be."""

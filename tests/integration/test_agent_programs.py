@@ -15,7 +15,7 @@ from uuid import UUID
 
 import pytest
 
-from chargehand.agent import Agent, Work
+from chargehand.agent import Agent, Outcome, Work
 from chargehand.agent.processes.orphans import MARK
 from chargehand.agent.processes.programs import TAIL
 from chargehand.agent.runtime.control_messages import StartGrant
@@ -62,9 +62,13 @@ def agent_running(*argv: str, **options: object) -> Agent:
     return agent
 
 
-async def run(desk: Counterpart, home: Path, *argv: str, **options: object) -> WorkResult:
-    async with running(agent_running(*argv, **options), desk, home):
+async def measured(desk: Counterpart, agent: Agent, home: Path) -> WorkResult:
+    async with running(agent, desk, home):
         return await desk.result(await desk.order(make_order()))
+
+
+async def run(desk: Counterpart, home: Path, *argv: str, **options: object) -> WorkResult:
+    return await measured(desk, agent_running(*argv, **options), home)
 
 
 async def grown_tree(desk: Counterpart, mark: str, **fields: object) -> tuple[object, set[int]]:
@@ -319,3 +323,36 @@ async def test_the_directory_of_a_recorded_attempt_is_removed(desk: Counterpart,
         result = await desk.result(await desk.order(make_order()))
         await until(lambda: not Path(str(result.outputs["workdir"])).exists())
     assert UUID(Path(str(result.outputs["workdir"])).name) == result.attempt_id
+
+
+BUSY = "import time; held = bytearray(60 << 20); end = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
+
+
+async def test_what_a_program_and_all_that_it_starts_use_is_measured(desk: Counterpart, tmp_path: Path) -> None:
+    # The shell's child does the work: the program itself uses nothing.
+    agent = agent_running("sh", "-c", f"{sys.executable} -c '{BUSY}'; true")
+    used = (await measured(desk, agent, tmp_path)).resources_used
+    assert 60 <= used["memory_mb"] < 500
+    assert 0.6 <= used["cpu_seconds"] < 10
+    assert 0 < used["cpu_cores"] < 3
+
+
+async def test_a_program_too_short_for_a_look_still_shows_its_processor_time(desk: Counterpart, tmp_path: Path) -> None:
+    code = "import time; end = time.process_time() + 0.05\nwhile time.process_time() < end: pass"
+    agent = agent_running(sys.executable, "-S", "-c", code)
+    used = (await measured(desk, agent, tmp_path)).resources_used
+    assert used["cpu_seconds"] >= 0.05
+
+
+async def test_what_its_author_says_was_used_counts_more_than_the_measurement(
+    desk: Counterpart, tmp_path: Path
+) -> None:
+    agent = Agent("runner")
+
+    @agent.work("do_it", version="1")
+    async def do_it(work: Work) -> Outcome:
+        return Outcome("done", resources_used={"memory_mb": 7.0})
+
+    used = (await measured(desk, agent, tmp_path)).resources_used
+    assert used["memory_mb"] == 7.0
+    assert used["cpu_seconds"] >= 0

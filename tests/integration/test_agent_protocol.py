@@ -517,7 +517,7 @@ async def test_draining_finishes_what_runs_and_hands_back_the_rest(desk: Counter
     await desk.begun(first)
     waiting = await desk.order(make_order())
     await desk.accepted(waiting)
-    await desk.drain()
+    draining = asyncio.create_task(runtime.stop(drain=True))
     handed_back = await desk.result(waiting)
     assert handed_back.failure is not None
     assert (handed_back.failure.kind, handed_back.failure.details["started"]) == ("retryable", False)
@@ -527,7 +527,7 @@ async def test_draining_finishes_what_runs_and_hands_back_the_rest(desk: Counter
     await desk.control(MessageType.REGISTER, Value())
     await desk.expect(MessageType.REGISTER, lambda said: said["draining"])
     bench.hold.set()
-    await asyncio.wait_for(runtime.run_until_stopped(), 10)
+    await asyncio.wait_for(draining, 10)
     assert (await desk.result(first)).ok
     assert bench.runs == [first.attempt_id]
     assert len(desk.broker.peek(work_queue(AGENT_ID))) == 1  # for the next life

@@ -244,7 +244,7 @@ def test_the_agent_follows_what_is_on_disk(home: Home, tmp_path: Path) -> None:
     offer = agent.agent.find("run_new")
     assert offer is not None
     assert offer.content_hash() == offer.spec.content_hash
-    assert agent.agent.specializations == ("add_configuration", "monitor_system")
+    assert agent.agent.specializations == ()
     assert agent.agent.find("add_configuration").spec.unavailable  # type: ignore[union-attr] # no roots
 
 

@@ -183,7 +183,7 @@ def a_call(**fields: Any) -> LlmCall:
     defaults: dict[str, Any] = {
         "call_id": 1,
         "request_id": REQUEST_ID,
-        "purpose": "decompose",
+        "purpose": "skeleton",
         "tier": "local",
         "model": "qwen",
         "prompt_version": "1",

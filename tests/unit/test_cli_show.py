@@ -1,6 +1,7 @@
 """What people are shown of plans, progress, endings and decisions."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, get_args
@@ -425,3 +426,17 @@ def test_why_names_what_differs_before_anything_else_and_says_what_is_sealed() -
     assert told < texts.index("How it was understood")
     assert "The events are not as they were sealed: altered" in texts
     assert not any("are sealed" in text for text in texts)
+
+
+def test_the_json_of_a_request_says_how_its_agents_were_chosen_and_names_its_trace() -> None:
+    other = {"agent_id": "2", "name": "infra-2", "rejected_by": "online", "reason": "offline"}
+    stored = {"selected": "1", "candidates": [{"agent_id": "1", "name": "infra-1", "score": 0.5}, other]}
+    decision = a_decision(1, decision=stored, predicted_ms=2000, reason="infra-1: chance 0.5")
+    value = json_view.request_value(replace(a_snapshot(a_task(1)), decisions=(decision,)))
+    (routed,) = value["tasks"][0]["routing"]
+    assert (routed["agent"], routed["reason"], routed["predicted_ms"]) == ("infra-1", "infra-1: chance 0.5", 2000)
+    assert routed["candidates"] == [
+        {"agent": "infra-1", "score": 0.5, "rejected": None},
+        {"agent": "infra-2", "score": None, "rejected": "offline"},
+    ]
+    assert value["trace_id"] == str(UUID(int=8))

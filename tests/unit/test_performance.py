@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chargehand.domain.routing import Figures
 from chargehand.routing.performance import (
     HEADROOM,
     MINIMUM_RUNS,
@@ -18,9 +19,12 @@ from chargehand.routing.performance import (
     allowed_seconds,
     estimate,
     expected_success,
+    figures_of,
+    is_tricky,
     smooth,
     smooth_all,
 )
+from tests.builders import make_agent
 
 few = st.integers(0, 500)
 
@@ -102,7 +106,7 @@ def test_a_run_changes_all_that_is_kept():
     assert kept.counts == Counts(1, 1, 4_000)
     assert kept.lately == Lately(0.97, 1.97)
     assert kept.deviation_ms == pytest.approx(1414.2, abs=0.1)  # of 1000 and 3000
-    assert (kept.resources_used, kept.difficulty) == ({"memory_mb": 100.0}, "tricky")
+    assert (kept.resources_used, kept.difficulty) == ({"memory_mb": 100.0}, 0.5)
     assert Performance().after(Run(True, 5)).deviation_ms is None
 
 
@@ -131,6 +135,61 @@ def test_what_was_not_measured_stays():
     }
 
 
+def test_failed_runs_and_rehearsals_show_neither_time_nor_need():
+    kept = Performance().after(Run(True, 1_000, {"memory_mb": 100.0}))
+    for run in (Run(False, 9_000, {"memory_mb": 1.0}), Run(True, 9_000, {"memory_mb": 1.0}, rehearsed=True)):
+        after = kept.after(run)
+        assert (after.p50_ms, after.p90_ms, after.resources_used) == (1_000, 1_000, {"memory_mb": 100.0})
+
+
+def test_difficulty_is_smoothed_and_told_as_the_nearest_word():
+    kept = Performance()
+    assert (kept.difficulty, kept.assessment) == (None, None)
+    kept = kept.after(Run(True, 5, difficulty="straightforward"))
+    assert kept.assessment == "straightforward"
+    kept = kept.after(Run(False, 5, difficulty="failed"))
+    assert (kept.difficulty, kept.assessment) == (pytest.approx(0.3), "tricky")
+    assert kept.after(Run(True, 5)).difficulty == kept.difficulty
+    assert is_tricky(0.3, 10, 10)
+    assert not is_tricky(0.3, 9, 10)
+    assert not is_tricky(0.2, 99, 10)
+
+
+@pytest.mark.parametrize(
+    ("run", "word"),
+    [
+        (Run(True, 100), "straightforward"),
+        (Run(True, 301), "tricky"),
+        (Run(True, 100, repeated=True), "tricky"),
+        (Run(False, 100), "failed"),
+        (Run(True, 901, difficulty="straightforward"), "straightforward"),
+    ],
+)
+def test_how_hard_a_run_was_is_told_by_its_agent_or_by_attempts_and_time(run, word):
+    assert Performance(Counts(10, 0), p50_ms=100.0).judged(run).difficulty == word
+
+
+def test_few_runs_do_not_say_what_is_long():
+    assert Performance(Counts(9, 0), p50_ms=100.0).judged(Run(True, 9_000)).difficulty == "straightforward"
+
+
+@pytest.mark.parametrize(("own", "p50", "deviation"), [(10, 50.0, 5.0), (9, 2_000.0, 700.0)])
+def test_an_intents_own_figures_count_once_there_are_enough(own, p50, deviation):
+    figures = Figures(own, p50_ms=50.0, deviation_ms=5.0)
+    agent = make_agent(success_count=10, p50_ms=2_000.0, deviation_ms=700.0, of_intent=figures)
+    found = figures_of(agent, 10)
+    assert (found.p50_ms, found.deviation_ms) == (p50, deviation)
+
+
+def test_without_any_run_of_the_intent_its_work_type_counts_whatever_the_minimum():
+    assert figures_of(make_agent(success_count=1, p50_ms=2_000.0), 0).p50_ms == 2_000.0
+
+
+def test_the_deviation_of_few_runs_says_nothing():
+    assert figures_of(make_agent(success_count=9, p50_ms=5.0, deviation_ms=700.0), 10).deviation_ms is None
+    assert figures_of(make_agent(success_count=9, p50_ms=5.0, deviation_ms=700.0), 9).deviation_ms == 700.0
+
+
 def test_the_mean_duration_needs_a_run():
     assert Counts().mean_duration_ms is None
     assert Counts(3, 1, 8_000).mean_duration_ms == 2_000
@@ -138,7 +197,7 @@ def test_the_mean_duration_needs_a_run():
 
 @given(st.floats(0.1, 1e5), st.none() | st.floats(0, 1e9))
 def test_a_deadline_is_never_shorter_than_declared_nor_longer_than_any(declared: float, p90_ms: float | None) -> None:
-    allowed = allowed_seconds(declared, p90_ms, 21_600.0)
+    allowed = allowed_seconds(declared, Figures(p90_ms=p90_ms), 21_600.0)
     assert min(declared, 21_600.0) <= allowed <= 21_600.0
     assert allowed >= min(HEADROOM * (p90_ms or 0) / 1000, 21_600.0)
 

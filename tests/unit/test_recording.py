@@ -14,6 +14,7 @@ from chargehand.domain.envelopes import MessageType
 from chargehand.domain.intents import Deadlines
 from chargehand.domain.messages import Acceptance, Failure, Progress, WorkResult
 from chargehand.domain.records import AttemptRecord, Compared, KnownAgent, Limits
+from chargehand.domain.routing import Figures
 from chargehand.domain.signed_messages import Message, split_into_rounds
 from chargehand.domain.states import ATTEMPT, ATTEMPT_OPEN, TASK, AttemptStatus, RequestStatus, check_move
 from chargehand.domain.value import Value
@@ -272,10 +273,12 @@ def test_limits_are_the_tasks_own_or_the_usual_ones_and_follow_how_long_it_takes
     assert limits_of(make_task(), usual) == usual
     own = make_task(deadlines=Deadlines(heartbeat_seconds=5.0, start_seconds=7.0, run_seconds=30.0))
     assert limits_of(own, usual) == Limits(5.0, 7.0, 30.0)
-    stretched = limits_of(own, usual, p90_ms=40_000.0)
+    stretched = limits_of(own, usual, Figures(p90_ms=40_000.0))
     assert 40.0 < stretched.run < 600.0
     assert stretched.stretched == "declared 30 s; nine in ten take up to 40.0 s"
-    assert limits_of(own, usual, p90_ms=1e7).run == 600.0, "nothing runs longer than is usual at most"
+    assert limits_of(own, usual, Figures(p90_ms=1e7)).run == 600.0, "nothing runs longer than is usual at most"
+    rare = limits_of(own, usual, Figures(runs=20, p90_ms=5_000.0, mean_ms=8_000.0, deviation_ms=20_000.0))
+    assert (rare.run, rare.stretched) == (88.0, "declared 30 s; nine in ten take up to 5.0 s, give or take 20.0 s")
 
 
 # --- For any round ----------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def test_only_what_never_passes_makes_a_task_infeasible(name, fields, _):
 
 
 def test_every_filter_is_tried_above_or_has_its_own_test():
-    assert set(LASTING) == {name for name, _, _ in REJECTED} | {"pin", "tried", "approved"}
+    assert set(LASTING) == {name for name, _, _ in REJECTED} | {"pin", "tried", "approved", "usual"}
 
 
 def test_a_gpu_that_other_work_was_promised_is_busy_and_not_too_small():

@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from chargehand import folders
+from chargehand.agent.processes.meter import Meter, Usage
 from chargehand.agent.processes.orphans import lock_path, mark_of
 from chargehand.agent.runtime.progress import Feed, Said
 from chargehand.agent.secrets.lookup import Chain, Secrets
@@ -42,6 +43,7 @@ class Work:
         self._folder, self._feed, self._lease = folder, feed, lease
         self._secrets = secrets or Secrets(Chain())
         self._programs: set[Program] = set()
+        self._usage: tuple[Meter, Usage] | None = None
         self._runs = 0
         self.all_ended = True  # False: a program could not be ended, so nobody knows what it still does
 
@@ -117,16 +119,32 @@ class Work:
             grace=self._lease.grace,
         )
         self._programs.add(program)
+        if self._usage is not None:
+            meter, usage = self._usage
+            meter.watch(program.pid, usage)
         self._renew(program)
         try:
             finished = await program.finish(on_line and self._hiding(on_line))
             return replace(finished, tail=self.redactor.text(finished.tail))
         finally:
+            if self._usage is not None:
+                await self._usage[0].leave(program.pid)
             self.all_ended &= await program.close()
             self._programs.discard(program)
 
     def _hiding(self, on_line: OnLine) -> OnLine:
         return lambda line: on_line(self.redactor.line(line))
+
+    def measure(self, meter: Meter) -> None:
+        """Begin to measure what the work uses."""
+        self._usage = meter, meter.begin()
+
+    def measured(self) -> dict[str, float]:
+        """Return what it has used since `measure`; nothing when that was never called. It is asked once."""
+        if self._usage is None:
+            return {}
+        (meter, usage), self._usage = self._usage, None
+        return meter.end(usage)
 
     def renew_programs(self) -> None:
         """Tell the keepers that the lease was renewed."""

@@ -12,7 +12,18 @@ from pydantic import BaseModel
 from chargehand.app.fleet import CatalogEntry
 from chargehand.app.history import HistoryEvent
 from chargehand.app.reports import Appraisal, Replayed, Report
-from chargehand.app.snapshot import Plan, Request, Result, ReviewContext, Snapshot, TakenInput, Task, attempts_of, taken
+from chargehand.app.snapshot import (
+    Plan,
+    Request,
+    Result,
+    ReviewContext,
+    Routed,
+    Snapshot,
+    TakenInput,
+    Task,
+    attempts_of,
+    taken,
+)
 from chargehand.app.trail import DecisionTrail
 from chargehand.domain.value import Value
 
@@ -34,6 +45,7 @@ def request_value(found: Snapshot) -> dict[str, Any]:
         "request_id": str(request.request_id),
         **{name: getattr(request, name) for name in names},
         "key": request.idempotency_key,
+        "trace_id": str(request.trace_id),
         "reason": request.status_reason,
         "in_part": [task.task_order for task in found.tasks if task.returned.in_part],
         "questions": list(found.questions),
@@ -182,6 +194,22 @@ def _task(task: Task, found: Snapshot) -> dict[str, Any]:
         "outputs": result.outputs,
         "unfit_outputs": result.unfit_outputs,
         "data": result.data,
+        "routing": [_routed(routed) for routed in found.decisions if routed.task_id == task.task_id],
+    }
+
+
+def _routed(routed: Routed) -> dict[str, Any]:
+    """Return one choice of an agent: who, why, what was predicted, and why each other one could not have the task."""
+    names = ("reason", "retried", "predicted_success", "predicted_ms", "succeeded", "duration_ms")
+    choice = routed.choice
+    return {
+        "at": _plain(routed.created_at),
+        "agent": next((c.name for c in choice.candidates if c.agent_id == choice.selected), None),
+        "attempt_id": _plain(routed.attempt_id),
+        "policy": choice.policy,
+        **{name: getattr(routed, name) for name in names},
+        "prediction": choice.prediction,
+        "candidates": [{"agent": c.name, "score": c.score, "rejected": c.reason or None} for c in choice.candidates],
     }
 
 

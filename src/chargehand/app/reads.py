@@ -19,6 +19,7 @@ from chargehand.app.snapshot import (
     Plan,
     Request,
     Review,
+    Routed,
     Snapshot,
     Task,
     asked_back,
@@ -26,7 +27,7 @@ from chargehand.app.snapshot import (
     read,
     read_all,
 )
-from chargehand.app.trail import Anomaly, DecisionTrail, Routed
+from chargehand.app.trail import Anomaly, DecisionTrail
 from chargehand.domain.intents import IntentSpec
 from chargehand.domain.states import RequestStatus
 from chargehand.routing.report import appraised
@@ -82,7 +83,8 @@ class Reads:
         plan, readings = await asyncio.gather(self.plan(request_id), self._decompositions(request_id))
         tasks, attempts = await asyncio.gather(self.tasks(request_id), self._attempts(request_id))
         latest = readings[-1] if readings else None
-        return Snapshot(request, plan, of_plan(tasks, plan), attempts, latest, asked_back(request, latest))
+        decisions = read_all(Routed, await self.queries.decisions(request_id))
+        return Snapshot(request, plan, of_plan(tasks, plan), attempts, latest, asked_back(request, latest), decisions)
 
     async def events(self, request_id: UUID, after: int = 0) -> list[HistoryEvent]:
         """Return a request's history in order, from after that number on."""

@@ -13,9 +13,10 @@ from decimal import Decimal
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from chargehand.domain.intents import Otherwise, OutputRef
+from chargehand.domain.llm import Purpose
 from chargehand.domain.messages import Failure
 from chargehand.domain.plans import DecomposedRequest, Ruling, WorkPlan, WorkTask
 from chargehand.domain.priorities import Priority
@@ -220,7 +221,7 @@ class LlmCall(Value):
 
     call_id: int
     request_id: UUID
-    purpose: str
+    purpose: Purpose
     tier: str
     model: str
     prompt_version: str
@@ -281,6 +282,59 @@ class TakenInput(Value):
     value: JsonValue = None
 
 
+class Considered(BaseModel):
+    """An agent as it was looked at for a task: why it was rejected, or its score term by term."""
+
+    model_config = ConfigDict(frozen=True)  # its facts are for the replay
+
+    agent_id: str = ""
+    name: str
+    rejected_by: str | None = None
+    reason: str = ""
+    terms: dict[str, JsonValue] = Field(default_factory=dict)
+    score: int | float | None = None
+
+
+class Choice(BaseModel):
+    """What is told of a stored routing decision. Older versions of the program stored less of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    policy: str = ""
+    selected: str | None = None
+    pool_size: int = 0
+    prediction: str = ""  # the runs that the duration was predicted from
+    draw: int | None = None  # by which the agents to look at were picked from a large pool
+    candidates: tuple[Considered, ...] = ()
+
+
+class Routed(Value):
+    """One routing decision for a task. `decision` is the whole stored document, which a replay reads."""
+
+    id: int
+    task_id: UUID
+    work_type: str
+    agent_pool: str
+    selected_agent_id: UUID | None
+    success_rate_percent: int
+    specialization_match: bool
+    recent_context_match: bool
+    retried: bool
+    reason: str
+    created_at: datetime
+    attempt_id: UUID | None
+    decision: dict[str, JsonValue]
+    predicted_success: float | None
+    predicted_ms: int | None
+    succeeded: bool | None
+    duration_ms: int | None
+
+    @property
+    def choice(self) -> Choice:
+        """Which agents were looked at, and what was made of each."""
+        return Choice.model_validate(self.decision)
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One request with everything that is shown of it: its newest plan, that plan's tasks, and earlier work kept."""
@@ -291,6 +345,7 @@ class Snapshot:
     attempts: tuple[Attempt, ...]
     decomposition: Decomposition | None
     questions: tuple[str, ...]
+    decisions: tuple[Routed, ...] = ()
 
     @property
     def seconds(self) -> float | None:

@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import JsonValue
 
 from chargehand.app.audit import Sealed
 from chargehand.app.history import HistoryEvent
-from chargehand.app.snapshot import Attempt, Decomposition, LlmCall, Plan, Request, Review, Task
+from chargehand.app.snapshot import Attempt, Decomposition, LlmCall, Plan, Request, Review, Routed, Task
 from chargehand.domain.value import Value
 
 
@@ -27,56 +27,6 @@ class Approval(Value):
     words: str
     created_at: datetime
     version: int
-
-
-class Considered(BaseModel):
-    """An agent as it was looked at for a task: why it was rejected, or its score term by term."""
-
-    model_config = ConfigDict(frozen=True)  # its facts are for the replay
-
-    name: str
-    rejected_by: str | None = None
-    reason: str = ""
-    terms: dict[str, JsonValue] = Field(default_factory=dict)
-    score: int | float | None = None
-
-
-class Choice(BaseModel):
-    """What is told of a stored routing decision. Older versions of the program stored less of it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    policy: str = ""
-    pool_size: int = 0
-    draw: int | None = None  # by which the agents to look at were picked from a large pool
-    candidates: tuple[Considered, ...] = ()
-
-
-class Routed(Value):
-    """One routing decision for a task. `decision` is the whole stored document, which a replay reads."""
-
-    id: int
-    task_id: UUID
-    work_type: str
-    agent_pool: str
-    selected_agent_id: UUID | None
-    success_rate_percent: int
-    specialization_match: bool
-    recent_context_match: bool
-    retried: bool
-    reason: str
-    created_at: datetime
-    attempt_id: UUID | None
-    decision: dict[str, JsonValue]
-    predicted_success: float | None
-    predicted_ms: int | None
-    succeeded: bool | None
-    duration_ms: int | None
-
-    @property
-    def choice(self) -> Choice:
-        """Which agents were looked at, and what was made of each."""
-        return Choice.model_validate(self.decision)
 
 
 class Anomaly(Value):

@@ -44,8 +44,6 @@ class MessageType(StrEnum):
     WORK_RESULT = "work_result"
     RECORDED = "recorded"  # these results are in the database: the agent may forget them
     CANCEL = "cancel"
-    DRAIN = "drain"
-    ERROR = "error"
 
 
 class Envelope(Value):

@@ -18,6 +18,9 @@ MOST_USED = 1e15  # of a resource: a petabyte in bytes
 MOST_FIGURES = 50  # resources that one result tells of
 MOST_LOAD = 1e6  # runnable programs on one machine
 
+Difficulty = Literal["straightforward", "tricky", "failed"]
+"""How a run went: at once and as planned, with trouble, or not at all."""
+
 Token = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """A lease's number: a BIGINT, counted up by the database."""
 Milliseconds = Annotated[int, Field(ge=0, le=YEAR * 1000)]
@@ -74,7 +77,7 @@ class WorkResult(Value):
     failure: Failure | None = None
     duration_ms: Milliseconds = 0
     resources_used: dict[str, Used] = Field(default_factory=dict, max_length=MOST_FIGURES)
-    difficulty: Literal["straightforward", "tricky", "failed"] | None = None
+    difficulty: Difficulty | None = None
 
 
 class Acceptance(Value):

@@ -54,8 +54,13 @@ class DecomposedRequest(Value):
     calibration: str = ""  # by which numbers its confidences were made: the shipped ones, and a fit to outcomes
 
 
-WAITS: dict[str, JsonValue] = {"kind": "wait"}
-"""The alternative of a task that waits for an agent as long as it takes."""
+class Wait(Value):
+    """What is done instead while nobody can do a task: it waits for an agent, as long as it takes."""
+
+    kind: Literal["wait"] = "wait"
+
+
+WAITS = Wait()
 
 
 class WorkTask(Value):
@@ -80,7 +85,7 @@ class WorkTask(Value):
     subtask: int = 0
     resource_requirements: Resources = Resources()
     depends_on: tuple[int, ...] = ()
-    alternatives: tuple[dict[str, JsonValue], ...] = ()
+    alternatives: tuple[Wait, ...] = ()
     risk: Risk = Risk.CHANGE
     retry_safe: bool = False
     exclusive_keys: tuple[str, ...] = ()
@@ -96,6 +101,12 @@ class WorkTask(Value):
     agents: tuple[str, ...] = ()  # the names of those that may run it: whoever comes later was not agreed to
     contested: str = ""  # how the offers of its intent differ, in words; empty where they agree
     estimate: str = ""  # what its duration was taken from, where that is more than what is declared
+    measured_need: Resources | None = None  # what is declared, or more where its runs were measured to use more
+
+    @property
+    def need(self) -> Resources:
+        """What it must find on an agent: what its runs have used, where that is more than what is declared."""
+        return self.measured_need or self.resource_requirements
 
     @property
     def may_wait(self) -> bool:
@@ -112,7 +123,6 @@ class WorkPlan(Value):
     tasks: tuple[WorkTask, ...]
     estimated_duration_seconds: int
     complexity_level: Literal["simple", "medium", "complex"]
-    will_use_external_ai: bool = False
     status: str = "pending_approval"
     created_at: datetime
     digest: str = ""

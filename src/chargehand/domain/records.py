@@ -12,6 +12,7 @@ from uuid import UUID
 
 from chargehand.domain.intents import Otherwise
 from chargehand.domain.llm import Purpose, Reply
+from chargehand.domain.messages import Difficulty
 from chargehand.domain.plans import WorkPlan, WorkTask
 from chargehand.domain.priorities import Priority
 from chargehand.domain.routing import RoutingDecision
@@ -67,7 +68,8 @@ class Call(NamedTuple):
     """One call of one tier, as it is kept.
 
     `problem` says why the reply was not used, None for the one that was; `error_class` is its row of
-    `tiers.FAILURES`, or `Unsure`. `choice` says why this tier was asked, `followed` what was done next.
+    `tiers.FAILURES`, or `Unsure`. `choice` says why this tier was asked, `followed` what was done next, `at` when its
+    answer came.
     """
 
     reply: Reply
@@ -75,6 +77,7 @@ class Call(NamedTuple):
     error_class: str | None
     choice: str
     followed: Followed
+    at: datetime
     purpose: Purpose = "skeleton"
 
 
@@ -322,8 +325,11 @@ class Outcome:
     counts: bool  # cancelled work and changed content say nothing about the agent
     infrastructure: bool
     duration_ms: int
-    difficulty: str | None
+    difficulty: Difficulty | None  # as its agent says; None where it does not
     resources_used: Mapping[str, float] = field(default_factory=dict)
+    intent: str = ""
+    dry_run: bool = False
+    repeated: bool = False  # the task had been tried before
 
 
 @dataclass(frozen=True, slots=True)

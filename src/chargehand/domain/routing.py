@@ -8,6 +8,24 @@ from typing import NamedTuple
 from uuid import UUID
 
 
+class Figures(NamedTuple):
+    """What an agent's runs of one intent, or of one work type, came to. Times in milliseconds, memory in MiB.
+
+    None: not known yet.
+    """
+
+    runs: int = 0  # that succeeded: the others say nothing of how long it takes and what it needs
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    mean_ms: float | None = None
+    deviation_ms: float | None = None
+    memory_mb: float | None = None  # at the peak, smoothed
+    cpu_cores: float | None = None  # busy on average, smoothed
+
+
+NO_FIGURES = Figures()
+
+
 class AgentFacts(NamedTuple):
     """What the router may know about one agent at one moment. Ages in seconds, memory in MiB.
 
@@ -47,6 +65,31 @@ class AgentFacts(NamedTuple):
     in_line: int = 0  # other tasks that wait for it
     recent_request: bool = False  # it has just worked for the same request
     tried: bool = False  # already tried for this task
+    deviation_ms: float | None = None  # of its runs of this work type
+    used_memory_mb: float | None = None  # by its runs of this work type; see `Figures`
+    used_cpu_cores: float | None = None
+    free_memory_mb: int | None = None  # at its last heartbeat; None: it does not say
+    free_gpu_vram_mb: int | None = None
+    unseen_memory_mb: int = 0  # the part of what is promised that the last heartbeat cannot show yet
+    unseen_gpu_vram_mb: int = 0
+    load: float = 0.0  # runnable programs per core, at its last heartbeat
+    usual_difficulty: float = 0.0  # of this intent on all agents, over `judged_runs` runs; see `performance.HARD`
+    judged_runs: int = 0
+    of_intent: Figures | None = None  # its runs of this very intent; None before the first that succeeded
+
+    @property
+    def of_work_type(self) -> Figures:
+        """Its runs of this work type."""
+        runs = self.success_count + self.failure_count
+        return Figures(
+            runs=self.success_count,
+            p50_ms=self.p50_ms,
+            p90_ms=self.p90_ms,
+            mean_ms=self.total_duration_ms / runs if runs else None,
+            deviation_ms=self.deviation_ms,
+            memory_mb=self.used_memory_mb,
+            cpu_cores=self.used_cpu_cores,
+        )
 
 
 class Candidate(NamedTuple):
@@ -104,4 +147,5 @@ class RoutingDecision(NamedTuple):
     rules: Policy | None = None  # with its weights, as they were set
     predicted_success: float | None = None  # the mean, without the optimism a choice is made with
     predicted_ms: int | None = None
-    p90_ms: float | None = None  # in which nine in ten such runs of the selected agent have succeeded lately
+    figures: Figures = NO_FIGURES  # of the selected agent, by which time is predicted and allowed
+    prediction: str = ""  # what these figures were taken from, in words

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol, TypeVar
 
 from chargehand.catalog.catalog import Catalog
@@ -81,7 +82,7 @@ class Reading:
     def keep(self, question: Ask, reply: Reply, problem: str | None, choice: str, followed: Followed) -> None:
         """Keep one call. One that came whole and cannot be used has no class yet: it is no decomposition."""
         error_class = (reply.error_class or BadDecomposition.__name__) if problem else None
-        self.calls.append(Call(reply, problem, error_class, choice, followed, question.purpose))
+        self.calls.append(Call(reply, problem, error_class, choice, followed, datetime.now(UTC), question.purpose))
 
     def follow(self, followed: Followed) -> None:
         """Say what became of the catalogue match's reading after all."""

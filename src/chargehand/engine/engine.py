@@ -218,6 +218,7 @@ class Engine:
             dry_run=request.dry_run,
             otherwise=request.otherwise,
             may_wait=request.may_wait,
+            minimum_runs=self.settings.routing_minimum_runs,
         )
 
     def context(self, request: RequestRecord, decomposed: DecomposedRequest | None = None) -> approval.ApprovalContext:
@@ -282,7 +283,7 @@ class Engine:
         placements = [
             Placement(
                 *(uuid4(), task, agent_id, task.attempts_made + 1, token, decision),
-                self.recorder.limits(task.spec, decision.p90_ms),
+                self.recorder.limits(task.spec, decision.figures),
             )
             for (task, decision, agent_id), token in zip(chosen, tokens, strict=True)
         ]

@@ -25,6 +25,7 @@ from chargehand.domain.records import (
     TaskRecord,
     journal_of,
 )
+from chargehand.domain.routing import NO_FIGURES, Figures
 from chargehand.domain.signed_messages import Letterhead, Message, SignedMessages, sender_of, split_into_rounds
 from chargehand.domain.states import RequestStatus, TaskStatus
 from chargehand.domain.value import Value
@@ -146,9 +147,9 @@ class Recorder:
         head = Letterhead(uuid4(), trace, request, datetime.now(UTC))
         return self._signed.order(agent, kind, payload, head)
 
-    def limits(self, spec: WorkTask, p90_ms: float | None = None) -> Limits:
+    def limits(self, spec: WorkTask, seen: Figures = NO_FIGURES) -> Limits:
         """Return how long an attempt at a task may take on an agent (see `limits_of`)."""
-        return limits_of(spec, self._policy.usual, p90_ms)
+        return limits_of(spec, self._policy.usual, seen)
 
     def work_order(
         self, agent: KnownAgent, task: TaskRecord, request: RequestRecord, lease: tuple[UUID, int, int], run: float

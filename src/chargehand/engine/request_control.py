@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -146,7 +147,7 @@ class RequestControl:
         known = await tx.catalog()
         ask = questions.build_ask(request.request_id, request.wording, known)
         reply = Reply(tier=PERSON, model=who, value=None)
-        await tx.record_calls([(ask, Call(reply, None, None, f"picked by {who}", "used"))])
+        await tx.record_calls([(ask, Call(reply, None, None, f"picked by {who}", "used", datetime.now(UTC)))])
         await tx.add_asker(request.request_id, who)
         request = replace(request, reworded_by=tuple(dict.fromkeys([*request.reworded_by, who])))
         await tx.resolve_reviews(request.request_id, "picked", who)
@@ -172,7 +173,7 @@ class RequestControl:
             decomposed = nlu.read_reply(reply, ask, self._engine.thresholds)
             if decomposed.ambiguities:
                 raise BadDecomposition("; ".join(decomposed.ambiguities))
-            await tx.record_calls([(ask, Call(reply, None, None, f"written by {who}", "used"))])
+            await tx.record_calls([(ask, Call(reply, None, None, f"written by {who}", "used", datetime.now(UTC)))])
             await tx.add_asker(request_id, who)
             request = replace(request, reworded_by=tuple(dict.fromkeys([*request.reworded_by, who])))
             await tx.resolve_reviews(request_id, "written", who)

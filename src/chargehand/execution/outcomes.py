@@ -194,4 +194,7 @@ def _outcome(ending: Ending) -> Outcome:
         duration_ms=result.duration_ms,
         difficulty=result.difficulty,
         resources_used=result.resources_used,
+        intent=ending.task.intent,
+        dry_run=ending.request.dry_run,
+        repeated=ending.task.attempts_made - ending.task.forgiven > 1,
     )

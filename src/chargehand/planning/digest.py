@@ -56,7 +56,7 @@ def _covered(task: WorkTask) -> dict[str, Any]:
         "resources": task.resource_requirements.model_dump(exclude={"estimated_duration_seconds"}),
         "exclusive_keys": sorted(task.exclusive_keys),
         "pinned_agent": task.pinned_agent,
-        "alternatives": task.alternatives,
+        "alternatives": [other.model_dump() for other in task.alternatives],
         **{name: value for name, value in said.items() if value},
     }
 

@@ -24,10 +24,11 @@ from chargehand.domain.risks import RISKS
 from chargehand.domain.routing import AgentFacts
 from chargehand.planning.dependencies import check_dependencies, places_before, topological
 from chargehand.planning.digest import digest
+from chargehand.planning.estimates import estimated
 from chargehand.planning.scheduling import ordering
 from chargehand.routing.filters import PoolHealth, State, one_line, pool_health
 from chargehand.routing.overtaking import may_overtake
-from chargehand.routing.performance import expected_seconds
+from chargehand.routing.performance import MINIMUM_RUNS
 
 Pool = Mapping[str, Sequence[AgentFacts]]
 
@@ -35,16 +36,6 @@ COMPLEX_WORK = frozenset({"research", "code_gen", "architecture_review"})  # a l
 MANY_HANDOVERS = 3  # between agent types; more make a plan complex
 MANY_TASKS = 3  # more make a plan medium
 TOO_FINE = 5  # more than this for one request is usually a request cut too small
-
-CUSTOM_WORK = IntentSpec(
-    intent="custom_work",
-    work_type="custom_work",
-    agent_type="research",
-    description="work that no agent has described",
-    parameters={"type": "object", "additionalProperties": True},
-    resources=Resources(estimated_duration_seconds=120),
-)
-
 
 WAIT = "It can wait until an agent is back (`--otherwise wait`), or be done at a given time (`--at TIME`)."
 
@@ -62,6 +53,7 @@ class PlanFacts:
     otherwise: Collection[Otherwise] = ()
     may_wait: bool = False
     agents: int | None = None  # enrolled in all, where it matters to count those that do not offer it
+    minimum_runs: int = MINIMUM_RUNS  # of an intent, before its own figures count
 
 
 def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts: PlanFacts) -> WorkPlan:
@@ -76,7 +68,8 @@ def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts
     check_dependencies(drafts)
     drafts, health, taken = _with_alternatives(drafts, catalog, pool, facts)
     _refuse(drafts, health, catalog, pool, facts)
-    drafts = [_offered_by(_estimated(task, agents), agents, catalog) for task, agents in _with_pool(drafts, pool)]
+    known = [(_estimated(task, agents, facts), agents) for task, agents in _with_pool(drafts, pool)]
+    drafts = [_offered_by(task, agents, catalog) for task, agents in known]
     held = {order: seen.reason for order, seen in health.items() if seen.state == "unavailable"}
     sequence = _sequence(drafts, pool, held, facts.mode)
     tasks = _in_sequence(drafts, sequence, set(health) if "wait" in facts.otherwise else ())
@@ -88,7 +81,6 @@ def make_plan(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts
         tasks=tasks,
         estimated_duration_seconds=_duration(tasks, facts.mode),
         complexity_level=complexity(tasks),
-        will_use_external_ai=any(task.work_type in COMPLEX_WORK for task in tasks),
         created_at=facts.now,
         mode="parallel" if facts.mode == "parallel" else "sequential",
         dry_run=facts.dry_run,
@@ -143,7 +135,7 @@ def _drafts(decomposed: DecomposedRequest, catalog: Catalog, pool: Pool, facts: 
 def _spec(intent: str, catalog: Catalog, agents: Sequence[AgentFacts] = ()) -> IntentSpec | None:
     """Return the spec to plan by: of several versions one that an agent has which is there."""
     there = {agent.content_hash for agent in agents if agent.content_hash and agent.granted and _is_there(agent)}
-    return catalog.offered_as(intent, there) or (CUSTOM_WORK if intent == CUSTOM_WORK.intent else None)
+    return catalog.offered_as(intent, there)
 
 
 def _known(subtask: Subtask, catalog: Catalog, pool: Pool) -> IntentSpec:
@@ -288,25 +280,8 @@ def _judged(stopped: Sequence[WorkTask], drafts: Sequence[WorkTask], health: Map
         yield f"{HEALTH['available']}: step {', '.join(able)}"
 
 
-def _estimated(task: WorkTask, agents: Sequence[AgentFacts]) -> WorkTask:
-    """Let its duration be what the agents that are there have needed for such work; what is declared counts, too."""
-    measured = [
-        (agent.success_count + agent.failure_count, agent.p50_ms)
-        for agent in agents
-        if agent.p50_ms is not None and _is_there(agent)
-    ]
-    runs = sum(n for n, _ in measured)
-    if not runs:
-        return task
-    need = task.resource_requirements
-    declared = need.estimated_duration_seconds
-    seconds = max(1, round(expected_seconds(declared, measured)))
-    told = f"{seconds} s: {declared} s declared, and {runs} run{'' if runs == 1 else 's'} of {task.work_type}"
-    fields = {
-        "resource_requirements": need.model_copy(update={"estimated_duration_seconds": seconds}),
-        "estimate": told,
-    }
-    return task.model_copy(update=fields)
+def _estimated(task: WorkTask, agents: Sequence[AgentFacts], facts: PlanFacts) -> WorkTask:
+    return estimated(task, [agent for agent in agents if _is_there(agent)], facts.minimum_runs)
 
 
 def _with_pool(tasks: Iterable[WorkTask], pool: Pool) -> Iterator[tuple[WorkTask, Sequence[AgentFacts]]]:
@@ -333,14 +308,25 @@ def nobody_there(staff: Sequence[Staff]) -> str | None:
 
 
 def _capacity(tasks: Sequence[WorkTask], pool: Pool) -> Resources:
-    """What the agents that are there have together. One that does not say its size is taken to be large enough."""
+    """What the agents that are there have together, memory as far as it is free at their last heartbeats.
+
+    One that does not say its size is taken to be large enough.
+    """
     there = {agent.agent_id: agent for agents in pool.values() for agent in agents if _is_there(agent)}.values()
-    needs = [task.resource_requirements for task in tasks]
+    needs = [task.need for task in tasks]
     return Resources(
         cpu_cores=sum(agent.cpu_cores or sum(need.cpu_cores for need in needs) for agent in there),
-        memory_mb=sum(agent.memory_mb or sum(need.memory_mb for need in needs) for agent in there),
-        gpu_vram_mb=sum(agent.gpu_vram_mb for agent in there),
+        memory_mb=sum(_free(agent) or sum(need.memory_mb for need in needs) for agent in there),
+        gpu_vram_mb=sum(_at_most(agent.gpu_vram_mb, agent.free_gpu_vram_mb) for agent in there),
     )
+
+
+def _free(agent: AgentFacts) -> int:
+    return _at_most(agent.memory_mb, agent.free_memory_mb)
+
+
+def _at_most(there: int, free: int | None) -> int:
+    return there if free is None else min(there, free)
 
 
 def _is_there(agent: AgentFacts) -> bool:

@@ -44,7 +44,7 @@ def assign(tasks: Sequence[TaskRecord], facts: BatchFacts, policy: Policy, waits
         else:
             decision = router.held_back(task.spec, f"{busy} is in use by request {held[busy]}")
         if decision.selected:
-            reservations.take(decision.selected, task.spec.resource_requirements)
+            reservations.take(decision.selected, task.spec.need)
             held.update(dict.fromkeys(task.spec.exclusive_keys, task.request_id))
         elif decision.waits_for:
             reservations.wait(decision.waits_for)

@@ -13,6 +13,7 @@ from chargehand.domain.intents import Resources
 from chargehand.domain.plans import WorkTask
 from chargehand.domain.routing import AgentFacts, Candidate
 
+MEMORY, GPU_MEMORY = "MiB of memory", "MiB of GPU memory"
 LONGEST_REASON = 160  # an agent's own words in one line of a terminal
 AWAY = frozenset({"offline", "draining"})
 
@@ -62,14 +63,18 @@ FILTERS = (
            detail=lambda t, a: f"resting for {a.circuit_open_for:.0f} s after failures in a row"),
     Filter("slots", lambda t, a: a.in_flight >= a.slots, "busy", "full", "full",
            detail=lambda t, a: f"full ({a.in_flight} of {a.slots} slots taken)"),
-    Filter("room", lambda t, a: not has_room(t.resource_requirements, a), "busy", "{reason}", "have no room now",
-           detail=lambda t, a: lack_of_room(t.resource_requirements, a)),
+    Filter("room", lambda t, a: bool(lack_of_room(t, a)), "busy", "{reason}", "have no room now",
+           detail=lambda t, a: f"busy: {lack_of_room(t, a)}"),
+    # What was measured is no demand: where nobody has as much, the work must have run with less.
+    Filter("usual", lambda t, a: bool(below_usual(t, a)), "busy", "{reason}", "have less than it usually takes",
+           detail=lambda t, a: f"usually {below_usual(t, a)}", gives_way=True),
     Filter("tried", lambda t, a: a.tried, "busy", "tried before", "tried before", gives_way=True),
 )  # fmt: skip
 
 WAITABLE = "slots"  # what passes by itself, and by when can be guessed
 
 FILTER = {filter_.name: filter_ for filter_ in FILTERS}
+YIELDING = tuple(filter_ for filter_ in FILTERS if filter_.gives_way)
 
 
 def is_sized(need: Resources) -> bool:
@@ -78,12 +83,12 @@ def is_sized(need: Resources) -> bool:
 
 
 def passes(task: WorkTask, agent: AgentFacts, sized: bool = True) -> bool:
-    """Whether no filter rejects the agent, `tried` apart. Says the same as the table (a test holds it to that), faster.
+    """Whether no filter rejects the agent, those that give way apart. Says the same as the table, faster; a test holds
+    it to that.
 
     In a pool of thousands this is asked of each; a reason is found only for those that are shown. `sized` is whether
     the task `is_sized`: what is not fits everywhere.
     """
-    need = task.resource_requirements
     return (
         agent.content_hash == task.content_hash
         and agent.granted
@@ -93,24 +98,36 @@ def passes(task: WorkTask, agent: AgentFacts, sized: bool = True) -> bool:
         and agent.in_flight < agent.slots
         and agent.circuit_open_for <= 0
         and (task.pinned_agent is None or task.pinned_agent in (agent.agent_id, agent.name))
-        and (not sized or (fits(need, agent) and has_room(need, agent)))
+        and (not sized or (fits(task.resource_requirements, agent) and has_room(task, agent)))
     )
 
 
 def rejections(task: WorkTask, agents: Sequence[AgentFacts]) -> list[Candidate | None]:
     """Apply `FILTERS` in their order. Return for each agent why it cannot have the task, or None where it can.
 
-    An agent that was tried for the task is able only when nobody else is.
+    What gives way rejects an agent only where it leaves another one.
     """
-    sized = is_sized(task.resource_requirements)
+    sized = is_sized(task.need)
     sifted = [None if passes(task, agent, sized) else rejection(_first(task, agent), task, agent) for agent in agents]
-    if True not in [agent.tried for agent in agents]:
-        return sifted
-    able = [agent.tried for agent, why in zip(agents, sifted, strict=True) if why is None]
-    if True in able and False in able:
-        tried = FILTER["tried"]
-        return [why or (rejection(tried, task, a) if a.tried else None) for a, why in zip(agents, sifted, strict=True)]
+    for filter_ in YIELDING:
+        if filter_.name == "tried" and True not in [agent.tried for agent in agents]:
+            continue
+        if filter_.name == "usual" and task.measured_need is None:
+            continue
+        sifted = _yielding(filter_, task, agents, sifted)
     return sifted
+
+
+def _yielding(
+    filter_: Filter, task: WorkTask, agents: Sequence[AgentFacts], sifted: list[Candidate | None]
+) -> list[Candidate | None]:
+    """Apply a filter that gives way to those that are able so far."""
+    against = [why is None and filter_.rejects(task, a) for a, why in zip(agents, sifted, strict=True)]
+    if True not in against or against.count(True) == sifted.count(None):
+        return sifted
+    return [
+        rejection(filter_, task, a) if rejects else why for a, why, rejects in zip(agents, sifted, against, strict=True)
+    ]
 
 
 def _first(task: WorkTask, agent: AgentFacts) -> Filter:
@@ -206,23 +223,51 @@ def fits(need: Resources, agent: AgentFacts) -> bool:
     )
 
 
-def has_room(need: Resources, agent: AgentFacts) -> bool:
-    """Whether what the agent's running work was promised leaves enough memory. Cores are counted by its slots."""
-    return all(wanted <= there - promised for wanted, there, promised, _ in _memories(need, agent))
+def has_room(task: WorkTask, agent: AgentFacts) -> bool:
+    """Whether there is enough memory that its running work was not promised, and that was free at its last heartbeat.
+
+    Cores are counted by its slots: the load of a machine is no reason to let work wait for ever.
+    """
+    return all(wanted <= left for wanted, left, _ in _memories(task, agent))
 
 
-def lack_of_room(need: Resources, agent: AgentFacts) -> str:
-    """Name what running work leaves too little of, where `has_room` says no."""
-    rooms = [(wanted, there - promised, unit) for wanted, there, promised, unit in _memories(need, agent)]
-    return "busy: " + "; ".join(f"needs {w:,} {unit}, {left:,} left" for w, left, unit in rooms if w > left)
+def lack_of_room(task: WorkTask, agent: AgentFacts) -> str:
+    """Name what there is too little of now; empty where `has_room` says yes."""
+    lacking = [room for room in _memories(task, agent) if room[0] > room[1]]
+    return "; ".join(f"needs {wanted:,} {unit}, {max(0, left):,} left" for wanted, left, unit in lacking)
 
 
-def _memories(need: Resources, agent: AgentFacts) -> Iterator[tuple[int, int, int, str]]:
-    """What is needed, there in all, promised, and its unit, of each kind of memory that is needed and known of."""
-    if need.gpu_vram_mb:
-        yield need.gpu_vram_mb, agent.gpu_vram_mb, agent.promised_gpu_vram_mb, "MiB of GPU memory"
-    if need.memory_mb and agent.memory_mb:
-        yield need.memory_mb, agent.memory_mb, agent.promised_memory_mb, "MiB of memory"
+def _memories(task: WorkTask, agent: AgentFacts) -> Iterator[tuple[int, int, str]]:
+    """What is needed, what is left for it, and its unit, of each kind of memory that is needed and known of.
+
+    What is declared must be left by the agent's work and by others. What was only measured must be left by the agent's
+    work: that ends, so the wait does.
+    """
+    asked, usual = task.resource_requirements, task.need
+    if asked.gpu_vram_mb:
+        unpromised = agent.gpu_vram_mb - agent.promised_gpu_vram_mb
+        yield asked.gpu_vram_mb, _left(unpromised, agent.free_gpu_vram_mb, agent.unseen_gpu_vram_mb), GPU_MEMORY
+    left = agent.memory_mb - agent.promised_memory_mb
+    if asked.memory_mb and agent.memory_mb:
+        yield asked.memory_mb, _left(left, agent.free_memory_mb, agent.unseen_memory_mb), MEMORY
+    if usual.memory_mb > asked.memory_mb and agent.memory_mb:
+        yield min(usual.memory_mb, agent.memory_mb), left, MEMORY
+
+
+def _left(unpromised: int, free: int | None, unseen: int) -> int:
+    """What can still be given away: nothing that is promised, and nothing that others use or are about to."""
+    return unpromised if free is None else min(unpromised, free - unseen)
+
+
+def below_usual(task: WorkTask, agent: AgentFacts) -> str:
+    """Name what the work usually takes and the agent does not have, or not free; empty where it has enough."""
+    if task.measured_need is None:
+        return ""
+    if not fits(task.need, agent):
+        return shortage(task.need, agent)
+    left = _left(task.need.memory_mb, agent.free_memory_mb, agent.unseen_memory_mb)
+    short = agent.memory_mb and task.need.memory_mb > left
+    return f"needs {task.need.memory_mb:,} {MEMORY}, {max(0, left):,} free" if short else ""
 
 
 def shortage(need: Resources, agent: AgentFacts) -> str:
@@ -234,9 +279,9 @@ def shortage(need: Resources, agent: AgentFacts) -> str:
 def _sizes(need: Resources, agent: AgentFacts) -> tuple[tuple[int, int, str], ...]:
     """No cores or no memory at all means that the agent did not say; no GPU memory means that it has none."""
     return (
-        (need.gpu_vram_mb, agent.gpu_vram_mb, "MiB of GPU memory"),
+        (need.gpu_vram_mb, agent.gpu_vram_mb, GPU_MEMORY),
         (need.cpu_cores, agent.cpu_cores or need.cpu_cores, "cores"),
-        (need.memory_mb, agent.memory_mb or need.memory_mb, "MiB of memory"),
+        (need.memory_mb, agent.memory_mb or need.memory_mb, MEMORY),
     )
 
 

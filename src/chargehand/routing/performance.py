@@ -1,4 +1,6 @@
-"""What outcomes say about an agent: its success rate with an interval, how long it takes, what it uses.
+"""What outcomes say about an agent: its success rate with an interval, how long it takes, what it uses, how hard it is.
+
+Durations and resources are kept per intent and per work type. Those of the intent count once there are enough of them.
 
 A rate from few runs is a guess: 5 of 7 is not 71 %. So every estimate carries its interval and whether it is `known`.
 Agents change. So the counts a choice is made with are discounted: each new run makes all older ones weigh less.
@@ -7,11 +9,14 @@ Agents change. So the counts a choice is made with are discounted: each new run 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp, sqrt
 from typing import NamedTuple
 
-MINIMUM_RUNS = 10  # of one work type, before its success rate counts
+from chargehand.domain.messages import Difficulty
+from chargehand.domain.routing import NO_FIGURES, AgentFacts, Figures
+
+MINIMUM_RUNS = 10  # before a success rate counts, and before an intent's own figures take the place of its work type's
 UNKNOWN_RATE = 0.5  # until then: neither trusted nor distrusted
 Z95 = 1.96  # standard deviations of a 95 % interval
 KEEP = 0.7  # how much of an old estimate stays when a new measurement comes in
@@ -105,19 +110,29 @@ def expected_success(
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run that counts, as its agent reported it."""
+    """One run that counts, as its agent reported it.
+
+    `rehearsed`: a dry run, which shows neither time nor need. `repeated`: the task had been tried before.
+    """
 
     ok: bool
     duration_ms: int
     resources_used: Mapping[str, float] = field(default_factory=dict)
-    difficulty: str | None = None
+    difficulty: Difficulty | None = None
+    rehearsed: bool = False
+    repeated: bool = False
+
+    @property
+    def shows_need(self) -> bool:
+        """Whether it says how long the work takes and what it uses: one that was cut off or lost does not."""
+        return self.ok and not self.rehearsed
 
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """What is kept of one agent's runs of one work type. Times in milliseconds.
+    """What is kept of one agent's runs of one intent, or of one work type. Times in milliseconds.
 
-    The quantiles are of runs that succeeded: one that was cut off or lost says nothing of how long the work takes.
+    Quantiles and resources are of runs that succeeded. `difficulty` goes from 0 to 1 (see `HARD`).
     """
 
     counts: Counts = Counts()
@@ -126,7 +141,12 @@ class Performance:
     p50_ms: float | None = None
     p90_ms: float | None = None
     resources_used: Mapping[str, float] = field(default_factory=dict)
-    difficulty: str | None = None
+    difficulty: float | None = None
+
+    @property
+    def assessment(self) -> Difficulty | None:
+        """How hard the work is for the agent, in a word; None before the first run."""
+        return None if self.difficulty is None else assessed(self.difficulty)
 
     @property
     def deviation_ms(self) -> float | None:
@@ -135,6 +155,14 @@ class Performance:
         if runs < 2 or mean is None:
             return None
         return sqrt(max(0.0, (self.total_duration_ms2 - runs * mean**2) / (runs - 1)))
+
+    def judged(self, run: Run) -> Run:
+        """Return a run with how hard it was: what its agent says, else what the attempts and the time tell."""
+        long = (
+            self.p50_ms is not None and self.counts.successes >= MINIMUM_RUNS and run.duration_ms > LONG * self.p50_ms
+        )
+        told: Difficulty = "failed" if not run.ok else "tricky" if run.repeated or long else "straightforward"
+        return replace(run, difficulty=run.difficulty or told)
 
     def after(self, run: Run) -> Performance:
         """Return what is kept after one more run."""
@@ -147,11 +175,36 @@ class Performance:
             counts,
             self.lately.after(run.ok),
             self.total_duration_ms2 + float(run.duration_ms) ** 2,
-            moved(self.p50_ms, run.duration_ms, 0.5) if run.ok else self.p50_ms,
-            moved(self.p90_ms, run.duration_ms, 0.9) if run.ok else self.p90_ms,
-            smooth_all(self.resources_used, run.resources_used),
-            run.difficulty or self.difficulty,
+            moved(self.p50_ms, run.duration_ms, 0.5) if run.shows_need else self.p50_ms,
+            moved(self.p90_ms, run.duration_ms, 0.9) if run.shows_need else self.p90_ms,
+            smooth_all(self.resources_used, run.resources_used) if run.shows_need else self.resources_used,
+            smooth(self.difficulty, HARD[run.difficulty]) if run.difficulty else self.difficulty,
         )
+
+
+HARD: Mapping[Difficulty, float] = {"straightforward": 0.0, "tricky": 0.5, "failed": 1.0}
+"""How hard a run was, as a number that can be smoothed; what comes of it is the word it is nearest to."""
+
+
+LONG = 3.0  # times the usual: of lognormal durations (variation 0.8), fewer than one straightforward run in ten
+
+
+def assessed(difficulty: float) -> Difficulty:
+    """Return the word for a smoothed difficulty."""
+    return min(HARD, key=lambda word: abs(HARD[word] - difficulty))
+
+
+def is_tricky(difficulty: float, runs: int, minimum: int) -> bool:
+    """Whether so many runs show that the work is more than straightforward."""
+    return runs >= minimum and assessed(difficulty) != "straightforward"
+
+
+def figures_of(agent: AgentFacts, minimum: int) -> Figures:
+    """Return what time is predicted and allowed by on an agent: its runs of the intent once they are enough, else those
+    of the work type. A deviation of fewer runs than that says nothing."""
+    own = agent.of_intent or NO_FIGURES
+    found = own if own.runs and own.runs >= minimum else agent.of_work_type
+    return found if found.runs >= minimum else found._replace(deviation_ms=None)
 
 
 DECLARED_RUNS = 3.0  # how many runs the declared duration counts for: after a dozen, what was measured leads
@@ -165,12 +218,18 @@ def expected_seconds(declared: float, runs: Iterable[tuple[int, float]]) -> floa
 
 
 HEADROOM = 3.0  # times what nine in ten of its runs take: of lognormal durations, one in a thousand takes longer
+FAR = 4.0  # deviations above the mean: whatever the distribution, at most one run in seventeen takes longer (Cantelli)
 
 
-def allowed_seconds(declared: float, p90_ms: float | None, most: float) -> float:
+def allowed_seconds(declared: float, seen: Figures, most: float) -> float:
     """Return how long a run may take: what is declared, or more where the agent's runs come near that; never above
-    `most`. Never less than is declared: what has been quick so far may be long for once."""
-    return min(most, max(declared, HEADROOM * (p90_ms or 0.0) / 1000))
+    `most`. Never less than is declared: what has been quick so far may be long for once.
+
+    The deviation tells of rare long runs, which nine in ten do not.
+    """
+    usual = HEADROOM * (seen.p90_ms or 0.0)
+    rare = (seen.mean_ms or 0.0) + FAR * seen.deviation_ms if seen.deviation_ms else 0.0
+    return min(most, max(declared, usual / 1000, rare / 1000))
 
 
 def moved(quantile: float | None, measured: float, part: float) -> float:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from chargehand.domain.plans import WorkTask
-from chargehand.domain.routing import AgentFacts, Candidate, Policy, RoutingDecision
+from chargehand.domain.routing import AgentFacts, Candidate, Figures, Policy, RoutingDecision
 from chargehand.routing.router import SCORER, Around, score
 
-FORM = 2  # of a stored decision; facts are lists in the order of AgentFacts._fields
+FORM = 2  # of a stored decision; facts are lists in the order of AgentFacts._fields, old ones shorter
 
 
 def stored(decision: RoutingDecision) -> dict[str, Any]:
@@ -31,6 +31,7 @@ def stored(decision: RoutingDecision) -> dict[str, Any]:
         "others": decision.others,
         "wait_limit": decision.wait_limit,
         "waits_for": decision.waits_for,
+        "prediction": decision.prediction,
         "candidates": [_candidate(candidate) for candidate in decision.candidates],
     }
 
@@ -83,7 +84,8 @@ def facts_of(value: Mapping[str, Any]) -> list[AgentFacts]:
 
 def _facts(values: Sequence[Any]) -> AgentFacts:
     facts = AgentFacts(*values)
-    return facts._replace(specializations=tuple(facts.specializations))
+    of_intent = Figures(*facts.of_intent) if facts.of_intent else None
+    return facts._replace(specializations=tuple(facts.specializations), of_intent=of_intent)
 
 
 def _same(decision: RoutingDecision, row: Mapping[str, Any]) -> bool:

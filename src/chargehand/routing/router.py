@@ -16,14 +16,15 @@ from typing import NamedTuple
 from chargehand.domain.errors import BadConfiguration
 from chargehand.domain.plans import WorkTask
 from chargehand.domain.risks import RISKS
-from chargehand.domain.routing import AgentFacts, Candidate, Policy, RoutingDecision
+from chargehand.domain.routing import AgentFacts, Candidate, Figures, Policy, RoutingDecision
 from chargehand.routing.filters import WAITABLE, counted, is_sized, never, one_line, passes, rejections
-from chargehand.routing.performance import OPTIMISM, UNKNOWN_RATE, expected_success
+from chargehand.routing.performance import OPTIMISM, UNKNOWN_RATE, expected_success, figures_of, is_tricky
 
-SCORER = 3  # raised by whoever changes what the same facts come to, in here, in filters.py or in performance.py
+SCORER = 4  # raised by whoever changes what the same facts come to, in here, in filters.py or in performance.py
 
 RECENT_SECONDS = 4 * 3600  # a work type done within four hours is still "in the hand"
 SPECIALIST_PRIOR = 2.0  # a declared specialization counts like two successes, until real ones say otherwise
+TRICKY_PRIOR = 2.0  # times that, where the work has shown to be tricky: it is what specialists are for
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Scorer:
 
 
 def _chance(task: WorkTask, agent: AgentFacts, policy: Policy) -> float:
-    mean, deviation = _expected(task, agent)
+    mean, deviation = _expected(task, agent, policy)
     # Nobody tries out a new agent on work that cannot be undone.
     hoped = mean if RISKS[task.risk].final else mean + OPTIMISM * deviation
     return hoped if hoped < 1.0 else 1.0
@@ -46,14 +47,20 @@ def _observed(task: WorkTask, agent: AgentFacts, policy: Policy) -> float:
     return agent.success_count / runs if runs and runs >= policy.minimum_runs else UNKNOWN_RATE
 
 
-def _expected(task: WorkTask, agent: AgentFacts) -> tuple[float, float]:
+def _expected(task: WorkTask, agent: AgentFacts, policy: Policy) -> tuple[float, float]:
     return expected_success(
         agent.lately_successes,
         agent.lately_runs,
         (agent.overall_successes, agent.overall_runs),
         agent.usual_rate,
-        SPECIALIST_PRIOR if agent.specializations and specialized(task, agent) else 0.0,
+        _declared(agent, policy) if agent.specializations and specialized(task, agent) else 0.0,
     )
+
+
+def _declared(agent: AgentFacts, policy: Policy) -> float:
+    """How many successes the agent's own word counts for."""
+    tricky = is_tricky(agent.usual_difficulty, agent.judged_runs, policy.minimum_runs)
+    return SPECIALIST_PRIOR * (TRICKY_PRIOR if tricky else 1.0)
 
 
 SCORERS: Mapping[str, Scorer] = {
@@ -102,7 +109,8 @@ def route(
     others: int = 0,
     wait_limit: float = 0.0,
 ) -> RoutingDecision:
-    """Choose an agent for a task. Equal scores go to the more experienced, then the less busy, then by id.
+    """Choose an agent for a task. Equal scores go to the more experienced, then to the one with fewer tasks, then to
+    the less loaded machine, then by id.
 
     An agent that was tried for this task is chosen again only when nobody else can have it now. Nobody able to have
     it now is a decision too: `selected` is None, and `infeasible` when waiting would not help either. In a pool larger
@@ -121,7 +129,7 @@ def sample(task: WorkTask, agents: Sequence[AgentFacts], draw: int, able: int) -
     The stride shares no factor with the size of the pool, so the walk comes by everybody before it ends.
     """
     size, seen, found = len(agents), list[AgentFacts](), 0
-    sized = is_sized(task.resource_requirements)
+    sized = is_sized(task.need)
     start, stride = draw % size, 1 + (draw // size) % (size - 1)
     while gcd(stride, size) != 1:
         stride += 1
@@ -167,6 +175,7 @@ def score(
     best = first.facts
     assert best is not None
     runs = best.success_count + best.failure_count
+    figures = figures_of(best, policy.minimum_runs)
     return RoutingDecision(
         task_id=task.task_id,
         intent=task.intent,
@@ -174,7 +183,7 @@ def score(
         policy=policy.name,
         selected=best.agent_id,
         candidates=candidates,
-        reason=_explained(first, runs, second_reader, policy),
+        reason=_explained(first, runs, second_reader, policy) + _said_of_tricky(task, scored, policy),
         retried=around.retried,
         success_rate_percent=round(100 * best.success_count / runs) if runs else 0,
         specialization_match=specialized(task, best),
@@ -184,9 +193,10 @@ def score(
         draw=around.draw,
         wait_limit=around.wait_limit,
         rules=policy,
-        predicted_success=round(_expected(task, best)[0], 6),
-        predicted_ms=None if best.p50_ms is None else round(best.p50_ms),
-        p90_ms=best.p90_ms,
+        predicted_success=round(_expected(task, best, policy)[0], 6),
+        predicted_ms=None if figures.p50_ms is None else round(figures.p50_ms),
+        figures=figures,
+        prediction=_predicted_by(task, best, figures, policy),
     )
 
 
@@ -330,18 +340,44 @@ def _best_two(scored: Sequence[Candidate]) -> tuple[Candidate, Candidate | None]
     return first, _best(others) if others else None
 
 
-def _rank(candidate: Candidate) -> tuple[float, int, int, str]:
+def _rank(candidate: Candidate) -> tuple[float, int, int, float, str]:
     agent = candidate.facts
     if agent is None:
-        return (0.0, 0, 0, candidate.agent_id)
+        return (0.0, 0, 0, 0.0, candidate.agent_id)
     runs = agent.success_count + agent.failure_count
-    return (-(candidate.score or 0.0), -runs, agent.in_flight, agent.agent_id)
+    return (-(candidate.score or 0.0), -runs, agent.in_flight, agent.load, agent.agent_id)
 
 
 def _explained(best: Candidate, runs: int, runner_up: Candidate | None, policy: Policy) -> str:
     """`infra-3: context 30 + success 36.4 (46 runs) + specialization 0 + load 9 = 75.4; runner-up infra-1 68.0`."""
     rival = f"runner-up {runner_up.name} {runner_up.score:.{policy.digits}f}" if runner_up else "no other candidate"
     return f"{_told(best, runs, policy)}; {rival}"
+
+
+def _said_of_tricky(task: WorkTask, scored: Sequence[Candidate], policy: Policy) -> str:
+    """Say that a specialization counted for more, where any agent has one that matters."""
+    one = scored[0].facts
+    if one is None or not is_tricky(one.usual_difficulty, one.judged_runs, policy.minimum_runs):
+        return ""
+    declared = any(specialized(task, candidate.facts) for candidate in scored if candidate.facts is not None)
+    if not declared or "chance" not in dict(policy.weights):
+        return ""
+    return f"; tricky work ({counted_runs(one.judged_runs)}), so a declared specialization counts double"
+
+
+def _predicted_by(task: WorkTask, agent: AgentFacts, seen: Figures, policy: Policy) -> str:
+    """Name the runs that a duration is predicted from: those of the intent, or why it is those of its work type."""
+    own = agent.of_intent.runs if agent.of_intent else 0
+    spread = f", give or take {seen.deviation_ms / 1000:.1f} s" if seen.deviation_ms else ""
+    if own and own >= policy.minimum_runs:
+        return f"{counted_runs(own)} of {task.intent}{spread}"
+    few = f"{counted_runs(own)} of {task.intent}, fewer than {policy.minimum_runs}"
+    return f"{counted_runs(seen.runs)} of {task.work_type}{spread} ({few})" if seen.runs else ""
+
+
+def counted_runs(runs: int) -> str:
+    """Return `1 run`, `12 runs`."""
+    return f"{runs} run{'' if runs == 1 else 's'}"
 
 
 def _told(candidate: Candidate, runs: int, policy: Policy) -> str:
@@ -352,7 +388,7 @@ def _told(candidate: Candidate, runs: int, policy: Policy) -> str:
 
 def _term(name: str, value: float, runs: int, shown: str) -> str:
     size = format(abs(value), ".0f" if value == int(value) else shown)
-    evidence = f" ({runs} run{'' if runs == 1 else 's'})" if name in FROM_RUNS else ""
+    evidence = f" ({counted_runs(runs)})" if name in FROM_RUNS else ""
     sign = "-" if copysign(1, value) < 0 else "+"  # a negative weight on nothing is -0.0
     return f" {sign} {name} {size}{evidence}"
 

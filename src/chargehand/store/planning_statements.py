@@ -127,6 +127,7 @@ class Deciding(Chaining):
             [call.choice for _, call in calls],
             [call.followed for _, call in calls],
             [_kept(ask, call.reply.value) for ask, call in calls],
+            [call.at for _, call in calls],
         )
 
     async def save_decompositions(self, read: Sequence[tuple[str, DecomposedRequest]], thresholds: Json) -> None:

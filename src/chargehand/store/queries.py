@@ -155,12 +155,16 @@ class Queries:
     async def agents(self) -> Sequence[Row]:
         """Return the agents with what they have done: runs, successes and mean duration over all work types."""
         p, g = t.agent_performance.c, t.agent_registry
-        done = select(
-            p.agent_id,
-            func.sum(p.success_count).label("successes"),
-            func.sum(p.failure_count).label("failures"),
-            func.sum(p.total_duration_ms).label("total_ms"),
-        ).group_by(p.agent_id)
+        done = (
+            select(
+                p.agent_id,
+                func.sum(p.success_count).label("successes"),
+                func.sum(p.failure_count).label("failures"),
+                func.sum(p.total_duration_ms).label("total_ms"),
+            )
+            .where(p.intent == "")
+            .group_by(p.agent_id)
+        )
         sums = done.subquery()
         silent = func.extract("epoch", func.now() - g.c.last_heartbeat_at).label("silent_seconds")
         rival = func.extract("epoch", func.now() - g.c.rival_at).label("rival_silent_seconds")
@@ -170,9 +174,10 @@ class Queries:
         return await self._rows(query.order_by(g.c.name))
 
     async def performance(self) -> Sequence[Row]:
-        """Return what each agent has done, per work type."""
+        """Return what each agent has done, per work type, and before that (intent '') of all the work type."""
+        p = t.agent_performance.c
         query = select(t.agent_performance, t.agent_registry.c.name).join(t.agent_registry)
-        return await self._rows(query.order_by(t.agent_registry.c.name, t.agent_performance.c.work_type))
+        return await self._rows(query.order_by(t.agent_registry.c.name, p.work_type, p.intent))
 
     async def intents(self) -> Sequence[Row]:
         """Return every offer of every agent: what can be asked for, and what cannot, and why."""

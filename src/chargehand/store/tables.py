@@ -110,7 +110,7 @@ llm_calls = Table(
     metadata,
     Column("call_id", BigInteger, Identity(), primary_key=True),
     Column("request_id", ForeignKey("requests.request_id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("purpose", String(30), nullable=False),
+    Column("purpose", String(30), nullable=False, server_default="skeleton"),
     Column("tier", String(30), nullable=False),
     Column("model", Text, nullable=False),
     Column("prompt_version", String(30), nullable=False),
@@ -249,20 +249,23 @@ agent_performance = Table(
     Column("id", Integer, Identity(), primary_key=True),
     Column("agent_id", ForeignKey("agent_registry.agent_id", ondelete="CASCADE"), nullable=False),
     Column("work_type", String(100), nullable=False),
+    Column("intent", Text, nullable=False, server_default=""),  # '': all of the work type
     _count("success_count"),
     _count("failure_count"),
     Column("total_duration_ms", BigInteger, nullable=False, server_default=text("0")),
     _time("last_execution_at"),
-    Column("difficulty_assessment", String(50)),
+    Column("difficulty_assessment", String(50)),  # straightforward | tricky | failed: the word for `difficulty`
     Column("total_duration_ms2", Double, nullable=False, server_default=text("0")),  # squares, for the deviation
     Column("p50_ms", Double),  # moving with each run; NULL before the first
     Column("p90_ms", Double),
     _real("lately_successes"),  # discounted: each run makes all older ones weigh less
     _real("lately_runs"),
     Column("resources_used", JSONB, nullable=False, server_default=text("'{}'")),  # smoothed
+    Column("deviation_ms", Double),  # NULL before the second run
+    Column("difficulty", Double),  # from 0 to 1, smoothed; NULL before the first run
     _now("created_at"),
     _now("updated_at"),
-    UniqueConstraint("agent_id", "work_type"),
+    UniqueConstraint("agent_id", "work_type", "intent"),
 )
 
 attempts = Table(

@@ -11,7 +11,6 @@ import asyncpg
 
 from chargehand.catalog.outputs import Returned
 from chargehand.domain.errors import StaleStatus
-from chargehand.domain.intents import Resources
 from chargehand.domain.messages import Heartbeat
 from chargehand.domain.plans import WorkTask
 from chargehand.domain.records import (
@@ -32,7 +31,7 @@ from chargehand.domain.signed_messages import Message
 from chargehand.domain.states import TaskStatus
 from chargehand.routing.performance import Run
 from chargehand.routing.replay import stored
-from chargehand.routing.reservations import needs_memory
+from chargehand.routing.reservations import NO_PROMISE, Machine, Promise, needs_memory
 from chargehand.store import performance_rows
 from chargehand.store.planning_statements import Deciding
 from chargehand.store.work_rows import attempt_of, facts_of, spec_of, task_of
@@ -151,10 +150,10 @@ class Transaction(Deciding):
         """Return how many agents are enrolled, whatever they offer."""
         return int((await self.fetch("count_agents"))[0]["n"])
 
-    async def promised(self, agents: Iterable[UUID] | None = None) -> dict[UUID, tuple[int, int]]:
-        """Return the memory and GPU memory (MiB) that the work of these agents, or of all, was promised."""
+    async def promised(self, agents: Iterable[UUID] | None = None) -> dict[UUID, Promise]:
+        """Return what the work of these agents, or of all, was promised."""
         rows = await self.fetch("promised", None if agents is None else sorted(set(agents)))
-        return {row["agent_id"]: (row["memory_mb"], row["gpu_vram_mb"]) for row in rows}
+        return {row["agent_id"]: Promise(*list(row.values())[1:]) for row in rows}
 
     async def recent_agents(self, request_ids: Iterable[UUID]) -> set[tuple[UUID, UUID]]:
         """Return (request, agent) pairs that have worked together."""
@@ -419,14 +418,10 @@ class Transaction(Deciding):
         """Look again at what is promised, now that the agents are locked: another process may have been first."""
         agents = {p.agent_id for p in placements}
         promised = await self.promised(agents)
-        rows = await self.fetch("resources_of", sorted(agents))
-        facts = {row["agent_id"]: Resources.model_validate(row["resources"]) for row in rows}
-        for agent_id in agents:
-            needs = [p.task.spec.resource_requirements for p in placements if p.agent_id == agent_id]
-            memory, gpu = promised.get(agent_id, (0, 0))
-            there = facts[agent_id]
-            too_much = there.memory_mb and memory + sum(need.memory_mb for need in needs) > there.memory_mb
-            if too_much or gpu + sum(need.gpu_vram_mb for need in needs) > there.gpu_vram_mb:
+        for row in await self.fetch("resources_of", sorted(agents)):
+            agent_id, machine = row["agent_id"], Machine.of(row["resources"], row["free"])
+            needs = [p.task.spec for p in placements if p.agent_id == agent_id]
+            if machine.is_overbooked(promised.get(agent_id, NO_PROMISE), needs):
                 raise StaleStatus("an agent's memory was promised to other work by another process")
 
     async def _take_keys(self, placements: Sequence[Placement]) -> None:
@@ -438,13 +433,15 @@ class Transaction(Deciding):
             raise StaleStatus("an exclusive key was taken by another process")
 
     async def _learn(self, outcomes: Sequence[Outcome]) -> None:
-        pairs = sorted({(o.agent_id, o.work_type) for o in outcomes})
-        rows = await self.fetch("performance", [a for a, _ in pairs], [w for _, w in pairs])
-        kept = {(row["agent_id"], row["work_type"]): performance_rows.performance(row) for row in rows}
+        keys = sorted({key for o in outcomes for key in performance_rows.keys_of(o)})
+        rows = await self.fetch("performance", *map(list, zip(*keys, strict=True)))
+        kept = {(r["agent_id"], r["work_type"], r["intent"]): performance_rows.performance(r) for r in rows}
         overall = {row["agent_id"]: performance_rows.overall(row) for row in rows}
         for o in outcomes:
-            run = Run(o.ok, o.duration_ms, o.resources_used, o.difficulty)
-            kept[o.agent_id, o.work_type] = kept[o.agent_id, o.work_type].after(run)
+            run = Run(o.ok, o.duration_ms, o.resources_used, o.difficulty, o.dry_run, o.repeated)
+            run = kept[o.agent_id, o.work_type, o.intent].judged(run)
+            for key in performance_rows.keys_of(o):
+                kept[key] = kept[key].after(run)
             overall[o.agent_id] = overall[o.agent_id].after(o.ok)
         await self.execute("learn", *performance_rows.columns(kept))
         lately = sorted(overall.items())

@@ -9,10 +9,11 @@ import asyncpg
 
 from chargehand.domain.plans import WorkTask
 from chargehand.domain.records import AttemptRecord, TaskRecord
-from chargehand.domain.routing import AgentFacts
+from chargehand.domain.routing import AgentFacts, Figures
 from chargehand.domain.states import AttemptStatus, TaskStatus
 
 SPECIALIZATIONS = 1 + AgentFacts._fields.index("specializations")
+FIGURES = 1 + AgentFacts._fields.index("of_intent")  # the last fact
 
 
 def task_of(row: asyncpg.Record) -> TaskRecord:
@@ -51,7 +52,12 @@ def attempt_of(row: asyncpg.Record) -> AttemptRecord:
 
 
 def facts_of(row: asyncpg.Record) -> AgentFacts:
-    """Return an agent as routing sees it. The row is the intent, then the facts in their order (`pool` in hot.sql)."""
+    """Return an agent as routing sees it.
+
+    The row is the intent, then the facts in their order, the last of them figure by figure (`pool` in hot.sql).
+    """
     values = list(row.values())
     values[SPECIALIZATIONS] = tuple(values[SPECIALIZATIONS])
+    figures = Figures(*values[FIGURES:])
+    values[FIGURES:] = [figures if figures.runs else None]
     return AgentFacts(*values[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,6 +43,7 @@ class Harness(Orchestrator):
         self._temporary = TemporaryDirectory(prefix="chargehand-testing-") if home is None else None
         self.home = home or Path(self._temporary.name if self._temporary else "")
         self.runtime: AgentRuntime
+        self._draining: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Harness:
         await self.open()
@@ -62,6 +64,11 @@ class Harness(Orchestrator):
         order = make_order(self.agent, intent, parameters, **fields)
         await self.send(order)
         return order
+
+    async def drain(self) -> None:
+        """Let the agent finish what runs and stop, as SIGTERM does; it goes on in the background."""
+        self._draining = asyncio.create_task(self.runtime.stop(drain=True), name="drain")
+        await asyncio.sleep(0)  # from here on it takes nothing new
 
     async def restart(self) -> None:
         """Stop the agent at once, as a shutdown of its machine does, and start its next life on the same journal."""

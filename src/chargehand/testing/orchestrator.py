@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID, uuid4
 
-from chargehand.agent.runtime.control_messages import Cancel, Drain, Recorded, StartGrant
+from chargehand.agent.runtime.control_messages import Cancel, Recorded, StartGrant
 from chargehand.broker.memory import MemoryBroker
 from chargehand.broker.weather import Weather
 from chargehand.domain.envelopes import ORCHESTRATOR, Envelope, MessageType, decode, derive_key, encode
@@ -61,10 +61,6 @@ class Orchestrator:
     async def record(self, *orders: WorkOrder) -> None:
         """Say that the results are in the database, so that the agent forgets them. By itself with `records`."""
         await self._control(MessageType.RECORDED, Recorded(attempt_ids=tuple(order.attempt_id for order in orders)))
-
-    async def drain(self) -> None:
-        """Tell the agent to finish what runs and to stop."""
-        await self._control(MessageType.DRAIN, Drain())
 
     async def accepted(self, order: WorkOrder) -> Acceptance:
         """Wait until the agent has the order in its journal."""

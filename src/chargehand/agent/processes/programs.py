@@ -75,6 +75,11 @@ class Program:
                 os.close(theirs)
         self._ended = asyncio.create_task(self._last_word(), name=f"keeper of {mark}")
 
+    @property
+    def pid(self) -> int:
+        """The process id of its keeper, below which it and all that it starts are."""
+        return self._keeper.pid
+
     def end(self, grace: float) -> None:
         """Ask the program and all it started to end; what has not after `grace` seconds is killed."""
         self._told = True

@@ -12,12 +12,13 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from chargehand.agent.offers import Agent, Call, Offer, Returned
+from chargehand.agent.processes.meter import Meter
 from chargehand.agent.runtime.control_messages import StartGrant
 from chargehand.agent.runtime.journal import Journal, Started
 from chargehand.agent.runtime.lease import Lease
 from chargehand.agent.runtime.progress import Feed, Said
 from chargehand.agent.runtime.reports import Reports, Trace
-from chargehand.agent.runtime.results import Ending, ended, failed, failure_of, redacted, succeeded, unknown
+from chargehand.agent.runtime.results import Ending, ended, failed, failure_of, measured, redacted, succeeded, unknown
 from chargehand.agent.secrets.lookup import Chain, Secrets
 from chargehand.agent.work import Work
 from chargehand.domain.envelopes import MessageType
@@ -43,6 +44,7 @@ class Surroundings:
     slots: asyncio.Semaphore
     feed: Callable[[Callable[[Said], Awaitable[object]]], Feed] = Feed
     secrets: Secrets = field(default_factory=lambda: Secrets(Chain()))
+    meter: Meter = field(default_factory=Meter)
 
 
 class Attempt:
@@ -177,6 +179,7 @@ class Attempt:
 
     async def _run(self, call: Call) -> Returned:
         self.phase = "running"
+        self._work.measure(self._around.meter)
         self._started_at = self._loop.time()
         # Where leave was asked for, its time counts from then: the orchestrator counts from when it gave it, and must
         # not be first to think that it is over.
@@ -223,6 +226,7 @@ class Attempt:
         for timer in self._timers.values():
             timer.cancel()
         await self._feed.close()
+        result = measured(result, self._work.measured())
         await self._done(self, redacted(result, self._around.secrets.redactor))
 
     def _watch_lease(self) -> None:

@@ -31,7 +31,3 @@ class Cancel(Value):
     attempt_id: UUID
     lease_token: int
     reason: str = ""
-
-
-class Drain(Value):
-    """The payload of `drain`: finish what runs, take nothing new, stop."""

@@ -26,7 +26,7 @@ from chargehand.domain.errors import (
     TaskFailedHere,
     TransientError,
 )
-from chargehand.domain.messages import Failure, WorkOrder, WorkResult
+from chargehand.domain.messages import MOST_FIGURES, Failure, WorkOrder, WorkResult
 
 Kind = Literal["permanent", "failed", "retryable", "infrastructure", "content_changed", "cancelled", "unknown"]
 Ending = Literal["cancel", "deadline", "lease", "stop", "drain", "no_grant"]
@@ -165,6 +165,13 @@ def fitted(result: WorkResult) -> WorkResult:
         note = {"left_out": f"{name}: the result had {size:,} bytes"}
         result = result.model_copy(update={name: {}, "data": {**({} if name == "data" else result.data), **note}})
     return result
+
+
+def measured(result: WorkResult, used: Mapping[str, float]) -> WorkResult:
+    """Return the result with what was measured beside what its author says, who may know better."""
+    missing = [(name, value) for name, value in used.items() if name not in result.resources_used]
+    room = MOST_FIGURES - len(result.resources_used)
+    return result.model_copy(update={"resources_used": {**result.resources_used, **dict(missing[:room])}})
 
 
 def redacted(result: WorkResult, redactor: Redactor) -> WorkResult:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
 from pydantic import ValidationError
 
-from chargehand import folders
+from chargehand import __version__, folders
 from chargehand.agent.offers import Agent
 from chargehand.agent.runtime.attempt import Surroundings
 from chargehand.agent.runtime.attempts import Attempts
@@ -127,7 +125,7 @@ class AgentRuntime:
         await asyncio.shield(self._ending)
 
     async def run_until_stopped(self) -> None:
-        """Wait until `stop` or a drain order has ended this life."""
+        """Wait until `stop` has ended this life."""
         await self._stopped.wait()
 
     def signs(self) -> Signs:
@@ -169,7 +167,7 @@ class AgentRuntime:
             name=self.agent.name,
             agent_type=self.agent.agent_type,
             pool_name=self.agent.pool,
-            version=_version(),
+            version=__version__,
             slots=self.agent.slots,
             specializations=self.agent.specializations,
             resources=self.agent.resources or self._gauges.total(),
@@ -209,12 +207,10 @@ class AgentRuntime:
         await delivery.reject(requeue=True)
 
     async def _on_control(self, delivery: Delivery) -> None:
-        envelope = await self._opened(delivery, {*CONTROL, MessageType.DRAIN, MessageType.REGISTER})
+        envelope = await self._opened(delivery, {*CONTROL, MessageType.REGISTER})
         if envelope is None:
             return
-        if envelope.type is MessageType.DRAIN:
-            self._ending = self._ending or asyncio.create_task(self._end(drain=True), name=f"drain {self.agent_id}")
-        elif envelope.type is MessageType.REGISTER:
+        if envelope.type is MessageType.REGISTER:
             self._registered = False  # what we said was lost, though it was confirmed; the next heartbeat says it again
         elif (order := await self._read(delivery, envelope, CONTROL[envelope.type])) is None:
             return
@@ -264,11 +260,3 @@ CONTROL: dict[MessageType, type[Value]] = {
     MessageType.CANCEL: Cancel,
     MessageType.RECORDED: Recorded,
 }
-
-
-@cache  # finding it reads the installed packages' files
-def _version() -> str:
-    try:
-        return version("chargehand")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"

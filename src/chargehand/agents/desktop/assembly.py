@@ -30,7 +30,6 @@ class DesktopAgent:
             agent_type="desktop",
             pool=options.pool,
             slots=options.slots,
-            specializations=("monitor_system", "run_automation"),
         )
         self.agent.replace_offers(list(self._offers()))
 

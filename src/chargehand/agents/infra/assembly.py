@@ -66,7 +66,6 @@ class InfraAgent:
             agent_type="infra",
             pool=options.pool,
             slots=options.slots,
-            specializations=tuple(sorted({offer.spec.work_type for offer in offers})),
         )
         for offer in offers:
             self.agent.offer(offer.spec, offer.call, content=offer.content, difference=offer.difference)

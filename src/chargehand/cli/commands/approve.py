@@ -21,13 +21,20 @@ group = typer.Typer()
 Digest = Annotated[str | None, typer.Option("--digest", metavar="DIGEST", help="Agree to exactly this plan, unasked.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Only agree, and leave the work to `watch`.")]
 Done = Annotated[bool, typer.Option("--done", help="The step with the unknown outcome is done: you have looked.")]
+Why = Annotated[str, typer.Option("--words", metavar="WORDS", help="Why you agree; kept with your approval.")]
 Words = Annotated[str, typer.Argument(metavar="WORDS", help="What should be done instead.")]
 Answer = Annotated[str, typer.Argument(metavar="WORDS", help="The whole request again, more plainly.")]
 
 
 @group.command()
 def approve(
-    request: RequestId, yes: Yes = False, digest: Digest = None, no_wait: NoWait = False, as_json: AsJson = False
+    request: RequestId,
+    *,
+    yes: Yes = False,
+    digest: Digest = None,
+    words: Why = "",
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
 ) -> int:
     """Show a plan, agree to exactly it, and carry it out."""
 
@@ -35,7 +42,8 @@ def approve(
         from chargehand.cli.flows.conversation import Conversation
 
         request_id = await context.app.request_id(request)
-        return await Conversation(context, request_id, RunMode(yes=yes, digest=digest, wait=not no_wait)).on()
+        run_mode = RunMode(yes=yes, digest=digest, wait=not no_wait, words=_text(words))
+        return await Conversation(context, request_id, run_mode).on()
 
     return launch(work, as_json=as_json, working=not no_wait)
 

@@ -124,7 +124,7 @@ class Conversation:
         return (await read_line() or "").strip()
 
     async def _approve(self, digest: str) -> int | None:
-        status = await self._desk.app.approve(self._request_id, digest, self._desk.who)
+        status = await self._desk.app.approve(self._request_id, digest, self._desk.who, self._manner.words)
         if status is R.AWAITING_APPROVAL:
             text = f"One more person must agree: chargehand approve {short(self._request_id)}"
             self._desk.screen.show(Line(text, "warn"))

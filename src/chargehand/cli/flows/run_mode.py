@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunMode:
-    """How far to go: agree without asking, only to the plan, only to the plan with that digest, not into the work."""
+    """How far to go: agree without asking, only to the plan, only to the plan with that digest, not into the work.
+
+    `words` say why somebody agrees.
+    """
 
     yes: bool = False
     only_plan: bool = False
     digest: str | None = None
     wait: bool = True
+    words: str = ""

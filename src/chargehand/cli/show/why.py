@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from uuid import UUID
 
 from chargehand.app.history import Retry
-from chargehand.app.snapshot import Attempt, Decomposition, LlmCall, Plan, Task
-from chargehand.app.trail import DecisionTrail, Routed
+from chargehand.app.snapshot import Attempt, Decomposition, LlmCall, Plan, Routed, Task
+from chargehand.app.trail import DecisionTrail
 from chargehand.cli.show.inputs import references, taken_lines
 from chargehand.cli.show.plan import may_run, parameters
 from chargehand.cli.show.request import head
@@ -23,6 +23,7 @@ AFTERWARDS = {"again": "tried again", "fail": "not tried again", "review": "hand
 def why_lines(trail: DecisionTrail, *, only: UUID | None = None, full: bool = False) -> list[Line]:
     """Return the whole trail, or that of one task. `full` adds hashes, scores, thresholds and raw details."""
     lines = [*head(trail.request), *_differences(trail)]
+    lines += [Line(f"trace {trail.request.trace_id}", "dim", 2)] if full else []
     if only is None:
         lines += [*_understood(trail, full), *_planned(trail, full), *_approved(trail, full)]
     for task in trail.tasks:
@@ -55,7 +56,8 @@ def _call(call: LlmCall, full: bool) -> Iterator[Line]:
     cached = f" ({call.tokens_cached} of them cached)" if call.tokens_cached else ""
     tokens = f", {call.tokens_in}{cached} + {call.tokens_out} tokens" if call.tokens_in else ""
     end = f"not used: {call.error}" if call.error else "used"
-    text = f"asked {call.model} ({call.tier}): {lasting(call.seconds)}{tokens}{cost}; {end}"
+    what = " for the values" if call.purpose == "parameters" else ""
+    text = f"asked {call.model} ({call.tier}){what}: {lasting(call.seconds)}{tokens}{cost}; {end}"
     yield Line(text, "warn" if call.error else "", 2)
     if full and call.choice:
         yield Line(f"why it: {call.choice}", "dim", 4)
@@ -100,6 +102,8 @@ def _plan(stored: Plan, full: bool) -> Iterator[Line]:
         if task.depends_on:
             yield Line(f"{task.order} comes after {', '.join(map(str, task.depends_on))}", "", 4)
         yield from references(task, plan.tasks)
+        if task.estimate:
+            yield Line(f"{task.order} takes {task.estimate}", "dim", 4)
         if task.contested:
             yield Line(f"{task.order}: agents do not agree on what this is: {task.contested}", "warn", 4)
         if task.agents:
@@ -164,6 +168,7 @@ def _looked_at(decision: Routed, full: bool) -> Iterator[Line]:
         yield Line(text, "dim", 4)
     if full and decision.predicted_success is not None:
         text = f"; {lasting(decision.predicted_ms / 1000)}" if decision.predicted_ms is not None else ""
+        text += f" by {choice.prediction}" if choice.prediction else ""
         yield Line(f"policy {choice.policy} predicted success {decision.predicted_success:.2f}{text}", "dim", 4)
 
 

@@ -116,7 +116,7 @@ def _portfolio(jobs: Jobs) -> Iterator[list[int]]:
 def jobs_of(tasks: Sequence[WorkTask], capacity: Resources) -> Jobs:
     """Return the tasks as jobs. What needs more than there is takes all of it; a dependency not listed is done."""
     limits = list(_sizes(capacity))
-    needs = [_sizes(task.resource_requirements) for task in tasks]
+    needs = [_sizes(task.need) for task in tasks]
     demands = [[min(need[n], limit) for need in needs] for n, limit in enumerate(limits)]
     keys = dict.fromkeys(key for task in tasks for key in task.exclusive_keys)
     demands += [[int(key in task.exclusive_keys) for task in tasks] for key in keys]
@@ -130,7 +130,7 @@ def _waiting(tasks: Sequence[WorkTask], capacity: Resources, held: frozenset[int
     before = places_before(tasks)
     jobs = make_jobs([0] * len(tasks), before, [], [])
     for index in jobs.forward:
-        too_large = any(n > limit for n, limit in zip(_sizes(tasks[index].resource_requirements), room, strict=True))
+        too_large = any(n > limit for n, limit in zip(_sizes(tasks[index].need), room, strict=True))
         if too_large or any(tasks[other].order in waits for other in before[index]):
             waits.add(tasks[index].order)
     return waits

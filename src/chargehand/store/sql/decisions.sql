@@ -6,10 +6,9 @@ SELECT d.*, $6 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::j
 
 -- name: insert_llm_calls
 INSERT INTO llm_calls (request_id, purpose, tier, model, prompt_version, seconds, tokens_in, tokens_out,
-    tokens_cached, cost_usd,
-    error_class, error, choice, followed, answer)
+    tokens_cached, cost_usd, error_class, error, choice, followed, answer, created_at)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::int[], $8::int[],
-    $9::int[], $10::numeric[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[])
+    $9::int[], $10::numeric[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::timestamptz[])
 
 -- name: unread_requests
 -- What no model could plan and no person has dealt with.

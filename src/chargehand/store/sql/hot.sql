@@ -188,7 +188,7 @@ FROM tasks WHERE task_id = ANY($1::uuid[])
 -- name: pool
 -- What the router may know: for every intent asked about every agent that may run it, or, when none may, all of them:
 -- the others of a large fleet need not be looked at one by one.
--- The columns after the intent are the fields of AgentFacts, in their order. How often a work type usually succeeds
+-- The columns after the intent are the fields of AgentFacts, in their order, the last of them field by field (Figures). How often a work type usually succeeds
 -- starts from even odds. What an agent says of its machine may be from before numbers had limits.
 SELECT w.intent, g.agent_id::text, g.name, g.agent_type, g.pool_name, g.status, COALESCE(i.granted, false) AS granted,
     -- Of an offer without a grant nothing is taken but that there is one.
@@ -211,7 +211,23 @@ SELECT w.intent, g.agent_id::text, g.name, g.agent_type, g.pool_name, g.status, 
     GREATEST(COALESCE(extract(epoch FROM g.circuit_open_until - now()), 0), 0)::float8 AS circuit_open_for,
     -- By each agent: a table that was never analysed would else be read through. Who is due (called, or its time is
     -- over) waits no more, and only what is ready waits (`move_tasks`). Mostly nobody does, and the index is empty.
-    (SELECT count(*)::int FROM tasks t WHERE t.waits_for = g.agent_id AND t.due_at > now()) AS in_line
+    (SELECT count(*)::int FROM tasks t WHERE t.waits_for = g.agent_id AND t.due_at > now()) AS in_line,
+    false AS recent_request, false AS tried, -- of interest for one task each, like what is promised
+    p.deviation_ms, (p.resources_used->>'memory_mb')::float8 AS used_memory_mb,
+    (p.resources_used->>'cpu_cores')::float8 AS used_cpu_cores,
+    -- A heartbeat that tells of no free memory does not tell of free resources at all.
+    CASE WHEN (g.free->>'memory_mb')::numeric > 0
+        THEN LEAST((g.free->>'memory_mb')::numeric, 2147483647)::int END AS free_memory_mb,
+    CASE WHEN (g.free->>'memory_mb')::numeric > 0
+        THEN LEAST(COALESCE((g.free->>'gpu_vram_mb')::numeric, 0), 2147483647)::int END AS free_gpu_vram_mb,
+    0 AS unseen_memory_mb, 0 AS unseen_gpu_vram_mb, g.load,
+    COALESCE(sum(q.difficulty * (q.success_count + q.failure_count)) OVER all_agents
+        / NULLIF(sum(q.success_count + q.failure_count) OVER all_agents, 0), 0)::float8 AS usual_difficulty,
+    COALESCE(sum(q.success_count + q.failure_count) OVER all_agents, 0)::int AS judged_runs,
+    COALESCE(q.success_count, 0) AS own_runs, q.p50_ms AS own_p50_ms, q.p90_ms AS own_p90_ms,
+    q.total_duration_ms::float8 / NULLIF(q.success_count + q.failure_count, 0) AS own_mean_ms,
+    q.deviation_ms AS own_deviation_ms, (q.resources_used->>'memory_mb')::float8 AS own_memory_mb,
+    (q.resources_used->>'cpu_cores')::float8 AS own_cpu_cores
 FROM unnest($1::text[], $2::text[]) AS w(intent, work_type)
 CROSS JOIN LATERAL (
     SELECT o.agent_id FROM agent_intents o WHERE o.intent = w.intent AND o.granted
@@ -221,15 +237,22 @@ CROSS JOIN LATERAL (
 ) AS asked
 JOIN agent_registry g ON g.agent_id = asked.agent_id
 LEFT JOIN agent_intents i ON i.agent_id = g.agent_id AND i.intent = w.intent AND i.granted
-LEFT JOIN agent_performance p ON p.agent_id = g.agent_id AND p.work_type = w.work_type
+LEFT JOIN agent_performance p ON p.agent_id = g.agent_id AND p.work_type = w.work_type AND p.intent = ''
+LEFT JOIN agent_performance q ON q.agent_id = g.agent_id AND q.work_type = w.work_type AND q.intent = w.intent
 WINDOW all_agents AS (PARTITION BY w.intent)
 ORDER BY w.intent, g.agent_id
 
 -- name: promised
--- The memory that each agent's work was promised.
-SELECT a.agent_id, sum((t.spec->'resource_requirements'->>'memory_mb')::bigint)::bigint AS memory_mb,
-    sum((t.spec->'resource_requirements'->>'gpu_vram_mb')::bigint)::bigint AS gpu_vram_mb
-FROM attempts a JOIN tasks t USING (task_id)
+-- The memory that each agent's work was promised, and the part of it that its last heartbeat cannot have seen in use.
+SELECT a.agent_id, sum(n.memory_mb)::bigint AS memory_mb, sum(n.gpu_vram_mb)::bigint AS gpu_vram_mb,
+    COALESCE(sum(n.memory_mb) FILTER (WHERE n.unseen), 0)::bigint AS unseen_memory_mb,
+    COALESCE(sum(n.gpu_vram_mb) FILTER (WHERE n.unseen), 0)::bigint AS unseen_gpu_vram_mb
+FROM attempts a JOIN tasks t USING (task_id) JOIN agent_registry g ON g.agent_id = a.agent_id
+CROSS JOIN LATERAL (
+    SELECT (s.need->>'memory_mb')::bigint AS memory_mb, (s.need->>'gpu_vram_mb')::bigint AS gpu_vram_mb,
+        NOT COALESCE(a.started_at < g.last_heartbeat_at, false) AS unseen
+    FROM (SELECT COALESCE(NULLIF(t.spec->'measured_need', 'null'), t.spec->'resource_requirements') AS need) s
+) n
 WHERE a.status IN ('leased', 'accepted', 'started') AND ($1::uuid[] IS NULL OR a.agent_id = ANY($1))
 GROUP BY a.agent_id
 
@@ -244,7 +267,7 @@ WHERE EXISTS (SELECT 1 FROM agent_intents i WHERE i.agent_id = g.agent_id AND i.
 SELECT count(*)::int AS n FROM agent_registry
 
 -- name: resources_of
-SELECT agent_id, resources FROM agent_registry WHERE agent_id = ANY($1::uuid[])
+SELECT agent_id, resources, free FROM agent_registry WHERE agent_id = ANY($1::uuid[])
 
 -- name: recent_agents
 SELECT DISTINCT t.request_id, a.agent_id FROM tasks t JOIN attempts a USING (task_id)
@@ -391,27 +414,29 @@ UPDATE attempts SET cancel_sent = true WHERE attempt_id = ANY($1::uuid[])
 
 -- name: performance
 -- The agents are locked, so nobody else writes these rows until this transaction ends.
-SELECT g.agent_id, w.work_type, g.overall_successes, g.overall_runs, COALESCE(p.success_count, 0) AS success_count,
+SELECT g.agent_id, w.work_type, w.intent, g.overall_successes, g.overall_runs, COALESCE(p.success_count, 0) AS success_count,
     COALESCE(p.failure_count, 0) AS failure_count, COALESCE(p.total_duration_ms, 0) AS total_duration_ms,
     COALESCE(p.total_duration_ms2, 0) AS total_duration_ms2, p.p50_ms, p.p90_ms,
     COALESCE(p.lately_successes, 0) AS lately_successes, COALESCE(p.lately_runs, 0) AS lately_runs,
-    COALESCE(p.resources_used, '{}') AS resources_used, p.difficulty_assessment
-FROM unnest($1::uuid[], $2::text[]) AS w(agent_id, work_type) JOIN agent_registry g USING (agent_id)
-LEFT JOIN agent_performance p ON p.agent_id = w.agent_id AND p.work_type = w.work_type
+    COALESCE(p.resources_used, '{}') AS resources_used, p.difficulty
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS w(agent_id, work_type, intent) JOIN agent_registry g USING (agent_id)
+LEFT JOIN agent_performance p ON p.agent_id = w.agent_id AND p.work_type = w.work_type AND p.intent = w.intent
 
 -- name: learn
-INSERT INTO agent_performance AS p (agent_id, work_type, success_count, failure_count, total_duration_ms,
+-- A row for each intent, and one without an intent for all of the work type.
+INSERT INTO agent_performance AS p (agent_id, work_type, intent, success_count, failure_count, total_duration_ms,
     total_duration_ms2, p50_ms, p90_ms, lately_successes, lately_runs, resources_used, difficulty_assessment,
-    last_execution_at)
+    deviation_ms, difficulty, last_execution_at)
 SELECT o.*, now()
-FROM unnest($1::uuid[], $2::text[], $3::int[], $4::int[], $5::bigint[], $6::float8[], $7::float8[], $8::float8[],
-    $9::float8[], $10::float8[], $11::jsonb[], $12::text[]) AS o
-ON CONFLICT (agent_id, work_type) DO UPDATE SET
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::int[], $6::bigint[], $7::float8[], $8::float8[],
+    $9::float8[], $10::float8[], $11::float8[], $12::jsonb[], $13::text[], $14::float8[], $15::float8[]) AS o
+ON CONFLICT (agent_id, work_type, intent) DO UPDATE SET
     success_count = EXCLUDED.success_count, failure_count = EXCLUDED.failure_count,
     total_duration_ms = EXCLUDED.total_duration_ms, total_duration_ms2 = EXCLUDED.total_duration_ms2,
     p50_ms = EXCLUDED.p50_ms, p90_ms = EXCLUDED.p90_ms,
     lately_successes = EXCLUDED.lately_successes, lately_runs = EXCLUDED.lately_runs,
     resources_used = EXCLUDED.resources_used, difficulty_assessment = EXCLUDED.difficulty_assessment,
+    deviation_ms = EXCLUDED.deviation_ms, difficulty = EXCLUDED.difficulty,
     last_execution_at = now(), updated_at = now()
 
 -- name: learn_overall
