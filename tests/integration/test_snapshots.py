@@ -410,3 +410,62 @@ async def test_what_is_on_offer_is_content_whatever_another_one_declares(two: Pr
     assert found["greedy.sh"].beside == ("lib",)
     two.write("playbooks/read.yml", READS + "# more\n")
     assert_refused(await two.run("read_it"), "playbooks/read.yml", "changed")
+
+
+RUNS = "{{ lookup('pipe', 'touch MARK') }}"
+SMUGGLED = {
+    "tasks": ("include_tasks: '{{ base }}/it'", "- command: touch MARK\n"),
+    "variables": ("include_vars: '{{ base }}/it'", f'x: "{RUNS}"\n'),
+    "a template": ("template: {src: '{{ base }}/it', dest: 'MARK.out', mode: '0600'}", RUNS),
+    "a looked up template": ("debug: {msg: \"{{ lookup('template', base ~ '/it') }}\"}", RUNS),
+    "a script": ("script: '{{ base }}/it'", "#!/bin/sh\ntouch MARK\n"),
+}
+
+
+@real_ansible
+@pytest.mark.parametrize("where", ["state", "outside"])
+@pytest.mark.parametrize("what", sorted(SMUGGLED))
+async def test_code_that_nobody_hashed_is_not_run(project: Project, what: str, where: str) -> None:
+    """What lies where work may write, or outside of the project, is in no approval: data at most, never code."""
+    task, content = SMUGGLED[what]
+    folder = project.root / "playbooks" / "work" if where == "state" else project.home.root / "elsewhere"
+    base = "{{ playbook_dir }}/work" if where == "state" else str(folder)
+    project.write(
+        "playbooks/smuggle.yml",
+        "# chargehand:\n#   intent: smuggle\n#   state: [work]\n"
+        f"- hosts: all\n  gather_facts: false\n  vars: {{base: '{base}'}}\n  tasks:\n"
+        f"    - {task}\n    - debug: {{msg: '{{{{ x | default(1) }}}}'}}\n".replace("MARK", str(project.mark)),
+    )
+    folder.mkdir(parents=True)
+    project.infra.rescan()
+    (folder / "it").write_text(content.replace("MARK", str(project.mark)))
+    ran = await project.run("smuggle")
+    assert ran.failure is not None
+    assert "nothing there is run or read as code" in str(ran.failure)
+    assert not project.ran_anything
+
+
+@real_ansible
+async def test_data_of_a_state_directory_may_be_read(project: Project) -> None:
+    project.write(
+        "playbooks/reads.yml",
+        "# chargehand:\n#   intent: read_it\n#   state: [work]\n- hosts: all\n  gather_facts: false\n  tasks:\n"
+        "    - copy: {src: work/data, dest: MARK, mode: '0600'}\n"
+        "    - debug: {msg: \"{{ lookup('file', 'work/data') }}\"}\n".replace("MARK", str(project.mark)),
+    )
+    project.write("playbooks/work/data", "{{ only data }}")
+    project.infra.rescan()
+    ran = await project.run("read_it")
+    assert ran.failure is None
+    assert project.mark.read_text() == "{{ only data }}"
+
+
+@pytest.mark.parametrize("path", ["Roles/x", "Templates", "ansible.cfg", "INVENTORY", "linked"])
+def test_what_ansible_runs_cannot_be_state_in_any_letters_or_by_a_link(project: Project, path: str) -> None:
+    (project.root / "playbooks" / "real").mkdir()
+    (project.root / "playbooks" / "linked").symlink_to("real")
+    project.write("playbooks/s.yml", f"# chargehand:\n#   intent: so\n#   state: [{path}]\n- hosts: all\n  tasks: []\n")
+    project.infra.rescan()
+    offer = project.infra.agent.find("so")
+    assert offer is not None
+    assert f"state: {path}" in (offer.spec.unavailable or "")

@@ -73,7 +73,7 @@ async def run_playbook(work: Work, found: Found, runner: Runner) -> Outcome:
             passwords = await _passwords(work, options, files)
             async with _Events(fifo, run, work):
                 finished = await work.run(
-                    [*_launch(subject, limit), *_command(copy, variables, dry_run=work.dry_run)],
+                    [*_launch(subject, limit, copy, work.workdir), *_command(copy, variables, dry_run=work.dry_run)],
                     env={**_environment(options, copy, work.workdir, fifo), **passwords, HOSTS: str(limit)},
                     cwd=copy.file.parent,
                 )
@@ -94,11 +94,13 @@ async def _passwords(work: Work, options: InfraOptions, files: ExitStack) -> dic
     return told
 
 
-def _launch(subject: Subject, limit: Path) -> list[str]:
+def _launch(subject: Subject, limit: Path, copy: Copy, workdir: Path) -> list[str]:
     """Return what goes before `ansible-playbook`: it must not open the files that the copy was made from, nor work on
     other hosts than those that `limit` lists."""
     shared = [os.path.realpath(subject.root / name) for name in subject.shared]
-    places = json.dumps({"kept_out": [str(subject.root)], "let_in": shared, "hosts": str(limit)})
+    kept_out = sorted({str(subject.root), os.path.realpath(subject.root)})
+    code = [str(copy.folder), str(workdir), str(PLUGINS)]
+    places = json.dumps({"kept_out": kept_out, "let_in": shared, "code": code, "hosts": str(limit)})
     return [sys.executable, "-P", "-B", str(PLUGINS / "launch.py"), places]
 
 

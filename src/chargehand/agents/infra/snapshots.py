@@ -32,7 +32,9 @@ from chargehand.domain.intents import NO_TERMS, IntentSpec
 
 PROJECT, INVENTORY, VARIABLES = "project", "inventory", "variables"
 NOT_STATE = frozenset({"roles", "tasks", "handlers", "vars", "defaults", "meta", "group_vars", "host_vars", "library",
-                       "module_utils", "collections"})  # fmt: skip
+                       "module_utils", "collections", "templates", "inventory", "hosts", "ansible.cfg"})  # fmt: skip
+"""In any letters. What else Ansible would run from a state directory is refused while it runs (`launch.py`)."""
+
 SLOW = 0.1  # seconds; a tree that takes longer to read is read less often while offers are looked for:
 SHARE = 20  # at most every so many times as long as it takes, a twentieth of one core
 
@@ -280,16 +282,22 @@ def _there(places: Mapping[str, tuple[Path, Path]], name: str, path: Path | None
     return path and place / path.relative_to(base)
 
 
+def _is_code(part: str) -> bool:
+    return part in NOT_STATE or part.endswith("_plugins")
+
+
 def _shared(subject: Subject, path: str) -> str:
     folder = os.path.dirname(subject.name)
     name = os.path.normpath(os.path.join(folder, path))
     root = Path(os.path.realpath(subject.root))
     if os.path.isabs(path) or not Path(os.path.realpath(root / name)).is_relative_to(root) or name.startswith(".."):
         raise UnfitContent(f"state: {path} does not lie in the project {root}")
+    if os.path.realpath(root / name) != str(root / name):
+        raise UnfitContent(f"state: {path} is reached by a link, and that may lead anywhere tomorrow")
     parts = name.split("/")
     if name in (".", subject.name) or subject.name.startswith(f"{name}/"):
         raise UnfitContent(f"state: {path} holds {subject.name} itself")
-    if bad := next((part for part in parts if part in NOT_STATE or part.endswith("_plugins")), None):
+    if bad := next((part for part in parts if _is_code(part.casefold())), None):
         raise UnfitContent(f"state: {path} would leave out what Ansible runs ({bad})")
     return name
 

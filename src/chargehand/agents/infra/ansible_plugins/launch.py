@@ -7,9 +7,10 @@ It also makes a run fail that asks for an answer (`pause`, a prompt), because no
 if somebody had agreed; and it tells the agent what was decrypted with ansible-vault, so that it is hidden.
 
 PLACES is JSON: `hosts`, a file with the names of all hosts that may be worked on; `kept_out`, directories whose files
-must not be opened by Ansible itself, and `let_in`, those below them that may. A playbook runs in a copy of its project;
-a path that is put together while it runs and names the project itself would get around that copy. This notices slips;
-programs that a playbook starts are not watched.
+must not be opened by Ansible itself, and `let_in`, those below them that may; `code`, directories whose files may be
+run, or read as tasks, variables, templates and settings. A playbook runs in a copy of its project; a path that is put
+together while it runs and names the project itself would get around that copy, and so would tasks that are read from
+elsewhere, or from what work may write. This notices slips; programs that a playbook starts are not watched.
 """
 
 from __future__ import annotations
@@ -30,15 +31,32 @@ WATCHED = frozenset({"open", "os.listdir", "os.scandir"})
 class Watch:
     """An audit hook: Python calls it before it opens a file, lists a directory or starts a program."""
 
-    def __init__(self, kept_out: list[str], let_in: list[str]) -> None:
+    def __init__(self, kept_out: list[str], let_in: list[str], code: list[str]) -> None:
         self.kept_out = tuple(kept_out)
         self.let_in = tuple(let_in)
+        self.own = (sys.prefix, sys.base_prefix)
+        self.code = tuple(os.path.realpath(place) for place in (*code, *self.own))
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "subprocess.Popen":
             self.check_command(arguments[1])
         elif event in WATCHED:
-            self.check(as_text(arguments[0]))
+            path = as_text(arguments[0])
+            self.check(path)
+            reader = code_reader(sys._getframe(1)) if event == "open" and path else ""
+            if reader:
+                self.check_code(path, reader)
+
+    def check_code(self, path: str, reader: str) -> None:
+        """Refuse what is run or read as code and is not of the copy: nobody has approved what stands there.
+
+        Python's own imports may come from anywhere but state: the places of plugins are pinned by the agent.
+        """
+        real = os.path.realpath(path)
+        if is_below(real, self.let_in):
+            raise PermissionError(f"{path} is state, which work may write: nothing there is run or read as code")
+        if reader.startswith("ansible.") and not is_below(real, self.code):
+            raise PermissionError(f"{path} lies outside of the project: nothing there is run or read as code")
 
     def check_command(self, command: Any) -> None:
         """Look for paths in the words of a command; one of them may be a whole line for a shell."""
@@ -53,9 +71,55 @@ class Watch:
     def check(self, path: str) -> None:
         if not path.startswith("/"):
             return
-        path = os.path.normpath(path)
-        if is_below(path, self.kept_out) and not is_below(path, self.let_in):
-            raise PermissionError(f"{path} lies in the project itself, but what runs is a copy of it: name it relative")
+        for place in {os.path.normpath(path), os.path.realpath(path)}:
+            if is_below(place, self.kept_out) and not is_below(place, (*self.let_in, *self.own)):
+                raise PermissionError(
+                    f"{place} lies in the project itself, but what runs is a copy of it: name it relative"
+                )
+
+
+PASSED_THROUGH = ("ansible.parsing.", "ansible.utils.", "ansible.module_utils.", "ansible._internal._yaml")
+"""What reads for somebody else: who asked it is what counts."""
+
+CODE_READERS = (
+    "ansible.playbook",
+    "ansible.vars",
+    "ansible.config",
+    "ansible.inventory",
+    "ansible.plugins.inventory",
+    "ansible.plugins.loader",
+    "ansible.plugins.strategy",
+    "ansible.plugins.vars",
+    "ansible.plugins.action.include_vars",
+    "ansible.plugins.action.script",
+    "ansible.plugins.action.template",
+    "ansible.plugins.lookup.template",
+    "ansible.template",
+    "ansible.executor.module_common",
+    "importlib",
+    "_frozen_importlib",
+)
+"""Modules that run what they read, or find something in it that is run: tasks, variables, templates, settings, plugins.
+All others read data: a file that is copied, a list of words."""
+
+DEEPEST = 60  # frames; Ansible needs some twenty from whoever asks to the file
+
+
+def code_reader(frame: Any) -> str:
+    """Return the module that opens a file for what stands in it to be run; "" where it is read as data.
+
+    The first one that does not only read for another decides.
+    """
+    for _ in range(DEEPEST):
+        if frame is None:
+            return ""
+        name = str(frame.f_globals.get("__name__", ""))
+        if name.startswith(CODE_READERS):
+            return name
+        if name.startswith("ansible.") and not name.startswith(PASSED_THROUGH):
+            return ""
+        frame = frame.f_back
+    return ""
 
 
 def limit_hosts(manager: Any, names: frozenset[str]) -> None:
@@ -149,6 +213,7 @@ def is_below(path: str, folders: tuple[str, ...]) -> bool:
 def main() -> None:
     places = json.loads(sys.argv[1])
     del sys.argv[:2]
+    sys.addaudithook(Watch(places["kept_out"], places["let_in"], places["code"]))  # before its settings are read
     from ansible.cli.playbook import main as ansible_playbook  # type: ignore[import-untyped,import-not-found,unused-ignore]
     from ansible.errors import AnsibleError  # type: ignore[import-untyped,import-not-found,unused-ignore]
     from ansible.inventory.manager import InventoryManager  # type: ignore[import-untyped,import-not-found,unused-ignore]
@@ -159,7 +224,6 @@ def main() -> None:
         limit_hosts(InventoryManager, frozenset(json.load(file)))
     let_nobody_answer(Display, AnsibleError)
     tell_decrypted(VaultLib, os.environ["CHARGEHAND_EVENTS"])
-    sys.addaudithook(Watch(places["kept_out"], [*places["let_in"], sys.prefix, sys.base_prefix]))
     ansible_playbook()
 
 
