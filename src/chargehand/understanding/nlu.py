@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
 from chargehand.catalog import output_links
 from chargehand.catalog.catalog import Catalog, check_parameters, missing_parameters
@@ -25,7 +26,7 @@ from chargehand.domain.errors import BadConfiguration, BadDecomposition, BadPara
 from chargehand.domain.intents import IntentSpec, OutputRef
 from chargehand.domain.llm import Ask, Reply
 from chargehand.domain.plans import DecomposedRequest, Subtask
-from chargehand.domain.tiers import MATCH, MODEL, TIERS, Table, Tier, named
+from chargehand.domain.tiers import MATCH, MODEL, PEOPLE, TIERS, Table, Tier, named
 from chargehand.understanding import intent_shortlist, prompts
 from chargehand.understanding.confidence import NOTHING, Beside, Source, calibrated, fit_of
 from chargehand.understanding.order_words import stated_order
@@ -135,6 +136,7 @@ class WireSubtask(BaseModel):
     depends_on: list[int] = Field(default_factory=list, max_length=MOST_SUBTASKS)
     words: Annotated[str, Field(max_length=MAX_CHARACTERS), AfterValidator(_printable)] = ""
     flags: list[Line] = Field(default_factory=list, max_length=20)
+    agent: SkipJsonSchema[Line | None] = None  # the only one to do it: a person may say so, a model is not asked
 
 
 class WireDecomposition(BaseModel):
@@ -230,7 +232,7 @@ def read_reply(
     places = {order: place for place, order in enumerate(sorted(task.order for task in wire.subtasks), start=1)}
     sorted_wire = sorted(wire.subtasks, key=lambda task: task.order)
     source = Source(tier, reply.model, ask.text, asking=bool(wire.ambiguities))
-    read, stated = _in_stated_order([_subtask(task, places) for task in sorted_wire], ask.text)
+    read, stated = _in_stated_order([_subtask(task, places, tier) for task in sorted_wire], ask.text)
     linked = _linked(calibrated(read, source, beside, thresholds.flag), catalog)
     specs = {spec.intent: spec for spec in ask.catalog}
     questions = [
@@ -362,7 +364,7 @@ def _without_required(spec: IntentSpec) -> IntentSpec:
     return spec.model_copy(update={"parameters": {**spec.parameters, "required": []}})
 
 
-def _subtask(task: WireSubtask, places: Mapping[int, int]) -> Subtask:
+def _subtask(task: WireSubtask, places: Mapping[int, int], tier: Tier) -> Subtask:
     return Subtask(
         order=places[task.order],
         name=task.name or task.intent,
@@ -374,6 +376,7 @@ def _subtask(task: WireSubtask, places: Mapping[int, int]) -> Subtask:
         words=task.words,
         claimed_confidence=task.confidence,
         flags=tuple(dict.fromkeys(filter(None, task.flags))),
+        pinned_agent=(task.agent or None) if tier.kind is PEOPLE else None,
     )
 
 
