@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,8 +14,10 @@ from sqlalchemy import Column
 from chargehand.domain.intents import Resources
 from chargehand.domain.messages import Failure
 from chargehand.engine.agent_registry import Registry
+from chargehand.store import migrate
 from chargehand.store.tables import metadata
 from tests.builders import make_spec
+from tests.older_schema import back_to_before
 from tests.world import MASTER, World, decomposition
 
 SAFE = make_spec("deploy_page", retry_safe=True, exclusive_keys=("page",))
@@ -129,3 +132,44 @@ def test_only_columns_that_there_are_are_excused() -> None:
     assert listed() <= {f"{table.name}.{column.name}" for table in metadata.sorted_tables for column in table.columns}
     named = {name for reason in CONSTANT for name in re.findall(r"test_\w+", reason)}
     assert named <= {path.stem for path in Path(__file__).parent.glob("test_*.py")}
+
+
+async def test_a_person_can_name_the_only_agent_of_a_subtask(world: World) -> None:
+    for name in ("one", "two"):
+        await world.agent(name, SAFE)
+    request_id = await world.engine.submit("only there", requester="ann")
+    await world.engine.decompose()
+    value = decomposition("deploy_page")
+    pinned = {**value, "subtasks": [{**value["subtasks"][0], "agent": "two"}]}
+    await world.control.write(request_id, pinned, "ann")
+    plan = await world.reads.plan(request_id)
+    assert plan is not None
+    assert plan.plan.tasks[0].pinned_agent == "two"
+    await world.control.approve(request_id, plan.digest, "bob", "it has the page")
+    await world.engine.dispatch()
+    assert (len(await world.agents["one"].orders()), len(await world.agents["two"].orders())) == (0, 1)
+    assert (await world.reads.trail(request_id)).approvals[0].words == "it has the page"
+
+
+async def test_a_model_cannot_name_the_agent(world: World) -> None:
+    await world.agent("one", SAFE)
+    value = decomposition("deploy_page")
+    world.model.answers["do it"] = {**value, "subtasks": [{**value["subtasks"][0], "agent": "one"}]}
+    request_id = await world.engine.submit("do it", requester="ann")
+    await world.engine.decompose()
+    plan = await world.reads.plan(request_id)
+    assert plan is not None
+    assert plan.plan.tasks[0].pinned_agent is None
+
+
+async def test_older_plans_can_be_read_and_calls_keep_their_times(world: World, database_url: str) -> None:
+    await world.agent("one", SAFE)
+    request_id = await world.approved("deploy_page")
+    for statement in back_to_before("0007"):
+        await world.run(statement)
+    await asyncio.to_thread(migrate.upgrade, database_url)
+    trail = await world.reads.trail(request_id)
+    assert trail.differences == ()
+    assert trail.plans[0].plan.tasks[0].intent == "deploy_page"
+    (call,) = trail.llm_calls
+    assert trail.request.created_at < call.created_at < trail.plans[0].created_at + timedelta(seconds=1)

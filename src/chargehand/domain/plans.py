@@ -34,6 +34,7 @@ class Subtask(Value):
     claimed_confidence: float | None = None
     terms: dict[str, float] = Field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    pinned_agent: str | None = None  # the only one to do it, as a person wrote
 
 
 class DecomposedRequest(Value):

@@ -197,6 +197,7 @@ def _draft(subtask: Subtask, spec: IntentSpec, task_id: UUID, depends_on: tuple[
         state=spec.state,
         confidence=subtask.confidence,
         flags=(*subtask.flags, *spec.cautions),
+        pinned_agent=subtask.pinned_agent,
         source=spec.source,
     )
 

@@ -14,6 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
 from chargehand.catalog import output_links
 from chargehand.catalog.catalog import Catalog, check_parameters, missing_parameters
@@ -135,6 +136,7 @@ class WireSubtask(BaseModel):
     depends_on: list[int] = Field(default_factory=list, max_length=MOST_SUBTASKS)
     words: Annotated[str, Field(max_length=MAX_CHARACTERS), AfterValidator(_printable)] = ""
     flags: list[Line] = Field(default_factory=list, max_length=20)
+    agent: SkipJsonSchema[Line | None] = None  # the only one to do it: a person may say so, a model is not asked
 
 
 class WireDecomposition(BaseModel):
@@ -230,7 +232,7 @@ def read_reply(
     places = {order: place for place, order in enumerate(sorted(task.order for task in wire.subtasks), start=1)}
     sorted_wire = sorted(wire.subtasks, key=lambda task: task.order)
     source = Source(tier, reply.model, ask.text, asking=bool(wire.ambiguities))
-    read, stated = _in_stated_order([_subtask(task, places) for task in sorted_wire], ask.text)
+    read, stated = _in_stated_order([_subtask(task, places, tier) for task in sorted_wire], ask.text)
     weighed, asked = _held_to_the_words(calibrated(read, source, beside, thresholds.flag), source, catalog)
     linked = _linked(weighed, catalog)
     limited = consumption.limited(ask.text, linked.subtasks, catalog)
@@ -399,7 +401,7 @@ def _without_required(spec: IntentSpec) -> IntentSpec:
     return spec.model_copy(update={"parameters": {**spec.parameters, "required": []}})
 
 
-def _subtask(task: WireSubtask, places: Mapping[int, int]) -> Subtask:
+def _subtask(task: WireSubtask, places: Mapping[int, int], tier: Tier) -> Subtask:
     return Subtask(
         order=places[task.order],
         name=task.name or task.intent,
@@ -411,6 +413,7 @@ def _subtask(task: WireSubtask, places: Mapping[int, int]) -> Subtask:
         words=task.words,
         claimed_confidence=task.confidence,
         flags=tuple(dict.fromkeys(filter(None, task.flags))),
+        pinned_agent=(task.agent or None) if tier.kind is PEOPLE else None,
     )
 
 

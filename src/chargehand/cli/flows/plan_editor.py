@@ -22,6 +22,8 @@ FROM_OUTPUTS = (
     "What an earlier subtask returns (->) fills a parameter so: inputs: {PARAMETER: {subtask: 1, output: NAME}}"
 )
 
+ONE_AGENT = "If only one agent may do a subtask, name it: agent: NAME"
+
 
 def draft(wording: str, calls: Sequence[LlmCall], offers: Sequence[IntentSpec]) -> str:
     """Return what a person starts from: the newest answer with subtasks that was refused, else an empty one."""
@@ -31,6 +33,7 @@ def draft(wording: str, calls: Sequence[LlmCall], offers: Sequence[IntentSpec]) 
     head += [f"  {_signature(offer)}  {_line(offer.description)}" for offer in offers[:MOST_OFFERS]]
     if any(properties(offer.outputs) for offer in offers):
         head += ["", FROM_OUTPUTS]
+    head += ["", ONE_AGENT]
     return "".join(f"# {line}\n" for line in head) + "\n" + _dumped(written or _empty(wording, offers))
 
 

@@ -45,6 +45,8 @@ def resources(needs: Resources) -> str:
 
 def may_run(task: WorkTask) -> str:
     """Return who may run a step, to be put behind where it comes from: `; may run on nas-1, nas-2`."""
+    if task.pinned_agent:
+        return f"; only on {task.pinned_agent}"
     named = task.agents[:MOST_AGENTS]
     more = f" and {len(task.agents) - MOST_AGENTS} more" if len(task.agents) > MOST_AGENTS else ""
     return f"; may run on {', '.join(named)}{more}" if named else ""
