@@ -423,16 +423,21 @@ SMUGGLED = {
 
 
 @real_ansible
-@pytest.mark.parametrize("where", ["state", "outside"])
+@pytest.mark.parametrize("where", ["state", "outside", "another's state"])
 @pytest.mark.parametrize("what", sorted(SMUGGLED))
 async def test_code_that_nobody_hashed_is_not_run(project: Project, what: str, where: str) -> None:
     """What lies where work may write, or outside of the project, is in no approval: data at most, never code."""
     task, content = SMUGGLED[what]
-    folder = project.root / "playbooks" / "work" if where == "state" else project.home.root / "elsewhere"
-    base = "{{ playbook_dir }}/work" if where == "state" else str(folder)
+    inside = where != "outside"
+    folder = project.root / "playbooks" / "work" if inside else project.home.root / "elsewhere"
+    base = "{{ playbook_dir }}/work" if inside else str(folder)
+    state = "#   state: [work]\n"
+    if where == "another's state":
+        project.write("playbooks/o.yml", f"# chargehand:\n#   intent: other\n{state}- hosts: all\n  tasks: []\n")
+        state = ""
     project.write(
         "playbooks/smuggle.yml",
-        "# chargehand:\n#   intent: smuggle\n#   state: [work]\n"
+        f"# chargehand:\n#   intent: smuggle\n{state}"
         f"- hosts: all\n  gather_facts: false\n  vars: {{base: '{base}'}}\n  tasks:\n"
         f"    - {task}\n    - debug: {{msg: '{{{{ x | default(1) }}}}'}}\n".replace("MARK", str(project.mark)),
     )
@@ -442,7 +447,7 @@ async def test_code_that_nobody_hashed_is_not_run(project: Project, what: str, w
     ran = await project.run("smuggle")
     assert ran.failure is not None
     told = str(ran.failure)  # who looks for a script, or catches what a lookup meets, tells less than we do
-    assert "nothing there is run or read as code" in told or "/it" in told
+    assert "nothing there is run or read as code" in told or "Could not find or access" in told or "/it" in told
     assert not project.ran_anything
 
 

@@ -100,8 +100,10 @@ def _launch(subject: Subject, limit: Path, copy: Copy, workdir: Path) -> list[st
     shared = [os.path.realpath(subject.root / name) for name in subject.shared]
     kept_out = sorted({str(subject.root), os.path.realpath(subject.root)})
     code = [str(copy.folder), str(workdir), str(PLUGINS)]
-    places = json.dumps({"kept_out": kept_out, "let_in": shared, "code": code, "hosts": str(limit)})
-    return [sys.executable, "-P", "-B", str(PLUGINS / "launch.py"), places]
+    state = [*shared, *(str(copy.project / name) for name in subject.beside)]
+    places = {"kept_out": kept_out, "let_in": shared, "code": code, "state": state}
+    told = json.dumps({"hosts": str(limit), "watch": places})
+    return [sys.executable, "-P", "-B", str(PLUGINS / "launch.py"), told]
 
 
 def _command(copy: Copy, variables: Path, *, dry_run: bool) -> list[str]:

@@ -6,11 +6,12 @@ was made from.
 It also makes a run fail that asks for an answer (`pause`, a prompt), because nobody is there and Ansible would go on as
 if somebody had agreed; and it tells the agent what was decrypted with ansible-vault, so that it is hidden.
 
-PLACES is JSON: `hosts`, a file with the names of all hosts that may be worked on; `kept_out`, directories whose files
-must not be opened by Ansible itself, and `let_in`, those below them that may; `code`, directories whose files may be
-run, or read as tasks, variables, templates and settings. A playbook runs in a copy of its project; a path that is put
-together while it runs and names the project itself would get around that copy, and so would tasks that are read from
-elsewhere, or from what work may write. This notices slips; programs that a playbook starts are not watched.
+PLACES is JSON: `hosts`, a file with the names of all hosts that may be worked on, and `watch`: `kept_out`, directories
+whose files must not be opened by Ansible itself, and `let_in`, those below them that may; `code`, directories whose
+files may be run, or read as tasks, variables, templates and settings, and `state`, what work may write: nothing below it
+may. A playbook runs in a copy of its project; a path that is put together while it runs and names the project itself
+would get around that copy, and so would tasks that are read from elsewhere. This notices slips; programs that a playbook
+starts are not watched.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ WATCHED = frozenset({"open", "os.listdir", "os.scandir"})
 class Watch:
     """An audit hook: Python calls it before it opens a file, lists a directory or starts a program."""
 
-    def __init__(self, kept_out: list[str], let_in: list[str], code: list[str]) -> None:
+    def __init__(self, kept_out: list[str], let_in: list[str], code: list[str], state: list[str]) -> None:
         self.kept_out = tuple(kept_out)
         self.let_in = tuple(let_in)
+        self.state = tuple(map(os.path.realpath, state))
         self.own = (sys.prefix, sys.base_prefix)
         self.code = tuple(os.path.realpath(place) for place in (*code, *self.own))
 
@@ -53,7 +55,7 @@ class Watch:
         Python's own imports may come from anywhere but state: the places of plugins are pinned by the agent.
         """
         real = os.path.realpath(path)
-        if is_below(real, self.let_in):
+        if is_below(real, self.state):
             raise PermissionError(f"{path} is state, which work may write: nothing there is run or read as code")
         if reader.startswith("ansible.") and not is_below(real, self.code):
             raise PermissionError(f"{path} lies outside of the project: nothing there is run or read as code")
@@ -213,7 +215,7 @@ def is_below(path: str, folders: tuple[str, ...]) -> bool:
 def main() -> None:
     places = json.loads(sys.argv[1])
     del sys.argv[:2]
-    sys.addaudithook(Watch(places["kept_out"], places["let_in"], places["code"]))  # before its settings are read
+    sys.addaudithook(Watch(**places["watch"]))  # before its settings are read
     from ansible.cli.playbook import main as ansible_playbook  # type: ignore[import-untyped,import-not-found,unused-ignore]
     from ansible.errors import AnsibleError  # type: ignore[import-untyped,import-not-found,unused-ignore]
     from ansible.inventory.manager import InventoryManager  # type: ignore[import-untyped,import-not-found,unused-ignore]
