@@ -8,10 +8,10 @@ if somebody had agreed; and it tells the agent what was decrypted with ansible-v
 
 PLACES is JSON: `hosts`, a file with the names of all hosts that may be worked on, and `watch`: `kept_out`, directories
 whose files must not be opened by Ansible itself, and `let_in`, those below them that may; `code`, directories whose
-files may be run, or read as tasks, variables, templates and settings, and `state`, what work may write: nothing below it
+files may be run, or read as tasks, variables, templates and settings, and `state`, what work may write: nothing there
 may. A playbook runs in a copy of its project; a path that is put together while it runs and names the project itself
-would get around that copy, and so would tasks that are read from elsewhere. This notices slips; programs that a playbook
-starts are not watched.
+would get around that copy, and so would tasks that are read from elsewhere. This notices slips; programs that a
+playbook starts are not watched.
 """
 
 from __future__ import annotations
