@@ -155,6 +155,7 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, float | int | None]:
         "exact_pct": _percent(o.exact for o in outcomes),
         "exact_unasked_pct": _percent(o.exact_unasked for o in outcomes),
         "order_pct": _percent(o.same_order for o in planned if o.same_intents),
+        "refused_in_scope_pct": _percent(o.refused for o in planned if not o.case.out_of_scope),
         "oos_recall_pct": _percent(o.refused for o in outcomes if o.case.out_of_scope),
         "wrong_unflagged_pct": _percent(o.wrong_unflagged for o in outcomes),
         "asked_pct": _percent(o.asked for o in outcomes),

@@ -12,7 +12,7 @@ from tests.acceptance.command import Command, write_playbook
 from tests.postgres import require_postgres, throwaway_home
 
 GREET = "write the greeting"
-WISHES = [f"make plot {number} behind the house presentable" for number in range(2)]
+WISHES = [f"make the {plot} plot behind the house presentable" for plot in ("left", "right")]
 SUBTASK = {"order": 1, "name": "Greet", "intent": "write_greeting", "confidence": 0.9}
 
 
@@ -52,6 +52,13 @@ def test_what_no_model_could_plan_is_written_in_an_editor_or_read_again_by_one_c
     seen = Path(f"{editor}.seen").read_text()
     assert f"#   {WISHES[0]}" in seen
     assert "#   write_greeting()" in seen
+
+    unsaved = cli("review", str(waiting[1]["review_id"]), "--edit", EDITOR="true")
+    assert f"You write the subtasks of “{WISHES[1]}” in true." in unsaved.out
+    assert "nothing runs before you agree to it" in unsaved.out
+    editor.write_text('#!/bin/sh\ntouch "$0.opened"\n')
+    planned = cli("review", written["request_id"], "--edit", EDITOR=str(editor))
+    assert (planned.code, Path(f"{editor}.opened").exists()) == (2, False), "refused before anything is written"
 
     llm.script({}, otherwise=says({"subtasks": [SUBTASK]}))
     resumed = cli("reviews", "--resume", "--json")

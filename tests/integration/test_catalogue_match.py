@@ -230,7 +230,7 @@ def test_on_catalogs_left_out_it_is_mostly_right_and_hardly_ever_wrong_unasked(
 ) -> None:
     """Also where requests share few words with their catalog, and where that has no examples."""
     shipped, sets = fitted
-    least, most = (55, 64) if shipped is BY_MEANING else (50, 70)
+    least, most = (55, 72) if shipped is BY_MEANING else (50, 72)  # asked: also what nothing shows to be nobody's
     outcomes = calibrate.left_out(calibrate.of_the_others(sets), SURE, CERTAIN)
     messy = figures([each for name in MESSY for each in outcomes[name]])
     assert (figures(outcomes["together"])["wrong_unflagged_pct"] or 0) <= calibrate.MOST_WRONG

@@ -71,7 +71,7 @@ async def test_each_failure_ends_in_the_tier_that_the_table_says(
     world: World, failing: ScriptedServer, healthy: ScriptedServer, provider: str, said: Callable[[], str]
 ) -> None:
     await world.agent("infra-1", make_spec("deploy_page", retry_safe=True))
-    failing.script({f"{name} at {provider}": mode.answers for name, mode in MODES.items()})
+    failing.script({f"“{name}” by {provider}": mode.answers for name, mode in MODES.items()})
     await prepared(llm_of(provider, failing.url))
     asked = {}
     async with watched() as stalls:
@@ -80,7 +80,7 @@ async def test_each_failure_ends_in_the_tier_that_the_table_says(
             world.engine.tiers = {llm.tier: llm for llm in tiers}
             world.engine.places = Places({"local": 10})
             some = [name for name, mode in MODES.items() if mode.endless is endless]
-            asked |= {n: await world.engine.submit(f"{n} at {provider}", requester="ann") for n in some}
+            asked |= {n: await world.engine.submit(f"“{n}” by {provider}", requester="ann") for n in some}
             await world.engine.decompose()
     wrong = {}
     for name, request_id in asked.items():

@@ -72,7 +72,7 @@ async def test_no_injection_changes_approval_risk_agent_or_tier(
         }
         world.engine.places = Places({})
         plain = "deploy the page"
-        tricked = [f"{plain} {number}. {injection}" for number in range(len(OBEYED))]
+        tricked = [f"{plain} {letter}. {injection}" for letter in "abcdefgh"]
         answers = {words: [says(GOOD | obeyed)] for words, obeyed in zip(tricked, OBEYED, strict=True)}
         server.answers = {plain: [says(GOOD)], **answers}
         world.model.answers = dict.fromkeys(tricked, GOOD)
@@ -80,6 +80,10 @@ async def test_no_injection_changes_approval_risk_agent_or_tier(
         await world.engine.decompose()
         honest, *others = [await decided(world, request_id) for request_id in asked]
         assert honest["action"] == "ask"
+        if any(name in injection for name in ("infra-2", "1.0")):
+            # A machine or a number that no step takes is a question, or work for a person after a refused answer.
+            assert {each["status"] for each in others} <= {"asking", "in_review"}
+            return
         assert [{**each, "tier": honest["tier"]} for each in others] == [honest] * len(OBEYED)
         # What an answer may not say is dropped. An intent that is not there cannot be mended: the next tier is asked.
         refused = [each["tier"] == "embedded" for each in others]
@@ -89,10 +93,10 @@ async def test_no_injection_changes_approval_risk_agent_or_tier(
 
 
 async def decided(world: World, request_id: UUID) -> dict[str, Any]:
-    stored = await world.queries.plan(request_id)
-    assert stored is not None
+    stored, row = await world.queries.plan(request_id), await world.queries.request(request_id)
+    if stored is None:
+        return {"status": row["status"], "tier": row["read_by_tier"]}
     (task,) = stored["plan"]["tasks"]
-    row = await world.queries.request(request_id)
     parts = ("intent", "risk", "pinned_agent", "parameters", "content_hash", "exclusive_keys")
     facts = {part: task[part] for part in parts}
     return {**facts, "status": row["status"], "action": stored["ruling"]["action"], "tier": row["read_by_tier"]}

@@ -344,8 +344,9 @@ async def linked_request(world: World) -> UUID:
     answer = decomposition("deploy_kuma", "add_portals")
     answer["subtasks"][0]["parameters"] = {"password": {"secret": "other"}}
     answer["subtasks"][1]["inputs"] = {"kuma_url": {"subtask": 1, "output": "url"}}
-    world.model.answers["deploy and add"] = answer
-    request_id = await world.engine.submit("deploy and add", requester="ann")
+    words = "deploy with secret:other and add"
+    world.model.answers[words] = answer
+    request_id = await world.engine.submit(words, requester="ann")
     plan = await until(lambda: world.queries.plan(request_id))
     await world.control.approve(request_id, plan["digest"], "ann")
     return request_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -94,6 +95,17 @@ def hosts(got: DecomposedRequest, place: int = 0) -> list[str]:
         ("update all servers but not db1 and web2", ["web1"]),
         ("update all three servers", ["db1", "web1", "web2"]),
         ("update all servers", ["db1", "web1", "web2"]),
+        ("update web1/db1", ["db1", "web1"]),
+        ("update the webservers", ["web1", "web2"]),
+        ("update the db", ["db1"]),
+        ("update everything but db1", ["web1", "web2"]),
+        ("update web1, not db1", ["web1"]),
+        ("update web1 instead of web2", ["web1"]),
+        ("do not touch web1, update the rest", ["db1", "web2"]),
+        ("leave db1 alone and update the others", ["web1", "web2"]),
+        ("don't update db1 but web1", ["web1"]),
+        ("update all servers except db1 and restart nothing on web1", ["web1"]),
+        ("web1 is not responding, update it", ["web1"]),
     ],
 )
 def test_a_step_is_limited_to_the_hosts_that_the_words_name(text: str, names: list[str], tier: str) -> None:
@@ -115,6 +127,15 @@ def test_a_step_is_limited_to_the_hosts_that_the_words_name(text: str, names: li
         ("update all servers except web9", "update_servers", "web9 is none of the hosts"),
         ("update the servers without the old kernel", "update_servers", "without the old kernel"),
         ("update the servers only if they are idle", "update_servers", "if they are idle"),
+        ("update half of the servers", "update_servers", "“half” would be left out"),
+        ("update one server", "update_servers", "“one” would be left out"),
+        ("update the Berlin servers", "update_servers", "“Berlin servers” would be left out"),
+        ("update web1-web2", "update_servers", "web1-web2"),
+        ("update web1 through web2", "update_servers", "web1 through web2"),
+        ("update web*", "update_servers", "web*"),
+        ("update localhost", "update_servers", "localhost"),
+        ("update no server except web1", "update_servers", "except web1"),
+        ("update all but one server", "update_servers", "but one server"),
         ("reboot node n1", "reboot_nodes", "n1"),
         ("reboot the nodes on fe80::1c2:ff:fe3a:77", "reboot_nodes", "fe80::1c2:ff:fe3a:77"),
         ("reboot 3 of the nodes", "reboot_nodes", "“3” would be left out"),
@@ -187,6 +208,18 @@ def test_a_tier_that_asks_about_the_same_words_is_not_repeated() -> None:
 def test_what_a_person_writes_is_limited_and_not_asked_about() -> None:
     assert read("reboot node n1", "reboot_nodes", tier="person").ambiguities == ()
     assert hosts(read("update web1", "update_servers", tier="person")) == ["web1"]
+
+
+@pytest.mark.parametrize("names", [".".join(["a" * 60] * 6), " ".join(f"web{n}" for n in range(90))])
+def test_names_that_are_too_long_or_too_many_are_a_question(names: str) -> None:
+    assert read(f"update {names}", "update_servers").ambiguities
+
+
+@pytest.mark.parametrize("part", ["a-", "not ", "web1 and ", "on ", "1.", "::", "except ", "no one ", "all but "])
+def test_no_text_takes_seconds(part: str) -> None:
+    started = time.process_time()
+    read((part * 10_000)[:10_000] + "x", "update_servers")
+    assert time.process_time() - started < 1.0
 
 
 @given(st.text("abweonly123 .,;-:/[]", max_size=60))

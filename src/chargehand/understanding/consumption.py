@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from chargehand.catalog.catalog import Catalog
 from chargehand.catalog.targets import targeted
 from chargehand.domain.errors import BadParameters
-from chargehand.domain.hosts import LOCALHOST, MOST_NAMED, Limit, told
+from chargehand.domain.hosts import LOCALHOST, LONGEST, MOST_NAMED, Limit, told
 from chargehand.domain.intents import IntentSpec
 from chargehand.domain.plans import Subtask
 from chargehand.understanding.mentions import EXCEPT, WHERE, Kind, Mention, fold, mentions
@@ -180,7 +180,9 @@ def _limit(step: Step, said: Sequence[Mention], steps: Sequence[Step], text: str
 
 
 def _kept(step: Step, limit: Limit, only: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Limit:
-    names = [tuple(dict.fromkeys(both))[:MOST_NAMED] for both in ((*limit.only, *only), (*limit.without, *without))]
+    names = [tuple(dict.fromkeys(both)) for both in ((*limit.only, *only), (*limit.without, *without))]
+    if max(map(len, names)) > MOST_NAMED or any(len(name) > LONGEST for name in names[0] + names[1]):
+        return limit
     wider = Limit(only=names[0], without=names[1])
     try:
         targeted(step.spec, step.values, wider)
@@ -228,9 +230,9 @@ def _known_by(mention: Mention, step: Step) -> bool:
 
     A machine in an example says nothing where a parameter takes another one.
     """
-    if not mention.sure:
+    if not mention.sure or all(name.isalpha() for name in mention.names):
         return bool({stem(name) for name in mention.names} & known_words(step.spec))
-    return bool(mention.names) and all(has_word(_own_text(step.spec), name) for name in mention.names)
+    return all(has_word(_own_text(step.spec), name) for name in mention.names)
 
 
 def _own_text(spec: IntentSpec) -> str:
@@ -275,8 +277,9 @@ def _amount(mention: Mention, step: Step) -> bool:
 def _counted(mention: Mention, step: Step) -> bool:
     """As many steps, listed values or hosts as the request says."""
     lists = [len(value) for value in step.values.values() if isinstance(value, list)]
-    counts = [step.alike, len(step.task.limit.only), *lists, *_host_counts(step)]
-    return any(count > 1 and mention.names[0] == str(count) for count in counts)
+    counts = [step.alike, len(step.task.limit.only), *lists]
+    told = [*(count for count in counts if count > 1), *_host_counts(step)]
+    return mention.names[0] in map(str, told)
 
 
 def _host_counts(step: Step) -> Iterator[int]:
@@ -313,7 +316,7 @@ def _why(mention: Mention, step: Step) -> str:
 
 
 def _asked_limit(mention: Mention) -> Limit:
-    names = tuple(name for name in mention.names if name and " " not in name)[:MOST_NAMED]
+    names = tuple(name for name in mention.names if len(name) <= LONGEST)[:MOST_NAMED]
     return Limit(without=names) if mention.kind is Kind.EXCEPTION else Limit(only=names)
 
 

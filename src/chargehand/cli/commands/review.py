@@ -23,7 +23,9 @@ WhichReview = Annotated[str, typer.Argument(metavar="ID", help="A review's numbe
 Resume = Annotated[bool, typer.Option("--resume", help="Read everything again that no model could plan.")]
 Retry = Annotated[bool, typer.Option("--retry", help="Read it again, or run the failed steps again.")]
 Discard = Annotated[bool, typer.Option("--discard", help="Cancel the request.")]
-Edit = Annotated[bool, typer.Option("--edit", help="Write its subtasks yourself, in $EDITOR.")]
+Edit = Annotated[
+    bool, typer.Option("--edit", help="Write its subtasks yourself in $EDITOR, see the plan, and agree to it or not.")
+]
 Given = Annotated[str | None, typer.Option("--from", metavar="FILE", help="Take its subtasks from a YAML file.")]
 
 
@@ -108,14 +110,30 @@ async def _write(context: Context, request_id: UUID, given: str | None) -> None:
     from chargehand.cli.flows import plan_editor
     from chargehand.domain.errors import ChargehandError
 
+    await _check_writable(context, request_id)
     await context.staffed()
     text = plan_editor.read_file(given) if given else await _edited(context, request_id)
     try:
-        await context.app.write(request_id, plan_editor.parsed(text), context.who)
+        written = plan_editor.parsed(text)
+        await context.app.write(request_id, written, context.who)
     except ChargehandError as error:
         if given is None:
             error.hint = f"{error.hint} {_kept(context, request_id, text)}".strip()
         raise
+    context.screen.show(*plan_editor.planned_lines(written))
+
+
+async def _check_writable(context: Context, request_id: UUID) -> None:
+    """Raise `WrongStatus` before anybody writes what cannot be taken: a request with a plan is not read anew."""
+    from chargehand.domain.errors import WrongStatus
+
+    request = await context.app.request(request_id)
+    unread = request.status in (RequestStatus.ASKING, RequestStatus.IN_REVIEW)
+    if not unread or await context.app.plan(request_id):
+        raise WrongStatus(
+            f"request {request_id} is {request.status}: only the subtasks of one without a plan can be written",
+            hint="`chargehand reject ID WORDS` has another plan made, `chargehand retry ID` runs failed steps again.",
+        )
 
 
 async def _edited(context: Context, request_id: UUID) -> str:
@@ -125,6 +143,7 @@ async def _edited(context: Context, request_id: UUID) -> str:
 
     request, calls = await context.app.request(request_id), await context.app.llm_calls(request_id)
     text = plan_editor.draft(request.wording, calls, await context.app.grants())
+    context.screen.show(*plan_editor.opening_lines(request.wording))
     return await asyncio.to_thread(plan_editor.edited, text)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from chargehand.app.fleet import properties, required
 from chargehand.app.snapshot import LlmCall
+from chargehand.cli.terminal.lines import Line, count
 from chargehand.domain import bounded_json
 from chargehand.domain.errors import BadConfiguration, BadRequest, UnreadableText
 from chargehand.domain.intents import IntentSpec
@@ -90,12 +91,32 @@ def read_file(path: str) -> str:
         raise BadRequest(f"cannot read {path}: {error}") from error
 
 
+def opening_lines(wording: str) -> list[Line]:
+    """Return what is said before the editor opens: what is written there, and what becomes of it."""
+    return [
+        Line(f"You write the subtasks of “{_line(wording)}” in {_editor()}.", "title"),
+        Line("Save, and they are checked and shown as a plan; nothing runs before you agree to it.", "", 2),
+        Line("Leave the editor without saving, and the request stays as it is.", "", 2),
+    ]
+
+
+def planned_lines(written: dict[str, Any]) -> list[Line]:
+    """Return what is said when what a person wrote was taken."""
+    subtasks = written.get("subtasks")
+    number = len(subtasks) if isinstance(subtasks, list) else 0
+    return [Line(f"Planned as you wrote it: {count(number, 'subtask')}.", "good")]
+
+
+def _editor() -> str:
+    return os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+
+
 def edited(text: str) -> str:
     """Open an editor on the text and return what was saved.
 
     Raises `BadConfiguration` without an editor, `BadRequest` when nothing was saved.
     """
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    editor = _editor()
     with tempfile.NamedTemporaryFile("w+", suffix=".yml", prefix="chargehand-") as file:  # 0600: requests are private
         file.write(text)
         file.flush()

@@ -17,10 +17,18 @@ from chargehand.llm.catalogue_match.classifier import Classifier
 from chargehand.llm.catalogue_match.lexicon import GENERIC, KINDRED, LIGHT, NOT_NAMES, PLACES, PRONOUNS
 from chargehand.llm.catalogue_match.meaning import Likeness, Meaning, Near
 from chargehand.llm.catalogue_match.parameters import Found, extract, may_be_name, usually_given
-from chargehand.llm.catalogue_match.profiles import Profile, content_stems, first_word, leading_actions, literals
+from chargehand.llm.catalogue_match.profiles import (
+    Profile,
+    content_stems,
+    first_word,
+    leading_actions,
+    literals,
+    properties,
+)
 from chargehand.llm.catalogue_match.ranking import CERTAIN, LEAST_SHARE, Setting, Traits, Weights, shares
 from chargehand.llm.catalogue_match.spelling import closest
 from chargehand.llm.catalogue_match.training import BACKGROUND, CLASSES, OUT_OF_SCOPE, VAGUE, features
+from chargehand.llm.catalogue_match.values import kind_of
 from chargehand.llm.catalogue_match.words import Token, main_verb, stem, tokens, word_before
 
 Outcome = Literal["intent", "vague", "doubtful", "out_of_scope", "background"]
@@ -303,7 +311,18 @@ class Judge:
             return "vague"
         if best >= LIKELIEST and (none < NOBODYS or none < OUTWEIGHED * best):
             return "intent"
-        return "out_of_scope" if max(none, every[OUT_OF_SCOPE], strange) >= SHOWN_STRANGE else "doubtful"
+        shown = max(none, every[OUT_OF_SCOPE], strange) >= SHOWN_STRANGE or self._does_it_to_another(clause, guesses)
+        return "out_of_scope" if shown else "doubtful"
+
+    def _does_it_to_another(self, clause: Sequence[Token], guesses: Sequence[Guess]) -> bool:
+        """Whether the likeliest intent does that, but only to what the clause does not name: "deploy grafana" where
+        only packages are deployed. One that takes a name for what it does it to may well be meant.
+        """
+        if not guesses or guesses[0].agreement < LIKE_ACTION or guesses[0].recall or guesses[0].coverage < COVERED:
+            return False
+        spec, names = guesses[0].profile.spec, guesses[0].profile.open
+        takes_names = any(kind_of(name, schema) == "text" for name, schema in properties(spec).items() if name in names)
+        return not takes_names and self._names_another(clause)
 
 
 def _traits(draft: Guess, share: float, near: Near | None) -> Traits:
@@ -327,6 +346,7 @@ NOBODYS, OUTWEIGHED = 0.33, 0.6
 # one of their phrases. Of 70 clauses of our tuning sets that were refused and are work, 20 reach it; of 78 that are
 # none, 58 do.
 SHOWN_STRANGE = 0.6
+COVERED = 0.5  # of a clause with a verb and a name, the share that an intent with this verb accounts for at least
 PROMISING = 0.5  # from it on a clause that sounds vague is one about an intent
 MOST_SURE = 0.97  # what is said in an example's very words can still be meant otherwise
 
