@@ -249,3 +249,28 @@ async def test_an_idle_session_timeout_of_the_role_ends_no_step(
     async with under_way(settings) as (app, request_id):
         assert await ended(app, request_id) == "completed"
     assert (tmp_path / "effects").read_text() == "done\n"
+
+
+@pytest.mark.parametrize("level", ["serializable", "repeatable read"])
+async def test_the_default_isolation_level_of_a_role_does_not_matter(
+    root: asyncpg.Connection[Any], database_url: str, level: str
+) -> None:
+    await root.execute(f"ALTER ROLE {ROLE} SET default_transaction_isolation = '{level}'")
+    store, queries = PostgresStore(guest(database_url), b"k"), Queries(guest(database_url))
+    await store.open()
+    async with store.transaction() as tx:
+        assert await tx._connection.fetchval("SHOW transaction_isolation") == "read committed"
+    async with queries._engine.connect() as connection:
+        assert (await connection.exec_driver_sql("SHOW transaction_isolation")).scalar() == "read committed"
+    await queries.close()
+    await store.close()
+
+
+async def test_a_database_that_only_reads_is_told_at_the_start(
+    root: asyncpg.Connection[Any], database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await root.execute(f"ALTER ROLE {ROLE} SET default_transaction_read_only = on")
+    store = PostgresStore(guest(database_url), b"k")
+    await store.open()
+    await store.close()
+    assert "the database only reads just now" in caplog.text

@@ -45,6 +45,7 @@ def ending(
         ("unknown", True, A.UNKNOWN, T.READY),
         ("unknown", False, A.UNKNOWN, T.IN_REVIEW),
         ("cancelled", True, A.CANCELLED, T.FAILED),
+        ("unstored", True, A.UNKNOWN, T.IN_REVIEW),
     ],
 )
 def test_what_an_attempt_and_its_task_become(kind: Any, safe: bool, attempt_becomes: A, task_becomes: T) -> None:

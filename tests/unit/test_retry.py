@@ -39,6 +39,7 @@ def test_every_kind_of_failure_has_a_row():
         ("retryable", "again", "again", "review"),
         ("infrastructure", "again", "again", "review"),
         ("unknown", "again", "review", "review"),
+        ("unstored", "review", "review", "review"),
     ],
 )
 def test_what_follows_from_each_kind(kind, safe, not_started, started):
@@ -73,6 +74,7 @@ def test_the_reason_says_what_happens_next():
         "attempt 1 of 3: its agent broke down or was lost; again in 1 s"
     )
     assert fail("unknown").reason == "it was started and nobody knows how it ended, and it is not safe to repeat"
+    assert fail("unstored", retry_safe=True).reason == "its result is lost, and would be again"
 
 
 @settings(max_examples=15)
@@ -89,5 +91,5 @@ def test_attempts_end_and_uncertain_work_is_never_repeated(kind, attempts_made, 
         assert attempts_made < limit
         assert retry_safe or not started
         assert retry_safe or kind != "unknown"
-    if decision.action == "review":  # a person is asked only about work that is not safe to repeat
-        assert not retry_safe
+    if decision.action == "review":  # a person is asked about what is not safe to repeat, or ended and is not known how
+        assert not retry_safe or kind == "unstored"

@@ -23,7 +23,7 @@ from chargehand.llm.litellm_proxy import ProxyLLM
 from chargehand.llm.litellm_sdk import SdkLLM
 from chargehand.llm.replies import SHORTEST_KEY, NoAnswer
 from chargehand.settings import Settings
-from chargehand.store import migrate
+from chargehand.store import migrate, sessions
 from chargehand.store.probe import try_write
 from chargehand.store.queries import Queries
 
@@ -100,10 +100,11 @@ async def _database(settings: Settings) -> list[Check]:
         dsn = settings.database_url
         if dsn is None:
             dsn = await asyncio.to_thread(start_private_postgres, settings.home)
+        pooled = settings.database_url is not None and (await sessions.look(dsn)).pooled
         schema = await _schema(dsn, own=settings.database_url is None)
         agents = await _agents(dsn, settings) if schema.found == AS_IT_SHOULD_BE else []
         written = await examine_writing(dsn) if schema.found == AS_IT_SHOULD_BE else []
-        return [_provider(settings), schema, *written, *agents]
+        return [_provider(settings, pooled), schema, *written, *agents]
     except ChargehandError as error:
         return [Check("database", "fail", str(error), error.hint)]
 
@@ -127,12 +128,13 @@ async def _agents(dsn: str, settings: Settings) -> list[Check]:
     return [Check("agents", "warn", concern.text, concern.remedy) for concern in found]
 
 
-def _provider(settings: Settings) -> Check:
+def _provider(settings: Settings, pooled: bool) -> Check:
     from chargehand.private_postgres import PrivatePostgres
     from chargehand.private_postgres.account import is_left_over
 
     if settings.database_url is not None:
-        return Check("database", "ok", "the server of CHARGEHAND_DATABASE_URL answers")
+        through = ", through a pooler that pools by session" if pooled else ""
+        return Check("database", "ok", f"the server of CHARGEHAND_DATABASE_URL answers{through}")
     found = PrivatePostgres(settings.home).status()
     text = f"private PostgreSQL {found.version} from {found.provider}, process {found.pid}, in {found.data_dir}"
     if found.data_dir is not None and is_left_over(found.data_dir.parent):

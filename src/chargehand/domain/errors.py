@@ -18,6 +18,7 @@ ChargehandError
 │   ├── OutcomeUnknown        work started and nobody knows how it ended
 │   ├── BadEnvelope           a message that is malformed, too large or not signed as it must be
 │   ├── UnreadableText        JSON or YAML of a stranger that is broken, too large, too deep or too much
+│   ├── Unstorable            the database cannot hold a value
 │   ├── BadConfiguration      a wrong setting, a bad file, or a missing program
 │   │   ├── SchemaTooNew      the database was written by a newer Chargehand
 │   │   └── UnknownTier       a tier is named that the table of tiers does not have
@@ -177,6 +178,13 @@ class UnreadableText(PermanentError):
     def __init__(self, message: str, *, line: int | None = None) -> None:
         super().__init__(message)
         self.line = line
+
+
+class Unstorable(PermanentError):
+    """The database cannot hold a value, now or later: a character that is none, a text or a number without end."""
+
+    code, http_status = "unstorable", 422
+    hint = "It is not tried again. If an agent returned it, its result waits in `chargehand review`."
 
 
 class BadConfiguration(PermanentError):

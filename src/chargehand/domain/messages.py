@@ -38,6 +38,7 @@ class Failure(Value):
         "content_changed",  # not what was approved; nothing was run
         "cancelled",
         "unknown",  # started, outcome unknown
+        "unstored",  # it ended, and the database cannot hold what its agent says of that; agents do not say this
     ]
     message: str
     details: dict[str, JsonValue] = Field(default_factory=dict)

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from chargehand.catalog.catalog import Catalog
-from chargehand.domain.errors import BadDecomposition, BadParameters, Infeasible, NotPermitted, Unroutable
+from chargehand.domain.errors import (
+    BadDecomposition,
+    BadParameters,
+    Infeasible,
+    NotPermitted,
+    Unroutable,
+    Unstorable,
+)
 from chargehand.domain.intents import Otherwise
 from chargehand.domain.plans import DecomposedRequest
 from chargehand.domain.ports import LLM, Broker
@@ -35,6 +42,7 @@ from chargehand.engine.recorder import Recorder
 from chargehand.engine.tier_chain import Understood, tried_tier
 from chargehand.engine.transactions import Store
 from chargehand.execution import task_flow, waiting
+from chargehand.execution.outcomes import plain
 from chargehand.planning import approval, planner
 from chargehand.settings import Settings
 from chargehand.understanding import nlu, questions
@@ -353,6 +361,11 @@ class Engine:
         """Apply messages from agents in one transaction; the caller acknowledges them after it."""
         async with self.store.transaction() as tx:
             await self.recorder.record(tx, wires)
+
+    async def put_aside(self, wire: bytes, error: Unstorable) -> None:
+        """Record a message that the database cannot hold: a result so that a person looks at it."""
+        async with self.store.transaction() as tx:
+            await self.recorder.put_aside(tx, wire, plain(str(error)))
 
     async def heartbeats(self, wires: Sequence[bytes]) -> None:
         """Apply heartbeats in one transaction."""

@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from chargehand.domain.errors import ChargehandError, TransientError
+from chargehand.domain.errors import ChargehandError, StaleStatus, TransientError, Unstorable
 from chargehand.domain.ports import EVENTS_QUEUE, HEARTBEATS_QUEUE, Broker, Delivery, Subscription
 from chargehand.engine.engine import Engine
 from chargehand.engine.sweep import Sweep
@@ -58,56 +58,94 @@ class Wake:
 
 
 class Inbox:
-    """Collects deliveries, so that whatever has come is applied in one transaction."""
+    """Collects deliveries, so that whatever has come is applied in one transaction.
 
-    def __init__(self, apply: Callable[[Sequence[bytes]], Awaitable[None]], most: int) -> None:
-        self._apply = apply
-        self._most = most
+    `put_aside` records what the database can never hold; it returns when that is written. `keep`: what could not be
+    applied because the database is away waits here for the next step. Handed back it would be counted by the broker,
+    and the outage would make dead letters of results. What is only of use while it is new need not be kept.
+    """
+
+    def __init__(
+        self,
+        apply: Callable[[Sequence[bytes]], Awaitable[None]],
+        put_aside: Callable[[bytes, Unstorable], Awaitable[None]],
+        most: int,
+        *,
+        keep: bool,
+    ) -> None:
+        self._apply, self._put_aside = apply, put_aside
+        self._most, self._keep = most, keep
         self._waiting: asyncio.Queue[Delivery] = asyncio.Queue()
-        self._applying = False
+        self._batch: list[Delivery] = []  # taken, and neither acknowledged nor handed back yet
 
     @property
     def idle(self) -> bool:
         """Whether everything that has come has been applied."""
-        return self._waiting.empty() and not self._applying
+        return self._waiting.empty() and not self._batch
 
     async def put(self, delivery: Delivery) -> None:
         """Take a delivery; it is acknowledged when its transaction has been committed."""
         self._waiting.put_nowait(delivery)
 
     async def step(self) -> None:
-        """Wait for messages and apply what is there; a batch that fails is applied one by one."""
-        batch = [await self._waiting.get()]
-        while len(batch) < self._most and not self._waiting.empty():
-            batch.append(self._waiting.get_nowait())
-        self._applying = True
-        try:
-            await self._apply_batch(batch)
-        finally:
-            self._applying = False
+        """Wait for messages and apply what is there; a batch that fails is applied one by one.
 
-    async def _apply_batch(self, batch: Sequence[Delivery]) -> None:
+        Raises `TransientError` for what is not the messages' fault.
+        """
+        if not self._batch:
+            self._batch.append(await self._waiting.get())
+        while len(self._batch) < self._most and not self._waiting.empty():
+            self._batch.append(self._waiting.get_nowait())
         try:
-            await self._apply([d.body for d in batch])
+            await self._apply_batch()
         except TransientError:
-            await asyncio.gather(*(d.reject(requeue=True) for d in batch))
+            if not self._keep:
+                await self._settle([delivery.reject(requeue=True) for delivery in self._batch])
+            raise
+
+    async def _apply_batch(self) -> None:
+        try:
+            await self._apply([delivery.body for delivery in self._batch])
+        except StaleStatus as error:
+            await self._apply_singly(error)
+        except TransientError:
             raise
         except Exception as error:  # noqa: BLE001 - tried alone, then counted by the broker
-            log.warning("%d messages failed together and are applied one by one: %s", len(batch), error)
-            for delivery in batch:
-                await self._apply_alone(delivery)
+            await self._apply_singly(error)
         else:
-            await asyncio.gather(*(d.ack() for d in batch))
+            await self._settle([delivery.ack() for delivery in self._batch])
 
-    async def _apply_alone(self, delivery: Delivery) -> None:
+    async def _apply_singly(self, error: Exception) -> None:
+        log.warning("%d messages failed together and are applied one by one: %s", len(self._batch), error)
+        while self._batch:
+            applied = await self._is_applied(self._batch[0])
+            delivery = self._batch.pop(0)
+            await (delivery.ack() if applied else delivery.reject(requeue=True))
+
+    async def _is_applied(self, delivery: Delivery) -> bool:
+        """Apply one message. Where it fails, the broker counts that, and at last puts it where a person looks."""
         try:
-            await self._apply([delivery.body])
+            await self._apply_or_put_aside(delivery.body)
+        except StaleStatus as error:
+            log.warning("a message comes again: %s", error)
+        except TransientError:
+            raise
         except Exception as error:
-            # The broker counts deliveries and puts a message that never succeeds aside, for a person to look at.
-            log.warning("a message cannot be applied: %s", error, exc_info=True)
-            await delivery.reject(requeue=True)
+            log.warning("a message cannot be applied: %s", error, exc_info=not isinstance(error, ChargehandError))
         else:
-            await delivery.ack()
+            return True
+        return False
+
+    async def _apply_or_put_aside(self, body: bytes) -> None:
+        try:
+            await self._apply([body])
+        except Unstorable as error:
+            log.warning("a message cannot be stored as it is: %s", error)
+            await self._put_aside(body, error)
+
+    async def _settle(self, settled: Sequence[Awaitable[None]]) -> None:
+        self._batch = []
+        await asyncio.gather(*settled)
 
 
 class Readings:
@@ -161,8 +199,9 @@ class Loops:
     async def receive(self) -> None:
         """Start applying what agents send. Comes first, so that agents can register before work is planned."""
         size = self._engine.settings.batch_size
-        for queue, apply in ((EVENTS_QUEUE, self._engine.record), (HEARTBEATS_QUEUE, self._engine.heartbeats)):
-            inbox = Inbox(apply, size)
+        engine = self._engine
+        for queue, apply, keep in ((EVENTS_QUEUE, engine.record, True), (HEARTBEATS_QUEUE, engine.heartbeats, False)):
+            inbox = Inbox(apply, engine.put_aside, size, keep=keep)
             await self._broker.declare(queue)
             self._inboxes.append(inbox)
             self._subscriptions.append(await self._broker.consume(queue, inbox.put, prefetch=size * 2))

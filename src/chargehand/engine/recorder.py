@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from chargehand.domain.envelopes import MessageType
 from chargehand.domain.errors import BadEnvelope
-from chargehand.domain.messages import AgentRegistration, Heartbeat, WorkOrder
+from chargehand.domain.messages import AgentRegistration, Heartbeat, WorkOrder, WorkResult
 from chargehand.domain.plans import WorkTask
 from chargehand.domain.ports import control_queue, work_queue
 from chargehand.domain.records import (
@@ -31,7 +32,7 @@ from chargehand.domain.states import RequestStatus, TaskStatus
 from chargehand.domain.value import Value
 from chargehand.engine import admission
 from chargehand.engine.pace import HEARTBEATS, REGISTRATIONS, Pace
-from chargehand.execution import recording, task_flow
+from chargehand.execution import outcomes, recording, task_flow
 from chargehand.execution.limits import limits_of
 from chargehand.execution.outcomes import Ending, repeatable
 from chargehand.execution.recording import LockedRows, Recorded, RecordingPolicy
@@ -95,6 +96,19 @@ class Recorder:
         await tx.renew([(attempt, agent.agent_id) for agent, beat in beats for attempt in beat.running])
         unknown = {agent.agent_id: agent for agent, beat in beats if _is_unheard(agent, beat.incarnation)}
         await tx.send([self.control(agent, MessageType.REGISTER, {}) for agent in unknown.values()])
+
+    async def put_aside(self, tx: Transaction, wire: bytes, why: str) -> None:
+        """Record that a message came which the database cannot hold: what it said is lost, that it was sent is not.
+
+        A result ends its attempt all the same, and a person looks at the task.
+        """
+        for message in await self.open(tx, [wire]):
+            detail = {"type": message.type, "error": why}
+            attempt = message.attempt_id
+            await tx.keep_anomalies([Anomaly("unstorable", detail, str(message.agent.agent_id), attempt)])
+            if isinstance(message.payload, WorkResult):
+                plainer = replace(message, payload=outcomes.unstored(message.payload, why))
+                await self._record_attempts(tx, [plainer])
 
     async def open(self, tx: Transaction, wires: Sequence[bytes]) -> list[Message]:
         """Check signatures and forms; what fails becomes an anomaly and nothing else."""

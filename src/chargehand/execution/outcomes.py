@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -12,8 +13,15 @@ from chargehand.domain.states import AttemptStatus, RequestStatus, TaskStatus
 from chargehand.execution import retry
 from chargehand.execution.retry import RetryDecision
 
-SAYS_NOTHING = frozenset({"cancelled", "content_changed"})
+SAYS_NOTHING = frozenset({"cancelled", "content_changed", "unstored"})
 """Failures that teach nothing about the agent."""
+
+ATTEMPT_STATUSES: Mapping[str, AttemptStatus] = {
+    "cancelled": AttemptStatus.CANCELLED,
+    "unknown": AttemptStatus.UNKNOWN,
+    "unstored": AttemptStatus.UNKNOWN,
+}
+"""How an attempt ends by its failure, where it does not just fail."""
 
 MAX_TOLD = 2000  # characters of a message that people are shown; the whole result is stored
 
@@ -60,6 +68,14 @@ def lost_result(attempt: AttemptRecord, *, repeatable: bool, said: str) -> WorkR
     kind = "unknown" if started and not repeatable else "infrastructure"
     failure = Failure(kind=kind, message=said, details={"lost": True})
     return WorkResult(attempt_id=attempt.attempt_id, lease_token=attempt.lease_token, ok=False, failure=failure)
+
+
+def unstored(result: WorkResult, why: str) -> WorkResult:
+    """Return what is recorded instead of a result that the database cannot hold: how it ended, and why no more."""
+    ended = "was done" if result.ok else "failed"
+    message = f"its agent says that it {ended}, but the result cannot be stored: {why}"
+    failure = Failure(kind="unstored", message=message, details={"started": True, "ok": result.ok})
+    return WorkResult(attempt_id=result.attempt_id, lease_token=result.lease_token, ok=False, failure=failure)
 
 
 def plain(text: str) -> str:
@@ -126,7 +142,7 @@ def _attempt_status(ending: Ending) -> AttemptStatus:
     if not ending.reported:
         return AttemptStatus.LOST
     kind = (ending.result.failure or _unsaid()).kind
-    return {"cancelled": AttemptStatus.CANCELLED, "unknown": AttemptStatus.UNKNOWN}.get(kind, AttemptStatus.FAILED)
+    return ATTEMPT_STATUSES.get(kind, AttemptStatus.FAILED)
 
 
 def _task_move(ending: Ending, decision: RetryDecision | None, policy: retry.RetryPolicy) -> TaskMove:

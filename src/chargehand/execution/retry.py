@@ -44,6 +44,7 @@ TABLE: Mapping[str, Row] = {
     "retryable":       Row("again",  "again",     "review", "its agent reports that it failed and may be tried again"),
     "infrastructure":  Row("again",  "again",     "review", "its agent broke down or was lost"),
     "unknown":         Row("again",  "review",    "review", "it was started and nobody knows how it ended"),
+    "unstored":        Row("review", "review",    "review", "its result is lost, and would be again"),
 }  # fmt: skip
 
 
@@ -87,7 +88,8 @@ def decide(
     row = TABLE[failure.kind]
     action = row.safe if retry_safe else row.started if started else row.not_started
     if action == "review":
-        return RetryDecision(action="review", reason=f"{row.reason}, and it is not safe to repeat")
+        why = f"{row.reason}, and it is not safe to repeat" if row.safe != "review" else row.reason
+        return RetryDecision(action="review", reason=why)
     if action == "fail":
         why = f"{row.reason}, and it is not safe to repeat" if row.safe != "fail" else row.reason
         return RetryDecision(action="fail", reason=why)

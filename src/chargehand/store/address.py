@@ -46,6 +46,10 @@ ONLY: Mapping[str, frozenset[str]] = {
 """Parameters of which only these values can be kept; another one asks for a protection that we do not have."""
 
 
+EVERY_SESSION: Mapping[str, str] = {"default_transaction_isolation": "read committed"}
+"""What our statements are written for, whatever the role, the database or the server has as its default."""
+
+
 class Address(NamedTuple):
     """How to connect: a URL that the driver understands, seconds, and settings of the session."""
 
@@ -53,14 +57,30 @@ class Address(NamedTuple):
     timeout: float
     settings: Mapping[str, str]
 
-    def options(self, **settings: str) -> dict[str, Any]:
-        """Return the driver's arguments; `settings` are more of the session's."""
-        return {"dsn": self.dsn, "timeout": self.timeout, "server_settings": {**self.settings, **settings}}
+    @property
+    def options(self) -> dict[str, Any]:
+        """The driver's arguments."""
+        return {"dsn": self.dsn, "timeout": self.timeout}
+
+    async def prepare(self, connection: asyncpg.Connection[Any], **settings: str) -> None:
+        """Give a new session its settings, and those in `settings`; names and values are ours or digits.
+
+        Not while connecting: a pooler refuses a connection for every parameter that it does not know. Nor without a
+        limit: it may take a client long before it has a session for it.
+        """
+        wanted = {**EVERY_SESSION, **self.settings, **settings}
+        await connection.execute("".join(f"SET {name} = '{value}';" for name, value in wanted.items()), timeout=TIMEOUT)
 
 
 async def connect(url: str, **settings: str) -> asyncpg.Connection[asyncpg.Record]:
     """Connect once; `settings` are the session's. Raises what `parse` and the driver raise."""
-    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(**parse(url).options(**settings))
+    where = parse(url)
+    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(**where.options)
+    try:
+        await where.prepare(connection, **settings)
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
 
 
@@ -91,9 +111,9 @@ def _sorted_out(place: str, parameters: Mapping[str, str]) -> Address:
     kept, settings, timeout = {}, {}, TIMEOUT
     for name, value in parameters.items():
         if name == "connect_timeout":
-            timeout = _seconds(value)
+            timeout = float(_digits(name, value)) or TIMEOUT
         elif name in KEEPALIVES:
-            settings[KEEPALIVES[name]] = value
+            settings[KEEPALIVES[name]] = _digits(name, value)
         elif name in ONLY:
             if value not in ONLY[name]:
                 raise _wrong(f"{name}={value} cannot be kept", "Leave it out, or connect through something that can.")
@@ -104,10 +124,10 @@ def _sorted_out(place: str, parameters: Mapping[str, str]) -> Address:
     return Address(f"{place}?{urlencode(kept)}" if kept else place, timeout, settings)
 
 
-def _seconds(text: str) -> float:
+def _digits(name: str, text: str) -> str:
     if not (text.isascii() and text.isdigit()):
-        raise _wrong("connect_timeout is not a number of seconds")
-    return float(text) or TIMEOUT
+        raise _wrong(f"{name} is not a whole number")
+    return text
 
 
 def _wrong(problem: str, hint: str = "docs/settings.md shows one.") -> DatabaseRefuses:

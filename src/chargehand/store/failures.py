@@ -3,8 +3,8 @@
     translated()            a block in which they become ours
     meaning_of(error)       the same for one error; None for what is a fault of ours
 
-`busy` and `unreachable` pass by themselves, `configuration` needs the line that is told. The codes are those of
-PostgreSQL's appendix "Error Codes"; what is not listed is not translated.
+`busy` and `unreachable` pass by themselves, `configuration` needs the line that is told, `unstorable` never passes: it
+is the value's fault. The codes are those of PostgreSQL's appendix "Error Codes"; what is not listed is not translated.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from chargehand.domain.errors import (
     DatabaseRefuses,
     DatabaseUnreachable,
     DiskFull,
+    Unstorable,
 )
 from chargehand.domain.masking import without_passwords
 
-Kind = Literal["unreachable", "busy", "full", "configuration"]
+Kind = Literal["unreachable", "busy", "full", "configuration", "unstorable"]
 
 
 class Row(NamedTuple):
@@ -34,27 +35,42 @@ class Row(NamedTuple):
     hint: str
 
 
-CHECK = "Check that PostgreSQL runs and that CHARGEHAND_DATABASE_URL is right; nothing accepted is lost."
+CHECK = (
+    "Check that PostgreSQL runs, that CHARGEHAND_DATABASE_URL is right, and that a pooler before it has connections to "
+    "give; nothing accepted is lost."
+)
 GRANT = (
     "As the database's owner: GRANT USAGE, CREATE ON SCHEMA public TO user; for tables that somebody else made, also "
     "GRANT ALL ON ALL TABLES IN SCHEMA public TO user."
 )
+POOLING = (
+    "Let the pooler (pgbouncer: pool_mode = session) give a client its session for as long as it is connected, or name "
+    "the server's own port in CHARGEHAND_DATABASE_URL: a listener and a lock last as long as their session."
+)
+NOT_KEPT = "a pooler before the database gives each transaction to another session"
 PASSES = "It passes by itself and is tried again; nothing accepted is lost."
 
 MEANINGS: Mapping[str, Row] = {
     "08": Row("unreachable", "the database does not answer", CHECK),
-    "08P01": Row("configuration", "what answers there does not speak PostgreSQL's protocol as we need it",
-        "A pooler such as pgbouncer must pool by session and let startup parameters pass; or connect directly."),
+    "08P01": Row("configuration", "the server, or a pooler before it, refuses the connection",
+        "A pooler such as pgbouncer must reach the server, know this user and database, and pool by session."),
+    "22": Row("unstorable", "the database cannot hold a value", Unstorable.hint),
+    "25006": Row("busy", "the database only reads just now",
+        "It is a standby, fails over, is full, or has default_transaction_read_only set. With several hosts in "
+        "CHARGEHAND_DATABASE_URL, add target_session_attrs=read-write."),
+    "25P03": Row("busy", "the database ended a transaction that stood still", PASSES),
+    "25P04": Row("busy", "the database ended a transaction that took too long",
+        "Look at transaction_timeout of the role and the database: 0, or a minute, is right for Chargehand."),
+    "26000": Row("configuration", NOT_KEPT, POOLING),  # a statement that we prepared is gone,
+    "42P05": Row("configuration", NOT_KEPT, POOLING),  # or is there though we have not
     "53": Row("busy", "the database is short of resources", PASSES),
     "53100": Row("full", "the database has no space left on its disk",
         "Free some space and try again; what was accepted before is safe."),
     "53300": Row("busy", "the database has too many connections",
         "Raise max_connections or the role's CONNECTION LIMIT; each Chargehand process uses up to 12."),
-    "25006": Row("busy", "the database only reads just now",
-        "It is a standby, fails over, or has default_transaction_read_only set. With several hosts in "
-        "CHARGEHAND_DATABASE_URL, add target_session_attrs=read-write."),
     "40001": Row("busy", "the database undid a transaction that met another one", PASSES),
     "40P01": Row("busy", "the database undid a transaction to end a deadlock", PASSES),
+    "54": Row("unstorable", "the database cannot hold something so large", Unstorable.hint),
     "55P03": Row("busy", "a row of the database is locked by somebody else", PASSES),
     "57": Row("unreachable", "the database stops or restarts", CHECK),
     "57014": Row("busy", "the database ended a statement that took too long",
@@ -78,6 +94,7 @@ CLASSES: Mapping[Kind, type[ChargehandError]] = {
     "busy": DatabaseBusy,
     "full": DiskFull,
     "configuration": DatabaseRefuses,
+    "unstorable": Unstorable,
 }
 
 UNREACHABLE = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -124,7 +141,7 @@ def _first_line(error: BaseException) -> str:
 class translated:
     """Turn the errors of the driver and of SQLAlchemy into ours.
 
-    Raises `DatabaseUnreachable`, `DatabaseBusy`, `DiskFull` or `DatabaseRefuses`; other errors pass as they are.
+    Raises `DatabaseUnreachable`, `DatabaseBusy`, `DiskFull`, `DatabaseRefuses` or `Unstorable`; others pass.
     """
 
     def __enter__(self) -> None:

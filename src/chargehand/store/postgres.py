@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,10 +13,12 @@ import asyncpg
 
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.errors import DatabaseRefuses
-from chargehand.store import address
-from chargehand.store.failures import translated
+from chargehand.store import address, sessions
+from chargehand.store.failures import MEANINGS, translated
 from chargehand.store.status_moves import Traffic
 from chargehand.store.transaction import Transaction
+
+log = logging.getLogger("chargehand.store")
 
 CHANNEL = "chargehand"
 SERVER_LOCK = 0x63687372  # "chsr": every server holds this one, shared, so that others can see that somebody works
@@ -29,8 +32,14 @@ HOLDER = """SELECT pid, backend_start FROM pg_stat_activity WHERE pid = (
     SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
 
-KEEP_ALIVE = {"tcp_keepalives_idle": "60", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
-"""A minute of silence, then a question every ten seconds: firewalls forget idle connections after some minutes."""
+LONG_LIVED = {
+    "tcp_keepalives_idle": "60",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "idle_session_timeout": "0",
+}
+"""A minute of silence, then a question every ten seconds: firewalls forget idle connections after some minutes. Idle
+all its life, such a session must not be ended for being idle."""
 
 LOOK_UP = {"enable_seqscan": "off", "jit": "off"}
 
@@ -50,16 +59,27 @@ class PostgresStore:
 
     async def open(self) -> None:
         """Connect. Raises `DatabaseUnreachable`, and `DatabaseRefuses` for what only its operator can mend."""
+        where = address.parse(self._dsn)
+
+        async def prepare(connection: asyncpg.Connection[Any]) -> None:
+            await where.prepare(connection, **LOOK_UP)
+            await speak_json(connection)
+
         with translated():
             self._pool = await asyncpg.create_pool(
                 min_size=0,  # with a floor the driver logs a traceback for every restart of the database
                 max_size=self._max_connections,
-                init=speak_json,
+                init=prepare,
                 reset=self._look_at,
-                **address.parse(self._dsn).options(**LOOK_UP),
+                **where.options,
             )
             async with self._pool.acquire() as connection:
                 check_encoding(connection.get_settings().server_encoding)
+                facts = await sessions.facts(connection)
+        if facts.pooled:
+            await sessions.check_lasting(self._dsn)
+        if facts.reads_only:
+            log.warning("%s: %s", MEANINGS["25006"].said, MEANINGS["25006"].hint)
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -149,10 +169,8 @@ class PostgresStore:
 
 
 async def _long_lived(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
-    """Connect for as long as the process lives. Idle all that time, it must not be ended for being idle."""
-    connection = await address.connect(dsn, **KEEP_ALIVE)
-    await connection.execute("SET idle_session_timeout = 0")
-    return connection
+    """Connect for as long as the process lives."""
+    return await address.connect(dsn, **LONG_LIVED)
 
 
 def check_encoding(encoding: str) -> None:
