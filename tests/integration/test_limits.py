@@ -16,7 +16,8 @@ from chargehand.agents.infra.playbooks import ansible_missing
 from chargehand.catalog.catalog import Catalog
 from chargehand.domain.llm import Reply
 from chargehand.planning.planner import PlanFacts, make_plan
-from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
+from chargehand.understanding.nlu import Thresholds, read_reply
+from chargehand.understanding.questions import build_ask
 from tests.builders import NOW, make_agent, make_id
 from tests.integration.infra_work import make_work
 

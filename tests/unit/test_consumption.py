@@ -15,7 +15,8 @@ from chargehand.domain.intents import IntentSpec
 from chargehand.domain.llm import Reply
 from chargehand.domain.plans import DecomposedRequest
 from chargehand.understanding.mentions import Kind, mentions
-from chargehand.understanding.nlu import Thresholds, build_ask, read_reply
+from chargehand.understanding.nlu import Thresholds, read_reply
+from chargehand.understanding.questions import build_ask
 from tests.builders import make_catalog, make_id
 
 ALL = hosts_of(["db1", "web1", "web2"])
