@@ -136,6 +136,7 @@ NEGATED = re.compile(
 TWICE = re.compile(r"\b(?:no|none|nothing|nowhere|nobody|not|never)\b|n['’]t\b")
 """Before an exception it turns the meaning round: "no server except web1"."""
 WINDOW, MOST_BEHIND = 400, 40  # characters and pieces that are looked at behind such a word: a list of names is shorter
+MOST_EXCEPTIONS = 40  # words that may leave something out, in one request
 CLOSELY = 3  # words between a negation and the name that it is about
 MANNER = _set("delay asking fail failure ado problems hesitation waiting further question questions interruption")
 """What follows "without" and leaves nothing out."""
@@ -274,9 +275,12 @@ def _mention(kind: Kind, text: str, said: Sequence[Piece], names: tuple[str, ...
 
 def _exceptions(text: str, found: Sequence[Piece], known: dict[str, str]) -> Iterator[Mention]:
     behind, lower = 0, text.lower()
-    for match in sorted(
-        (*EXCEPT.finditer(lower), *NEGATED.finditer(lower)), key=lambda each: (each.start(), -each.end())
-    ):
+    matches = sorted((*EXCEPT.finditer(lower), *NEGATED.finditer(lower)), key=lambda each: (each.start(), -each.end()))
+    if len(matches) > MOST_EXCEPTIONS:  # nobody writes so many: all of them together are a question
+        first, last = matches[0], matches[-1]
+        yield Mention(Kind.EXCEPTION, first[0], first.start(), last.end(), (first[0],), sure=True)
+        return
+    for match in matches:
         if match.start() < behind:
             continue
         about = _behind(lower, found, match.end())
