@@ -214,7 +214,10 @@ INTERNAL: tuple[tuple[set[str], str], ...] = (
     ({"playbook", "script"}, "said in the messages that begin with the file's name"),
     ({"order", "report"}, "part of a signature"),
     ({"leased", "accepted", "started", "reported", "lost", "foreign"}, "columns of a table; its cells are shown"),
-    ({"unreachable", "busy", "full", "configuration", "unstorable"}, "a column of the table of SQLSTATEs; its texts are shown"),
+    (
+        {"unreachable", "busy", "full", "configuration", "unstorable"},
+        "a column of the table of SQLSTATEs; its texts are shown",
+    ),
     ({"open", "resolved"}, "only open reviews are listed; `why` tells how the others were resolved"),
     ({"intent", "vague", "doubtful", "out_of_scope", "background"}, "inside the catalogue match; it asks in sentences"),
     ({"place", "only", "exception", "quantity"}, "what a request says; it is asked about in sentences"),

@@ -90,7 +90,9 @@ class _Reader:
             if kind == "prompt":
                 self.found.prompts.add(text)
             elif kind == "pause":
-                self.found.pauses.append(f"{file.relative_to(self.root)} {text}")
+                place = file.resolve()  # an absolute path may lead here by a link
+                shown = place.relative_to(self.root) if place.is_relative_to(self.root) else file.name
+                self.found.pauses.append(f"{shown} {text}")
             else:
                 for place in self.places(file, kind, text):
                     self.tasks(place)
