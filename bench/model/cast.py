@@ -320,7 +320,7 @@ class Person:
 
     async def _ask(self) -> None:
         await asyncio.sleep(self._job.at)
-        words = f"job {self._job.number}: {', '.join(self._job.works)}"
+        words = f"{name_of(self._job.number)}: {', '.join(self._job.works)}"
         request_id = await _persist(
             lambda: self._engine.submit(words, requester="ann", key=self._key, mode=self._job.mode)
         )
@@ -334,7 +334,7 @@ class Person:
             elif status == "in_review" and job.review != "leave":
                 await self._settle(request_id)
             elif status == "asking":
-                await self._control.answer(request_id, f"job {job.number}: {job.works[0]}", "ann")
+                await self._control.answer(request_id, f"{name_of(job.number)}: {job.works[0]}", "ann")
             elif job.cancel_after is not None and age > job.cancel_after and not self._cancelled:
                 self._cancelled = True
                 await self._control.cancel(request_id, "ann")
@@ -352,7 +352,7 @@ class Person:
         if self._job.verdict == "reject":
             await self._control.reject(request_id, plan["digest"], "ann")
         elif self._job.verdict == "reword" and not self._reworded:
-            words = f"job {self._job.number}: {self._job.works[0]}"
+            words = f"{name_of(self._job.number)}: {self._job.works[0]}"
             await self._control.reject(request_id, plan["digest"], "ann", words)
             self._reworded = True
         else:
@@ -397,3 +397,8 @@ def _close(journal: Any) -> None:
     import os
 
     os.close(journal._lock)
+
+
+def name_of(number: int) -> str:
+    """Name a job without a digit: a number in a request that no step takes is a question."""
+    return "job " + "".join("abcdefghij"[int(digit)] for digit in str(number))
