@@ -47,6 +47,11 @@ KEY = "sk-scripted-key-1234"
 FIRST, SECOND = (tier.name for tier in models()[:2])
 
 
+def lettered(words: str) -> str:
+    """Write numbers as letters: a number in a request that no step takes is a question."""
+    return words.translate(str.maketrans("0123456789", "abcdefghij"))
+
+
 def run(*, quick: bool) -> Mapping[str, Any]:
     """Return how many ended in the wrong tier, the longest stall, and how many reviews were lost."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -113,7 +118,7 @@ async def _wrong(
 ) -> Sequence[Mapping[str, Any]]:
     """Let that provider fail in every way before a model that works; return what did not go as the table says."""
     everything = modes(GOOD)
-    failing.script({f"{name} at {provider}": mode.answers for name, mode in everything.items()})
+    failing.script({lettered(f"{name}, as {provider} does"): mode.answers for name, mode in everything.items()})
     wrong = []
     for endless, seconds in ((True, ENDLESS), (False, PATIENT)):
         proxy = ProxyLLM(failing.url, "small", tier=FIRST, key=KEY, timeout=seconds)
@@ -122,7 +127,7 @@ async def _wrong(
         app.engine.tiers = {FIRST: first, SECOND: second_reader}
         app.engine.places = Places({FIRST: 10})  # the table is what is measured, not how many wait
         some = {name: mode for name, mode in everything.items() if mode.endless is endless}
-        asked = {name: await app.engine.submit(f"{name} at {provider}", requester="bench") for name in some}
+        asked = {name: await app.engine.submit(lettered(f"{name}, as {provider} does"), requester="bench") for name in some}
         while await app.engine.decompose():
             pass
         for name, request_id in asked.items():
@@ -153,7 +158,7 @@ async def _all_down(app: Application, failing: ScriptedServer, requests: int) ->
     app.engine.tiers = down  # as where the extra `words` is not installed: else the match's reading would be used
     app.engine.places = Places({tier.name: settings.llm(tier).concurrency for tier in models()})
     failing.script({}, otherwise=fails(503))
-    words = [f"make plot {n} behind the house presentable" for n in range(requests)]
+    words = [lettered(f"make plot {n} behind the house presentable") for n in range(requests)]
     asked = [await app.engine.submit(each, requester="bench") for each in words]
     await _read(app)
     reviews = {row["request_id"] for row in await app.queries.reviews() if row["kind"] == "no_plan"}
@@ -172,7 +177,7 @@ async def _beside(app: Application, failing: ScriptedServer, down: Mapping[str, 
     failing.script({}, otherwise=fails(503))
     match = CatalogueMatch(app.settings.home / "cache", notice=AFTER_AN_LLM)
     app.engine.tiers = {**down, EMBEDDED: match}
-    words = [f"make plot {n} behind the house presentable" for n in range(BESIDE)]
+    words = [lettered(f"make plot {n} behind the house presentable") for n in range(BESIDE)]
     asked = [await app.engine.submit(each, requester="bench") for each in words]
     await _read(app)
     statuses = [(await app.queries.request(request_id))["status"] for request_id in asked]
