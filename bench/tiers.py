@@ -127,7 +127,9 @@ async def _wrong(
         app.engine.tiers = {FIRST: first, SECOND: second_reader}
         app.engine.places = Places({FIRST: 10})  # the table is what is measured, not how many wait
         some = {name: mode for name, mode in everything.items() if mode.endless is endless}
-        asked = {name: await app.engine.submit(lettered(f"{name}, as {provider} does"), requester="bench") for name in some}
+        asked = {
+            name: await app.engine.submit(lettered(f"{name}, as {provider} does"), requester="bench") for name in some
+        }
         while await app.engine.decompose():
             pass
         for name, request_id in asked.items():

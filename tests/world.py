@@ -6,6 +6,7 @@ Steps are called by the test one by one, so that it can look, and break things, 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -201,6 +202,7 @@ class World:
 
     async def planned(self, *intents: str, words: str = "do it", **options: Any) -> UUID:
         """Submit a request that is understood as these intents, one after the other, and plan it."""
+        words = lettered(words)
         self.model.answers[words] = decomposition(*intents)
         request_id = await self.engine.submit(words, requester="ann", **options)
         await self.engine.decompose()
@@ -241,6 +243,12 @@ class World:
     async def run(self, sql: str, *args: object) -> Any:
         async with self.store.transaction() as tx:
             return await tx._connection.fetch(sql, *args)
+
+
+def lettered(words: str) -> str:
+    """Write numbers as letters: one that no step of the written answer takes would be a question."""
+    spelled = re.sub(r"\b(two|three|four|five|six|seven|eight|nine|ten)\b", r"\1-ish", words)
+    return spelled.translate(str.maketrans("0123456789", "abcdefghij"))
 
 
 def decomposition(*intents: str, **fields: Any) -> Mapping[str, Any]:

@@ -368,7 +368,8 @@ def _ask_about_work(asking: Asking, agent: UUID, request: UUID, task: UUID, spec
         ("free_slots", [agent], [5]),
         ("lease_tokens", 3),
         (
-            "insert_llm_calls", [request, request], ["skeleton", "parameters"], ["local"] * 2, ["m"] * 2, ["v1"] * 2, [0.5] * 2,
+            "insert_llm_calls", [request, request], ["skeleton", "parameters"], ["local"] * 2, ["m"] * 2,
+            ["v1"] * 2, [0.5] * 2,
             [1, 0], [2, 0], [1, 0], [0.1, 0], [None, "TimedOut"], [None, "late"], ["why"] * 2, ["used", "leave"],
             ["{}", None], [NOW] * 2,
         ),

@@ -179,11 +179,23 @@ def log_in(folder: Path) -> Iterator[None]:
 
 
 def asked(model: WrittenModel, words: str, intent: str, **parameters: JsonValue) -> str:
-    """Have these words understood as this intent with these parameters; return the words."""
+    """Have these words understood as this intent with these parameters; return the words, which say the values."""
+    words = " ".join([words, *(text for text in said(parameters) if CANARY not in text)])
     answer: dict[str, Any] = dict(decomposition(intent))
     answer["subtasks"][0]["parameters"] = parameters
     model.answers[words] = answer
     return words
+
+
+def said(value: JsonValue) -> Iterator[str]:
+    """Yield the texts in a value as a person would say them."""
+    if isinstance(value, dict) and set(value) == {"secret"}:
+        yield f"secret:{value['secret']}"
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from said(inner)
+    elif isinstance(value, str):
+        yield value
 
 
 async def ended(app: Application, request_id: UUID) -> str:

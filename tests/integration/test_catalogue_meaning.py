@@ -81,7 +81,7 @@ def test_without_the_extra_the_words_have_to_do(
 
 def test_nothing_of_it_is_imported_where_it_is_turned_off() -> None:
     program = (
-        "import sys, asyncio, chargehand.llm.catalogue_match as e; from chargehand.understanding import nlu;"
+        "import sys, asyncio, chargehand.llm.catalogue_match as e; from chargehand.understanding import questions;"
         "from chargehand.catalog.catalog import Catalog; from chargehand.domain.intents import IntentSpec;"
         "from uuid import UUID;"
         "c = Catalog((IntentSpec(intent='lock_door', work_type='custom_work', description='Lock a door'),));"

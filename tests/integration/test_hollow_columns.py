@@ -25,6 +25,9 @@ ONCE = make_spec("send_mail", work_type="add_configuration", agent_type="desktop
 KINDS = ("failed", "retryable", "infrastructure", "unknown", "permanent")
 
 CONSTANT: Mapping[str, tuple[str, ...]] = {
+    "the test writes what is read, so nothing is asked for values or cached (test_two_questions)": (
+        "llm_calls: purpose tokens_cached",
+    ),
     "nothing holds a key or waits to be sent when all is done (test_path)": (
         "exclusive_keys: key attempt_id request_id held_since",
         "outbox: message_id queue body attempt_id failures due_at created_at",

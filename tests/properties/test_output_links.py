@@ -41,7 +41,7 @@ def test_however_a_model_numbers_and_lists_its_subtasks_the_same_plan_is_approve
             {
                 "order": numbers[n],
                 "intent": f"step_{n}",
-                "parameters": {name: "given" for name in "ab" if name not in refs[n]},
+                "parameters": {name: "words" for name in "ab" if name not in refs[n]},
                 "inputs": {name: {"subtask": numbers[g], "output": out} for name, (g, out) in refs[n].items()},
             }
             for n in listing

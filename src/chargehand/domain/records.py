@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -43,6 +43,10 @@ class RequestRecord:
     def askers(self) -> tuple[str, ...]:
         """Everybody who has said what is to be done: none of them is one of the two that four eyes need."""
         return (self.requester, *self.reworded_by)
+
+    def asked_too(self, who: str) -> RequestRecord:
+        """Return the request with this person among those who have said what is to be done."""
+        return self if who in self.askers else replace(self, reworded_by=(*self.reworded_by, who))
 
     @property
     def asked_by(self) -> str:

@@ -149,7 +149,7 @@ class RequestControl:
         reply = Reply(tier=PERSON, model=who, value=None)
         await tx.record_calls([(ask, Call(reply, None, None, f"picked by {who}", "used", datetime.now(UTC)))])
         await tx.add_asker(request.request_id, who)
-        request = replace(request, reworded_by=tuple(dict.fromkeys([*request.reworded_by, who])))
+        request = request.asked_too(who)
         await tx.resolve_reviews(request.request_id, "picked", who)
         for new in (R.ACCEPTED, R.DECOMPOSING):
             await tx.move_requests([_move(request, new, f"one of its readings was picked by {who}")])
@@ -175,7 +175,7 @@ class RequestControl:
                 raise BadDecomposition("; ".join(decomposed.ambiguities))
             await tx.record_calls([(ask, Call(reply, None, None, f"written by {who}", "used", datetime.now(UTC)))])
             await tx.add_asker(request_id, who)
-            request = replace(request, reworded_by=tuple(dict.fromkeys([*request.reworded_by, who])))
+            request = request.asked_too(who)
             await tx.resolve_reviews(request_id, "written", who)
             for new in (R.ACCEPTED, R.DECOMPOSING):
                 await tx.move_requests([_move(request, new, f"its decomposition was written by {who}")])
