@@ -277,8 +277,8 @@ def _exceptions(text: str, found: Sequence[Piece], known: dict[str, str]) -> Ite
     behind, lower = 0, text.lower()
     matches = sorted((*EXCEPT.finditer(lower), *NEGATED.finditer(lower)), key=lambda each: (each.start(), -each.end()))
     if len(matches) > MOST_EXCEPTIONS:  # nobody writes so many: all of them together are a question
-        first, last = matches[0], matches[-1]
-        yield Mention(Kind.EXCEPTION, first[0], first.start(), last.end(), (first[0],), sure=True)
+        begins, ends = matches[0], matches[-1]
+        yield Mention(Kind.EXCEPTION, begins[0], begins.start(), ends.end(), (begins[0],), sure=True)
         return
     for match in matches:
         if match.start() < behind:
